@@ -1,0 +1,48 @@
+"""Midge compiles trained neural networks to small, fast, exact C for microcontrollers.
+
+    import midge
+
+    package = midge.compile("kws.tflite", target="cortex-m4")
+    print(package.arena_size, package.weights_size)
+    package.save("kws")
+    run = midge.run(package, {"input": samples})
+    print(run.outputs, run.cycles)
+
+Errors that a user can cause are `MidgeError`s: they say what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from midge.api import compile, load, run
+from midge.core.errors import (
+    CompileError,
+    MidgeError,
+    ModelError,
+    PlanError,
+    RunError,
+    ScheduleError,
+    TargetError,
+    ToolchainError,
+    UsageError,
+    VerifyError,
+)
+from midge.core.package import Package
+from midge.core.runner import Run
+
+__all__ = [
+    "CompileError",
+    "MidgeError",
+    "ModelError",
+    "Package",
+    "PlanError",
+    "Run",
+    "RunError",
+    "ScheduleError",
+    "TargetError",
+    "ToolchainError",
+    "UsageError",
+    "VerifyError",
+    "compile",
+    "load",
+    "run",
+]

@@ -1,0 +1,88 @@
+"""The Python interface. Heavy parts are imported when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from midge.core.package import Package
+from midge.core.runner import Run
+from midge.core.target import Target
+
+if TYPE_CHECKING:
+    from midge.core.types import Array
+    from midge.graph.ir import Graph
+
+
+def load(path: str | Path, *, name: str | None = None) -> Graph:
+    """The graph of a model file.
+
+    name: prefix of the C symbols; default: made of the file's name. `str(graph)` prints it.
+    Raises ModelError if the file is malformed or uses something unsupported, UsageError if it
+    cannot be read or the name is no C prefix.
+    """
+    from midge import driver
+
+    return driver.load(Path(path), name)
+
+
+def compile(
+    model: str | Path | Graph,
+    target: str | Path | Target = "cortex-m4",
+    *,
+    name: str | None = None,
+    static_arena: bool = False,
+) -> Package:
+    """A model as a package of C.
+
+    model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
+    file, or a Target.  static_arena: the package brings its own arena.
+    Raises ModelError, TargetError, PlanError or UsageError.
+    """
+    from midge import driver
+    from midge.target import load_target
+
+    chosen = target if isinstance(target, Target) else load_target(target)
+    if isinstance(model, str | Path):
+        return driver.compile_file(
+            Path(model), chosen, name=name, static_arena=static_arena
+        ).package
+    graph = driver.renamed(model, name) if name is not None else model
+    return driver.compile_graph(graph, chosen, static_arena=static_arena).package
+
+
+def run(
+    package: Package,
+    inputs: Mapping[str, Array] | Array,
+    *,
+    on: str = "emulator",
+    toolchain: str | None = None,
+    optimize: str = "speed",
+) -> Run:
+    """One inference of a package.
+
+    inputs: arrays by tensor name, of exactly the model's shapes and types; or one array if the
+    model has one input.  on: "emulator", "host" or "qemu".  toolchain: default: the target's
+    first that is found.  optimize: "speed", "balanced", "size" or "debug".
+    The result has outputs by tensor name and, where the runner counts them, instructions,
+    estimated cycles, stack bytes, and the same per operator.
+    Raises RunError, ToolchainError or UsageError.
+    """
+    from midge.core.errors import UsageError
+    from midge.run import RUNNERS
+
+    if not isinstance(inputs, Mapping):
+        if len(package.inputs) != 1:
+            names = ", ".join(t.name for t in package.inputs)
+            raise UsageError(
+                f"one array for {len(package.inputs)} inputs",
+                where="inputs",
+                hint=f"name them: {names}",
+            )
+        inputs = {package.inputs[0].name: inputs}
+    session = RUNNERS[on].load(package, toolchain=toolchain, optimize=optimize)
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()

@@ -1,0 +1,94 @@
+"""The application: commands are found in `cli/commands/`, errors are turned into exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from midge.cli import commands
+from midge.cli.output import error_console
+from midge.core.errors import MidgeError
+from midge.core.registry import import_all
+
+BUG, INTERRUPTED = 70, 130
+
+app = typer.Typer(
+    name="midge",
+    help="Compile trained neural networks to small, fast, exact C for microcontrollers.",
+    epilog="Exit codes: 0 ok, 1 a difference was found, 2 wrong usage, 3 the model cannot be "
+    "compiled, 4 a compiler or runner failed.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"midge {version('midge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of an error; may stand anywhere."
+    ),
+) -> None:
+    """Options of every command."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command line; returns the exit code."""
+    import_all(commands)
+    for name, function in sorted(commands.COMMANDS.items()):
+        app.command(name)(function)
+    debug = "--debug" in args
+    rest = [a for a in args if a != "--debug"]
+    try:
+        app(rest)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except MidgeError as error:
+        return _report(error, rest, debug)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001  # the last line of defence
+        return _bug(error, debug)
+    return 0
+
+
+def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    if "--json" in args:
+        text = {"error": {"what": error.what, "where": error.where, "hint": error.hint}}
+        print(json.dumps(text, indent=2))
+        return error.exit_code
+    console = error_console()
+    console.print("[bold red]error:[/] ", end="")
+    console.print(f"{error.where}: {error.what}", markup=False, highlight=False)
+    if error.hint:
+        console.print("[bold] hint:[/] ", end="")
+        console.print(error.hint, markup=False, highlight=False)
+    return error.exit_code
+
+
+def _bug(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"midge: internal error ({type(error).__name__}: {error})", file=sys.stderr)
+    print("This is a bug in Midge. Run again with --debug and report it.", file=sys.stderr)
+    return BUG

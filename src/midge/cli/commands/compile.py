@@ -1,0 +1,60 @@
+"""midge compile: a model file becomes a folder of C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName
+from midge.cli.commands import command
+from midge.cli.output import console, number, print_json, table
+from midge.core.package import Package
+
+
+@command("compile")
+def compile_command(
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write; default: the model's name."),
+    ] = None,
+    target: TargetName = DEFAULT_TARGET,
+    name: Name = None,
+    static_arena: Annotated[
+        bool, typer.Option("--static-arena", help="Let the package bring its own arena.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compile MODEL to a folder of C11 that any toolchain builds."""
+    from midge.driver import compile_file
+    from midge.target import load_target
+
+    package = compile_file(model, load_target(target), name=name, static_arena=static_arena).package
+    folder = output if output is not None else Path(package.name)
+    package.save(folder, force=force)
+    if as_json:
+        print_json({"folder": str(folder), "files": sorted(package.files), **package.metadata})
+        return
+    _show(package, folder)
+
+
+def _show(package: Package, folder: Path) -> None:
+    out = console()
+    arena = package.metadata["arena"]
+    macs = sum(op.macs for op in package.operators)
+    rows = [
+        ("arena", number(arena["size"]), "bytes of RAM"),
+        ("constants", number(package.weights_size), "bytes of flash"),
+        ("operators", number(len(package.operators)), ""),
+        ("multiply-accumulates", number(macs), "per inference"),
+    ]
+    out.print(
+        table(("", "", ""), rows, title=f"{package.name} for {package.target.name}", right=" r ")
+    )
+    out.print(f"\nWrote {len(package.files)} files to {folder}{'/' if folder.name else ''}")
+    out.print("Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast.")

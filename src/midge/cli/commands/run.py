@@ -1,0 +1,162 @@
+"""midge run: compile a model, build it and run it somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from midge.cli.arguments import (
+    DEFAULT_TARGET,
+    Inputs,
+    Json,
+    Model,
+    Name,
+    Optimize,
+    Seed,
+    TargetName,
+    Toolchain,
+    check_count,
+    check_optimize,
+)
+from midge.cli.commands import command
+from midge.cli.output import console, number, print_json, shorten, table
+from midge.core.package import Package
+from midge.core.runner import Run, Sizes
+from midge.core.types import Array
+
+
+@command("run")
+def run_command(
+    model: Model,
+    target: TargetName = DEFAULT_TARGET,
+    on: Annotated[str, typer.Option("--on", help="emulator, host or qemu.")] = "emulator",
+    inputs: Inputs = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 1,
+    seed: Seed = 0,
+    name: Name = None,
+    toolchain: Toolchain = None,
+    optimize: Optimize = "speed",
+    operators: Annotated[
+        bool, typer.Option("--operators/--no-operators", help="Show the cost of each operator.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
+    from midge.data import load_inputs, random_inputs
+    from midge.driver import compile_file
+    from midge.run import RUNNERS
+    from midge.target import load_target
+
+    compiled = compile_file(model, load_target(target), name=name)
+    check_count(count)
+    sets = (
+        load_inputs(inputs, compiled.model)
+        if inputs
+        else random_inputs(compiled.model, count, seed)
+    )
+    out = console()
+    with out.status("building and running"):
+        session = RUNNERS[on].load(
+            compiled.package, toolchain=toolchain, optimize=check_optimize(optimize)
+        )
+        try:
+            runs = [session.run(given) for given in sets]
+            sizes = session.sizes
+        finally:
+            session.close()
+    if output is not None:
+        _write(output, compiled.package, runs)
+    if as_json:
+        print_json(_as_json(compiled.package, on, runs, sizes))
+        return
+    _show(compiled.package, on, runs, sizes, operators)
+
+
+def _write(path: Path, package: Package, runs: list[Run]) -> None:
+    """Outputs as an npz; several inferences are stacked along a leading axis."""
+    from midge.core.files import write_npz
+
+    stacked: dict[str, list[Array]] = {t.name: [] for t in package.outputs}
+    for run in runs:
+        for name, values in stacked.items():
+            values.append(run.outputs[name])
+    write_npz(path, {n: v if len(v) > 1 else v[0] for n, v in stacked.items()})
+
+
+def _as_json(package: Package, on: str, runs: list[Run], sizes: Sizes | None) -> dict[str, Any]:
+    first = runs[0]
+    return {
+        "model": package.name,
+        "target": package.target.name,
+        "on": on,
+        "instructions": first.instructions,
+        "cycles": first.cycles,
+        "stack": first.stack,
+        "arena": package.arena_size,
+        "constants": package.weights_size,
+        "code": sizes.code if sizes else None,
+        "flash": sizes.flash if sizes else None,
+        "operators": [
+            {"name": o.name, "instructions": r.instructions, "cycles": r.cycles, "macs": o.macs}
+            for o, r in zip(package.operators, first.operators, strict=False)
+        ],
+        "outputs": [{n: a.tolist() for n, a in run.outputs.items()} for run in runs],
+    }
+
+
+def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, operators: bool) -> None:
+    out = console()
+    first = runs[0]
+    if operators and first.operators:
+        out.print(_operators(package, first))
+        out.print()
+    rows = [("instructions", number(first.instructions), "exact, of the first inference")]
+    if first.cycles is not None:
+        rows.append(("cycles", number(first.cycles), "estimated, without flash wait states"))
+    rows.append(("arena", number(package.arena_size), "bytes of RAM"))
+    if first.stack is not None:
+        rows.append(("stack", number(first.stack), "bytes of RAM, the deepest seen"))
+    rows.append(("constants", number(package.weights_size), "bytes of flash"))
+    if sizes is not None:
+        rows.append(("code", number(sizes.code), "bytes of flash"))
+    title = f"{package.name} on {package.target.name if on != 'host' else 'this host'} ({on})"
+    out.print(table(("", "", ""), rows, title=title, right=" r "))
+    out.print()
+    for i, run in enumerate(runs[:8]):
+        for name, values in run.outputs.items():
+            out.print(f"{name}\\[{i}] = {preview(values)}", markup=True, soft_wrap=True)
+    if len(runs) > 8:
+        out.print(f"... and {len(runs) - 8} more; --output FILE.npz writes them all")
+
+
+def _operators(package: Package, run: Run) -> Any:
+    total = sum(r.cycles or 0 for r in run.operators) or sum(
+        r.instructions or 0 for r in run.operators
+    )
+    rows = []
+    for op, cost in zip(package.operators, run.operators, strict=True):
+        spent = cost.cycles if cost.cycles is not None else cost.instructions
+        rows.append(
+            (
+                op.name,
+                shorten("+".join(op.kinds), 22),
+                number(op.macs) if op.macs else "",
+                number(cost.instructions),
+                number(cost.cycles),
+                f"{100 * (spent or 0) / max(total, 1):.1f}",
+            )
+        )
+    columns = ("operator", "from", "MACs", "instructions", "cycles", "%")
+    return table(columns, rows, right="  rrrr")
+
+
+def preview(values: Array) -> str:
+    """The first elements of an array on one line."""
+    flat = values.reshape(-1)[:16]
+    texts = [f"{v:.6g}" if values.dtype.kind == "f" else str(v) for v in flat.tolist()]
+    return f"[{', '.join(texts)}{', ...' if values.size > 16 else ''}]"

@@ -1,0 +1,182 @@
+"""midge verify: the same answer from the framework, the reference and the C."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from midge.cli.arguments import (
+    DEFAULT_TARGET,
+    Inputs,
+    Json,
+    Model,
+    Name,
+    Optimize,
+    Seed,
+    TargetName,
+    Toolchain,
+    check_count,
+    check_optimize,
+)
+from midge.cli.commands import command
+from midge.cli.output import console, number, print_json, shorten, table
+from midge.core.errors import UsageError
+from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
+
+
+@command("verify")
+def verify_command(
+    model: Model,
+    target: TargetName = DEFAULT_TARGET,
+    on: Annotated[
+        str, typer.Option("--on", help="Where the C runs, comma separated: host, emulator, qemu.")
+    ] = "host,emulator",
+    inputs: Inputs = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 5,
+    seed: Seed = 0,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare every operator's output as well.")
+    ] = False,
+    require_framework: Annotated[
+        bool, typer.Option("--require-framework", help="Fail if the framework is not installed.")
+    ] = False,
+    name: Name = None,
+    toolchain: Toolchain = None,
+    optimize: Optimize = "speed",
+    as_json: Json = False,
+) -> None:
+    """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
+    from rich.progress import Progress
+
+    from midge.data import load_inputs, random_inputs
+    from midge.driver import compile_file
+    from midge.run import RUNNERS
+    from midge.target import load_target
+    from midge.verify import verify
+
+    runners = [r.strip() for r in on.split(",") if r.strip()]
+    for runner in runners:
+        RUNNERS[runner]
+    compiled = compile_file(model, load_target(target), name=name)
+    check_count(count)
+    sets = (
+        load_inputs(inputs, compiled.model)
+        if inputs
+        else random_inputs(compiled.model, count, seed)
+    )
+    out = console()
+    with Progress(console=out, transient=True, disable=as_json) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=len(sets))
+            bar.update(tasks[stage], completed=done)
+
+        verdict = verify(
+            compiled, model, sets, runners=runners, toolchain=toolchain,
+            optimize=check_optimize(optimize), layers=layers, progress=progress,
+        )  # fmt: skip
+    if require_framework and verdict.against != "framework":
+        reason = verdict.stages[0].skipped
+        raise UsageError(reason, where="--require-framework")
+    if as_json:
+        print_json(_as_json(compiled.package.name, verdict))
+    else:
+        _show(compiled.package.name, verdict, layers)
+    if not verdict.ok:
+        raise typer.Exit(1)
+
+
+def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "model": name,
+        "ok": verdict.ok,
+        "against": verdict.against,
+        "inputs": verdict.inputs,
+        "float_bound_ulp": FLOAT_BOUND_ULP,
+        "stages": [
+            {
+                "name": s.name,
+                "title": s.title,
+                "skipped": s.skipped or None,
+                "ok": s.ok,
+                "first_difference": s.first_bad,
+                "outputs": [_difference(d) for d in s.outputs.values()],
+                "layers": [_difference(d) for d in s.layers.values()],
+            }
+            for s in verdict.stages
+        ],
+    }
+
+
+def _difference(d: Difference) -> dict[str, Any]:
+    return {
+        "tensor": d.tensor,
+        "elements": d.elements,
+        "differing": d.differing,
+        "max_error": d.max_error,
+        "ulp": d.ulp,
+        "exact": d.exact,
+        "ok": d.ok,
+    }
+
+
+def _show(name: str, verdict: Verdict, layers: bool) -> None:
+    out = console()
+    rows = []
+    for stage in verdict.stages:
+        rows.append((stage.title, *_cells(stage, verdict)))
+    columns = ("stage", "elements", "differing", "max error", "ulp", "")
+    out.print(table(columns, rows, title=f"{name}, {verdict.inputs} inputs", right=" rrrr"))
+    if layers:
+        for stage in verdict.stages:
+            if stage.layers:
+                out.print()
+                out.print(_layers(stage))
+    out.print()
+    for stage in verdict.stages:
+        if (bad := stage.first_bad) is not None:
+            out.print(f"First difference on {stage.title}: {bad}", markup=False, soft_wrap=True)
+    _conclude(out, verdict)
+
+
+def _conclude(out: Any, verdict: Verdict) -> None:
+    judge = "the framework" if verdict.against == "framework" else "the NumPy reference"
+    if verdict.ok:
+        exact = all(d.exact for s in verdict.stages for d in s.outputs.values())
+        how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp of the largest value"
+        out.print(f"[bold green]right[/]: agrees with {judge} {how}")
+    else:
+        out.print(f"[bold red]wrong[/]: differs from {judge}; --layers shows where it begins")
+    if verdict.against != "framework":
+        out.print(f"The framework was not asked: {verdict.stages[0].skipped}", markup=False)
+
+
+def _cells(stage: Stage, verdict: Verdict) -> tuple[str, str, str, str, str]:
+    if stage.skipped:
+        return "", "", "", "", f"skipped: {shorten(stage.skipped, 28)}"
+    if stage.name == verdict.against:
+        return "", "", "", "", "the judge"
+    total = list(stage.outputs.values())
+    merged = total[0]
+    for d in total[1:]:
+        merged = merged.merged(d)
+    return (
+        number(merged.elements),
+        number(merged.differing),
+        f"{merged.max_error:.3g}",
+        "" if merged.exact else f"{merged.ulp:.1f}",
+        "ok" if stage.ok else "DIFFERS",
+    )
+
+
+def _layers(stage: Stage) -> Any:
+    rows = [
+        (shorten(d.tensor, 44), number(d.elements), number(d.differing), f"{d.max_error:.3g}",
+         "ok" if d.ok else "DIFFERS")
+        for d in stage.layers.values()
+    ]  # fmt: skip
+    columns = ("tensor", "elements", "differing", "max error", "")
+    return table(columns, rows, title=stage.title, right=" rrr")

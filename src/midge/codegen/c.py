@@ -1,0 +1,213 @@
+"""Loop IR to C11 text. No decisions are taken here: one node, one spelling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from midge.core.types import DType
+from midge.loop import ir
+from midge.loop.instruction import Instruction
+from midge.loop.intrinsics import INTRINSICS
+from midge.loop.rewrite import own_exprs, subexprs, walk
+from midge.loop.simplify import expand_unrolled
+from midge.loop.types import buffer_types, expr_type
+
+_INDENT = "    "
+# How tightly an operator binds; operands that bind less, or that compilers warn about, get
+# parentheses.
+_BINDS = {
+    "or": 1, "and": 2, "|": 3, "^": 3, "&": 3, "==": 4, "!=": 4, "<": 5, "<=": 5,
+    "<<": 6, ">>": 6, "+": 7, "-": 7, "*": 8, "/": 8, "%": 8,
+}  # fmt: skip
+_C_OPERATOR = {"and": "&&", "or": "||"}
+_UNARY, _ATOM = 9, 10
+
+
+def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | None = None) -> str:
+    """The C definition of `func` as the static function `name`."""
+    func = expand_unrolled(func)
+    shapes = {p.name: p.shape for p in func.params}
+    shapes |= {s.buffer: s.shape for s in walk(func.body) if isinstance(s, ir.Alloc)}
+    emitter = _Emitter(shapes, buffer_types(func), instructions or {})
+    head = _wrap_params(f"static MIDGE_KERNEL void {name}(", [_param(p) for p in func.params])
+    body = (f"{_INDENT}{line}" for line in emitter.block(func.body))
+    return "\n".join([head, "{", *body, "}"]) + "\n"
+
+
+def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None) -> set[str]:
+    """The runtime headers that the C of `func` needs."""
+    found: set[str] = set()
+    for s in walk(func.body):
+        if isinstance(s, ir.Instr) and instructions and instructions[s.name].header:
+            found.add(instructions[s.name].header)
+        for own in own_exprs(s):
+            for e in subexprs(own):
+                match e:
+                    case ir.Call(name, _):
+                        found.add(INTRINSICS[name].header)
+                    case ir.Bin("min" | "max"):
+                        found.add("midge_minmax.h")
+    return found
+
+
+def _param(p: ir.Param) -> str:
+    const = "const " if p.mode in ("in", "const") else ""
+    return f"{const}{p.dtype.c_name} {p.name}[{max(p.elements, 1)}]"
+
+
+def _wrap_params(head: str, params: list[str]) -> str:
+    one_line = f"{head}{', '.join(params)})"
+    if len(one_line) <= 100:
+        return one_line
+    return f"{head}\n{_INDENT}" + f",\n{_INDENT}".join(params) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class _Emitter:
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, DType]
+    instructions: Mapping[str, Instruction]
+
+    def block(self, body: ir.Block) -> Iterator[str]:
+        i = 0
+        while i < len(body):
+            s = body[i]
+            follows = body[i + 1] if i + 1 < len(body) else None
+            if isinstance(s, ir.Alloc) and s.shape == () and _defines(follows, s.buffer):
+                assert isinstance(follows, ir.Store)
+                yield f"{s.dtype.c_name} {s.buffer} = {self.expr(follows.value)};"
+                i += 2
+                continue
+            yield from self.stmt(s)
+            i += 1
+
+    def stmt(self, s: ir.Stmt) -> Iterator[str]:
+        match s:
+            case ir.Store(buffer, index, value):
+                yield self.store(buffer, index, value)
+            case ir.Loop(var, extent, body):
+                yield f"for (int32_t {var} = 0; {var} < {extent}; ++{var}) {{"
+                yield from (_INDENT + line for line in self.block(body))
+                yield "}"
+            case ir.Guard(cond, body):
+                yield f"if ({self.expr(cond)}) {{"
+                yield from (_INDENT + line for line in self.block(body))
+                yield "}"
+            case ir.Alloc(buffer, dtype, shape):
+                size = f"[{math.prod(shape)}]" if shape else ""
+                yield f"{dtype.c_name} {buffer}{size};"
+            case ir.Instr(name, args):
+                yield self.instruction(self.instructions[name], args)
+            case _:
+                assert_never(s)
+
+    def store(self, buffer: str, index: tuple[ir.Expr, ...], value: ir.Expr) -> str:
+        target = self.place(buffer, index)
+        wide = self.types[buffer] in (DType.I32, DType.I64, DType.F32)
+        match value:
+            case ir.Bin("+" | "-" as op, ir.Load(b, i), rhs) if wide and (b, i) == (buffer, index):
+                return f"{target} {op}= {self.expr(rhs)};"
+        return f"{target} = {self.expr(value)};"
+
+    def instruction(
+        self, instr: Instruction, args: tuple[tuple[str, tuple[ir.Expr, ...]], ...]
+    ) -> str:
+        names = [p.name for p in instr.meaning.params]
+        addresses = [f"(&{self.element(b, i)})" for b, i in args]
+        return instr.c.format(**dict(zip(names, addresses, strict=True)))
+
+    def place(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
+        return self.element(buffer, index) if self.shapes[buffer] or index else buffer
+
+    def element(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
+        shape = self.shapes[buffer]
+        if not shape:
+            return buffer if buffer in self.types and not index else f"{buffer}[0]"
+        terms = []
+        stride = 1
+        for i, n in zip(reversed(index), reversed(shape), strict=True):
+            terms.append(ir.mul(i, ir.i32(stride)))
+            stride *= n
+        return f"{buffer}[{self.expr(ir.total(terms[::-1]))}]"
+
+    def expr(self, e: ir.Expr, least: int = 0) -> str:
+        """C for `e`, in parentheses if it binds less tightly than `least`."""
+        text, binds = self.spell(e)
+        return f"({text})" if binds < least else text
+
+    def spell(self, e: ir.Expr) -> tuple[str, int]:
+        match e:
+            case ir.Const():
+                return _const(e)
+            case ir.Var(name):
+                return name, _ATOM
+            case ir.Load(buffer, index):
+                return self.place(buffer, index), _ATOM
+            case ir.Bin("min" | "max" as op, lhs, rhs):
+                suffix = self.type(e).value
+                return f"midge_{op}_{suffix}({self.expr(lhs)}, {self.expr(rhs)})", _ATOM
+            case ir.Bin("<<", lhs, rhs):
+                return self.shift_left(e, lhs, rhs)
+            case ir.Bin(op, lhs, rhs):
+                return self.binary(op, lhs, rhs)
+            case ir.Cast(dtype, arg):
+                return f"({dtype.c_name}){self.expr(arg, _UNARY)}", _UNARY
+            case ir.Select(cond, then, other):
+                parts = (self.expr(cond, 1), self.expr(then, 3), self.expr(other, 3))
+                return "{} ? {} : {}".format(*parts), 0
+            case ir.Call(name, args):
+                return f"midge_{name}({', '.join(self.expr(a) for a in args)})", _ATOM
+            case _:
+                assert_never(e)
+
+    def binary(self, op: str, lhs: ir.Expr, rhs: ir.Expr) -> tuple[str, int]:
+        binds = _BINDS[op]
+        strict = op in ("|", "^", "&", ">>", "/", "%")
+        left = self.expr(lhs, _UNARY if strict else binds + (op == "or"))
+        right = self.expr(rhs, _UNARY if strict else binds + 1)
+        return f"{left} {_C_OPERATOR.get(op, op)} {right}", binds
+
+    def shift_left(self, e: ir.Expr, lhs: ir.Expr, rhs: ir.Expr) -> tuple[str, int]:
+        """As a multiplication where possible: shifting a negative value is undefined in C."""
+        dtype = self.type(e)
+        if isinstance(rhs, ir.Const):
+            return self.binary("*", lhs, ir.const(1 << int(rhs.value), dtype))
+        unsigned = f"u{dtype.c_name}"
+        shifted = f"({unsigned}){self.expr(lhs, _UNARY)} << {self.expr(rhs, _UNARY)}"
+        return f"({dtype.c_name})({shifted})", _UNARY
+
+    def type(self, e: ir.Expr) -> DType:
+        return expr_type(e, self.types)
+
+
+def _defines(s: ir.Stmt | None, buffer: str) -> bool:
+    """Whether `s` gives the scalar `buffer` its first value, not reading it."""
+    if not isinstance(s, ir.Store) or s.buffer != buffer:
+        return False
+    return not any(isinstance(e, ir.Load) and e.buffer == buffer for e in subexprs(s.value))
+
+
+def _const(e: ir.Const) -> tuple[str, int]:
+    match e.dtype:
+        case DType.BOOL:
+            return ("true" if e.value else "false"), _ATOM
+        case DType.F32:
+            text = float_literal(float(e.value))
+        case DType.I64:
+            text = f"INT64_C({e.value})"
+            return (text, _ATOM)
+        case _:
+            text = str(e.value) if e.value != -(2**31) else "INT32_MIN"
+    return text, _ATOM if not text.startswith("-") else _UNARY
+
+
+def float_literal(value: float) -> str:
+    """The shortest decimal that is this binary32 value."""
+    assert math.isfinite(value), "constants are finite"
+    text = str(np.float32(value))
+    return f"{text}f" if any(c in text for c in ".en") else f"{text}.0f"

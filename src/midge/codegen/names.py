@@ -1,0 +1,53 @@
+"""C names for a program: what a model calls things may be anything, C is strict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from midge.core.errors import UsageError
+from midge.loop.program import Program
+
+_C_WORDS = frozenset(
+    """
+    auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while bool true false class new delete this template
+    namespace operator private public protected virtual midge
+    """.split()
+)
+
+
+def prefix_from(text: str) -> str:
+    """A C identifier made of a file's name, e.g. "kws_int8.v2" -> "kws_int8_v2"."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
+    if name[0].isdigit() or name in _C_WORDS:
+        name = f"model_{name}"
+    return name
+
+
+def check_prefix(name: str) -> str:
+    """`name` if it can be the prefix of C symbols, else UsageError."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _C_WORDS or name.endswith("_"):
+        raise UsageError(
+            "this is not usable as a C prefix",
+            where=f"name {name!r}",
+            hint=f"use letters, digits and underscores, e.g. {prefix_from(name)!r}",
+        )
+    return name
+
+
+def const_names(program: Program) -> Mapping[str, str]:
+    """Constant buffer -> C name, after the first operation that reads it."""
+    params = {k.func.name: k.func.params for k in program.kernels}
+    names: dict[str, str] = {}
+    for op in program.operations:
+        for arg, param in zip(op.args, params[op.kernel], strict=True):
+            if arg in program.consts and arg not in names:
+                names[arg] = f"{program.name}_{op.name}_{param.name}"
+    return names
+
+
+def port_names(base: str, count: int) -> list[str]:
+    """ "input", or "input_0", "input_1", ... where there are several."""
+    return [base] if count == 1 else [f"{base}_{i}" for i in range(count)]

@@ -1,0 +1,318 @@
+"""The package folder: C, weights, runtime headers, metadata, README and build files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from midge.codegen import weights
+from midge.codegen.c import emit, float_literal, headers
+from midge.codegen.names import const_names, port_names
+from midge.core.package import Operator, Package, Tensor
+from midge.core.target import Target
+from midge.core.types import DType, TensorType
+from midge.loop.program import Kernel, Operation, Program
+from midge.plan.arena import Arena
+from midge.runtime import header
+
+RUNTIME_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """version: of Midge.  model_hash: SHA-256 of the model file.  static_arena: the package brings
+    an arena of its own.  flags: what else the user asked for, for metadata.json."""
+
+    version: str
+    model_hash: str
+    static_arena: bool = False
+    flags: Mapping[str, str] | None = None
+
+
+def make_package(program: Program, arena: Arena, target: Target, options: Options) -> Package:
+    """All files of the package for `program` with its tensors placed by `arena`."""
+    return _Maker(program, arena, target, options).package()
+
+
+class _Maker:
+    def __init__(self, program: Program, arena: Arena, target: Target, options: Options) -> None:
+        self.program, self.arena, self.target, self.options = program, arena, target, options
+        self.consts = const_names(program)
+        self.kernels = {k.func.name: k for k in program.kernels}
+        self.weights_size = sum(program.consts[n].nbytes for n in self.consts)
+        self.operators = tuple(map(self.operator, program.operations))
+        self.inputs = self.ports(program.inputs, "input")
+        self.outputs = self.ports(program.outputs, "output")
+
+    def package(self) -> Package:
+        name = self.program.name
+        kernels = [self.kernel(k) for k in self.program.kernels]
+        model = self.model()
+        includes = sorted({"midge_compiler.h"}.union(*(k["headers"] for k in kernels)))
+        sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]
+        values: dict[str, Any] = {
+            "m": model, "U": name.upper(), "inputs": self.inputs, "outputs": self.outputs,
+            "kernels": kernels, "calls": [self.call(op) for op in self.program.operations],
+            "includes": includes, "sources": sources, "memory_map": self.memory_map(),
+            "has_weights": bool(self.consts), "tensors": self.tensor_rows(),
+            "operators": self.operator_rows(),
+        }  # fmt: skip
+        files = {
+            f"{name}.h": _render("header.h.j2", values),
+            f"{name}.c": _render("source.c.j2", values),
+            **self.weight_files(),
+            **{h: header(h) for h in sorted({"midge_status.h", *includes})},
+            "metadata.json": json.dumps(self.metadata(), indent=2) + "\n",
+            "README.md": _render("README.md.j2", values),
+            "CMakeLists.txt": _render("CMakeLists.txt.j2", values),
+            "Makefile": _render("Makefile.j2", values),
+        }
+        return Package(
+            name,
+            self.target,
+            files,
+            tuple(sources),
+            tuple(map(self.tensor, self.program.inputs)),
+            tuple(map(self.tensor, self.program.outputs)),
+            self.operators,
+            self.arena.size,
+            self.weights_size,
+            self.metadata(),
+        )
+
+    def tensor(self, value: str) -> Tensor:
+        return Tensor(value, self.program.types[value], self.offset(value))
+
+    def offset(self, value: str) -> int:
+        return self.arena.offsets[self.program.buffer(value)]
+
+    def operator(self, op: Operation) -> Operator:
+        return Operator(
+            op.name, self.kernel_name(op.kernel), op.kinds, op.src, op.macs,
+            (self.tensor(op.output),),
+        )  # fmt: skip
+
+    def kernel_name(self, kernel: str) -> str:
+        return f"{self.program.name}_{kernel}"
+
+    def model(self) -> dict[str, Any]:
+        return {
+            "name": self.program.name,
+            "version": self.options.version,
+            "target": self.target.name,
+            "model_hash": self.options.model_hash,
+            "arena_size": self.arena.size,
+            "arena_size_min": max(self.arena.size, 1),
+            "arena_align": self.arena_align(),
+            "weights_size": self.weights_size,
+            "lower_bound": self.arena.plan.lower_bound,
+            "static_arena": self.options.static_arena,
+            "runtime_version": RUNTIME_VERSION,
+            "macs": sum(op.macs for op in self.program.operations),
+        }
+
+    def arena_align(self) -> int:
+        return max([4, *(self.program.types[n].dtype.size for n in self.arena.offsets)])
+
+    def ports(self, values: Sequence[str], base: str) -> list[dict[str, Any]]:
+        names = port_names(base, len(values))
+        return [self.port(v, n) for v, n in zip(values, names, strict=True)]
+
+    def port(self, value: str, port: str) -> dict[str, Any]:
+        t = self.program.types[value]
+        quant = t.quant
+        zero = quant.zero_point[0] if quant else 0
+        return {
+            "port": port,
+            "U": f"{self.program.name}_{port}".upper(),
+            "title": port.replace("_", " ").capitalize(),
+            "label": _comment_safe(value),
+            "dtype": t.dtype.value,
+            "c_type": t.dtype.c_name,
+            "dims": str(list(t.shape)),
+            "shape": t.shape,
+            "size": t.size,
+            "elements": t.elements,
+            "scale": float_literal(quant.scale[0]) if quant else "",
+            "zero_point": zero,
+            "zero_point_c": f"({zero})" if zero < 0 else zero,
+            "offset": self.offset(value),
+        }
+
+    def kernel(self, kernel: Kernel) -> dict[str, Any]:
+        users = [op for op in self.program.operations if op.kernel == kernel.func.name]
+        title = "; ".join(f"{op.name}: {'+'.join(op.kinds)} ({op.src})" for op in users)
+        lines = [f"Schedule: {'; '.join(kernel.schedule)}."] if kernel.schedule else []
+        return {
+            "title": _comment_safe(title),
+            "lines": lines,
+            "text": emit(kernel.func, self.kernel_name(kernel.func.name)),
+            "headers": headers(kernel.func),
+        }
+
+    def call(self, op: Operation) -> dict[str, str]:
+        params = self.kernels[op.kernel].func.params
+        args = [
+            self.consts[a] if a in self.consts else f"(void *)&arena[{self.arena.offsets[a]}]"
+            for a in op.args
+        ]
+        args = [
+            a.replace("(void *)", "(const void *)") if p.mode == "in" else a
+            for a, p in zip(args, params, strict=True)
+        ]
+        text = f"{self.kernel_name(op.kernel)}({', '.join(args)});"
+        if len(text) > 92:
+            text = f"{self.kernel_name(op.kernel)}(\n        " + ",\n        ".join(args) + ");"
+        comment = f"{op.name}: {'+'.join(op.kinds)} ({op.src})"
+        return {"text": text, "comment": _comment_safe(comment)}
+
+    def weight_files(self) -> dict[str, str]:
+        if not self.consts:
+            return {}
+        name = self.program.name
+        guard = f"{name.upper()}_WEIGHTS_H"
+        arrays = [(c, self.program.consts[n]) for n, c in self.consts.items()]
+        head = "\n".join(weights.declaration(c, a) for c, a in arrays)
+        body = "\n".join(weights.definition(c, a) for c, a in arrays)
+        return {
+            f"{name}_weights.h": f"/* {name}_weights.h - constants of '{name}', {self.weights_size}"
+            f" bytes; internal. */\n#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n"
+            f"#include <stdint.h>\n\n{head}\n\n#endif /* {guard} */\n",
+            f"{name}_weights.c": f"/* {name}_weights.c - constants of '{name}', {self.weights_size}"
+            f' bytes. */\n#include "{name}_weights.h"\n\n{body}',
+        }
+
+    def tensor_rows(self) -> list[dict[str, Any]]:
+        ops = self.program.operations
+        rows = []
+        for name, (start, stop) in self.arena.lifetimes.items():
+            is_input = name in map(self.program.buffer, self.program.inputs)
+            is_output = name in map(self.program.buffer, self.program.outputs)
+            rows.append(
+                {
+                    "offset": self.arena.offsets[name],
+                    "size": self.program.types[name].size,
+                    "label": _comment_safe(name),
+                    "born": "the caller" if is_input else ops[start].name,
+                    "dies": "the caller" if is_output or not ops else ops[stop - 1].name,
+                    "start": start,
+                }
+            )
+        return sorted(rows, key=lambda r: (r["start"], r["offset"]))
+
+    def memory_map(self) -> list[str]:
+        return [
+            f"{r['offset']:>7} {r['size']:>7}  {r['label']}: {r['born']} -> {r['dies']}"
+            for r in self.tensor_rows()
+        ]
+
+    def operator_rows(self) -> list[dict[str, Any]]:
+        seen: set[str] = set()
+        rows = []
+        for step, op in enumerate(self.program.operations):
+            mine = [a for a in op.args if a in self.consts and a not in seen]
+            seen.update(mine)
+            t: TensorType = self.program.types[op.output]
+            rows.append(
+                {
+                    "name": op.name,
+                    "kinds": "+".join(op.kinds),
+                    "src": op.src,
+                    "output": str(t),
+                    "macs": op.macs,
+                    "constants": sum(self.program.consts[a].nbytes for a in mine),
+                    "live": self.live(step),
+                }
+            )
+        return rows
+
+    def live(self, step: int) -> int:
+        """Bytes of the buffers alive while operation `step` runs; shared memory counts once."""
+        spans: dict[str, int] = {}
+        for name, (start, stop) in self.arena.lifetimes.items():
+            if start <= step < stop:
+                base = name
+                while base in self.arena.shared:
+                    base = self.arena.shared[base]
+                spans[base] = max(spans.get(base, 0), self.program.types[name].size)
+        return sum(spans.values())
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "midge": self.options.version,
+            "name": self.program.name,
+            "target": self.target.name,
+            "model_sha256": self.options.model_hash,
+            "options": dict(self.options.flags or {}),
+            "arena": {
+                "size": self.arena.size,
+                "align": self.arena_align(),
+                "lower_bound": self.arena.plan.lower_bound,
+            },
+            "weights_size": self.weights_size,
+            "inputs": [
+                self.port_metadata(p, v)
+                for p, v in zip(self.inputs, self.program.inputs, strict=True)
+            ],
+            "outputs": [
+                self.port_metadata(p, v)
+                for p, v in zip(self.outputs, self.program.outputs, strict=True)
+            ],
+            "tensors": [
+                {k: r[k] for k in ("label", "offset", "size", "born", "dies")}
+                for r in self.tensor_rows()
+            ],
+            "operators": [
+                {**row, "kernel": op.kernel, "schedule": list(self.kernels[op.kernel].schedule)}
+                for row, op in zip(self.operator_rows(), self.program.operations, strict=True)
+            ],
+        }
+
+    def port_metadata(self, port: Mapping[str, Any], value: str) -> dict[str, Any]:
+        quant = self.program.types[value].quant
+        return {
+            "name": value,
+            "c_name": f"{self.program.name}_{port['port']}",
+            "dtype": port["dtype"],
+            "shape": list(port["shape"]),
+            "offset": port["offset"],
+            "size": port["size"],
+            "scale": quant.scale[0] if quant else None,
+            "zero_point": quant.zero_point[0] if quant else None,
+        }
+
+
+def _comment_safe(text: str) -> str:
+    """Text from a model file, fit for a C comment and a table cell."""
+    printable = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
+    return (
+        printable.replace("*/", "* /")
+        .replace("/*", "/ *")
+        .replace("|", "/")
+        .replace("\\", "/")
+        .replace("??", "? ?")[:120]
+    )
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("midge.codegen"),
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+
+
+def _render(template: str, values: Mapping[str, Any]) -> str:
+    return str(_environment().get_template(template).render(values))
+
+
+def align_of(dtype: DType) -> int:
+    """Bytes to which tensors of `dtype` are aligned."""
+    return max(4, dtype.size)

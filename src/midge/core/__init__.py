@@ -1,0 +1,1 @@
+"""The words every layer shares: element types, tensors, errors, registries, packages, targets."""

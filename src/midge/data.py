@@ -1,0 +1,94 @@
+"""Inputs for models: random ones, or from npy and npz files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from midge.core.errors import UsageError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.ir import Graph
+
+
+def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]:
+    """`count` sets of inputs: integers over their whole range, floats standard normal.
+
+    The first two sets of integer models are all least and all greatest values.
+    """
+    rng = np.random.default_rng(seed)
+    sets = [{n: _random(graph.types[n], rng) for n in graph.inputs} for _ in range(count)]
+    for i, extreme in enumerate(("min", "max")):
+        if count > 2:
+            for name in graph.inputs:
+                t = graph.types[name]
+                if t.dtype.is_integer:
+                    sets[i][name] = np.full(t.shape, getattr(t.dtype, extreme), t.dtype.numpy)
+    return sets
+
+
+def _random(t: TensorType, rng: np.random.Generator) -> Array:
+    if t.dtype.is_float:
+        return rng.standard_normal(t.shape).astype(t.dtype.numpy)
+    if t.dtype is DType.BOOL:
+        return rng.integers(0, 2, t.shape).astype(np.bool_)
+    return rng.integers(t.dtype.min, t.dtype.max, t.shape, t.dtype.numpy, endpoint=True)
+
+
+def load_inputs(path: Path, graph: Graph) -> list[dict[str, Array]]:
+    """Sets of inputs from a file.
+
+    .npy: one input, or a batch of them along a leading axis, for a model with one input.
+    .npz: arrays named as the model's inputs (or input_0, input_1, ...), batches likewise.
+    """
+    arrays = _read(path, graph)
+    batches = {name: _batch(path, name, graph.types[name], a) for name, a in arrays.items()}
+    counts = {len(b) for b in batches.values()}
+    if len(counts) != 1:
+        raise UsageError(f"inputs have different counts: {sorted(counts)}", where=str(path))
+    return [{n: b[i] for n, b in batches.items()} for i in range(counts.pop())]
+
+
+def _read(path: Path, graph: Graph) -> Mapping[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(
+            f"cannot be read as npy or npz: {error}", where=str(path), hint="write it with np.save"
+        ) from None
+    if isinstance(loaded, np.ndarray):
+        if len(graph.inputs) != 1:
+            names = ", ".join(graph.inputs)
+            raise UsageError(
+                f"an npy file holds one input, the model has {len(graph.inputs)}",
+                where=str(path),
+                hint=f"give an npz with {names}",
+            )
+        return {graph.inputs[0]: loaded}
+    return {n: _named(path, loaded, n, i) for i, n in enumerate(graph.inputs)}
+
+
+def _named(path: Path, loaded: Mapping[str, Array], name: str, index: int) -> Array:
+    for key in (name, f"input_{index}", "input" if index == 0 else ""):
+        if key in loaded:
+            return np.asarray(loaded[key])
+    raise UsageError(f"has no array {name!r}", where=str(path), hint=f"it has {', '.join(loaded)}")
+
+
+def _batch(path: Path, name: str, t: TensorType, array: Array) -> list[Array]:
+    if array.dtype != t.dtype.numpy:
+        raise UsageError(
+            f"{name!r} is {array.dtype}", where=str(path), hint=f"the model takes {t.dtype.numpy}"
+        )
+    if array.shape == t.shape:
+        return [array]
+    if array.shape[1:] == t.shape:
+        return list(array)
+    if t.shape[:1] == (1,) and array.shape[1:] == t.shape[1:]:
+        return list(array.reshape(-1, *t.shape))
+    raise UsageError(
+        f"{name!r} has shape {list(array.shape)}",
+        where=str(path),
+        hint=f"the model takes {list(t.shape)}, or a batch of them",
+    )

@@ -1,0 +1,118 @@
+"""The whole pipeline on one page: model file -> graph -> loops -> arena -> package."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from midge import ops
+from midge.codegen.names import check_prefix, prefix_from
+from midge.codegen.package import Options, align_of, make_package
+from midge.core.package import Package
+from midge.core.target import Target
+from midge.frontends import load_file
+from midge.graph.ir import Graph
+from midge.loop.program import Program
+from midge.lower.lower import lower
+from midge.passes import run
+from midge.passes.copy_outputs import copy_outputs
+from midge.passes.dequantize_weights import dequantize_weights
+from midge.passes.drop_dead import drop_dead
+from midge.passes.fold_constants import fold_constants
+from midge.passes.fold_padding import fold_padding
+from midge.passes.fold_scale_and_bias import fold_scale_and_bias
+from midge.passes.fold_zero_points import fold_zero_points
+from midge.passes.fuse_activations import fuse_activations
+from midge.passes.legalize import legalize
+from midge.plan.arena import Arena, Use, plan_arena
+
+# Model level: nodes mean what the framework means, tensors are quantised.
+MODEL_PASSES = (
+    dequantize_weights,
+    fold_constants,
+    drop_dead,
+    fold_padding,
+    fold_scale_and_bias,
+    fuse_activations,
+    drop_dead,
+    copy_outputs,
+)
+# To the plain level: integer arithmetic is spelled out.
+PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, drop_dead)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A package and every stage it came through, for whoever inspects or verifies.
+
+    model: as read.  graph: the model level after its passes.  plain: spelled out.
+    """
+
+    model: Graph
+    graph: Graph
+    plain: Graph
+    program: Program
+    arena: Arena
+    package: Package
+
+    @property
+    def package_outputs(self) -> tuple[str, ...]:
+        """The names of the package's outputs, in the order of the model's."""
+        return tuple(t.name for t in self.package.outputs)
+
+
+def load(path: Path, name: str | None = None) -> Graph:
+    """The graph of a model file; `name` defaults to the file's."""
+    ops.load()
+    return load_file(path, check_prefix(name) if name else prefix_from(path.stem))
+
+
+def compile_graph(
+    graph: Graph, target: Target, *, model_hash: str = "", static_arena: bool = False
+) -> Compiled:
+    """Everything from the model level down."""
+    model = run(MODEL_PASSES, graph)
+    plain = run(PLAIN_PASSES, model)
+    program = lower(plain, target, model.types)
+    arena = arrange(program)
+    options = Options(version("midge"), model_hash or hash_graph(graph), static_arena)
+    package = make_package(program, arena, target, options)
+    return Compiled(graph, model, plain, program, arena, package)
+
+
+def compile_file(
+    path: Path, target: Target, *, name: str | None = None, static_arena: bool = False
+) -> Compiled:
+    """From a model file to a package."""
+    graph = load(path, name)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return compile_graph(graph, target, model_hash=digest, static_arena=static_arena)
+
+
+def hash_graph(graph: Graph) -> str:
+    """A hash of a graph that came from no file."""
+    digest = hashlib.sha256(str(graph).encode())
+    for name, array in graph.consts.items():
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def arrange(program: Program) -> Arena:
+    """Offsets of every tensor of `program` in one arena."""
+    uses = [
+        Use(tuple(a for a in op.args[:-1] if a not in program.consts), op.output, op.inplace)
+        for op in program.operations
+    ]
+    names = {*map(program.buffer, program.inputs), *(u.writes for u in uses)}
+    sizes = {n: program.types[n].size for n in names}
+    aligns = {n: align_of(program.types[n].dtype) for n in names}
+    inputs = [program.buffer(n) for n in program.inputs]
+    outputs = [program.buffer(n) for n in program.outputs]
+    return plan_arena(uses, inputs, outputs, sizes, aligns)
+
+
+def renamed(graph: Graph, name: str) -> Graph:
+    """The same graph under another C prefix."""
+    return replace(graph, name=check_prefix(name))

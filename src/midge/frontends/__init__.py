@@ -1,0 +1,41 @@
+"""Model files to graphs. A frontend is one file: it registers the formats that it reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from midge.core.errors import ModelError, UsageError
+from midge.core.registry import Registry, import_all
+from midge.graph.ir import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """read: (bytes of the file, name for the graph) -> Graph; ModelError if that is impossible.
+    matches: whether a file's first bytes look like this format."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[bytes], bool]
+    read: Callable[[bytes, str], Graph]
+
+
+FRONTENDS: Registry[Frontend] = Registry("model format", ModelError)
+
+
+def load_file(path: Path, name: str) -> Graph:
+    """The graph in `path`, in whichever format it is, called `name`."""
+    import_all(sys.modules[__name__])
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the model: {error.strerror}", where=str(path)) from None
+    frontends = [FRONTENDS[n] for n in FRONTENDS]
+    for frontend in frontends:
+        if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:
+            return frontend.read(data, name)
+    known = ", ".join(s for f in frontends for s in f.suffixes)
+    raise ModelError("unknown model format", where=str(path), hint=f"known: {known}")

@@ -1,0 +1,319 @@
+"""TFLite flatbuffers to graphs.
+
+The file is not trusted: every vector's length is checked against the file's size before it is
+read, and whatever the flatbuffer accessors raise on a broken table becomes a ModelError.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from midge.core.errors import MidgeError, ModelError, VerifyError
+from midge.core.types import Array, DType, Quant, TensorType
+from midge.frontends import FRONTENDS, Frontend
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Graph, Node, verify
+
+_DTYPES = {
+    0: DType.F32, 1: DType.F16, 2: DType.I32, 3: DType.U8, 4: DType.I64, 6: DType.BOOL,
+    7: DType.I16, 9: DType.I8,
+}  # fmt: skip
+_MAX_ELEMENTS = 1 << 28
+_MAX_RANK = 8
+
+
+def read(data: bytes, name: str) -> Graph:
+    """The graph of a .tflite file. ModelError says what is wrong and where."""
+    with _broken_file(name):
+        return _Reader(data, name).graph()
+
+
+@contextmanager
+def _broken_file(name: str) -> Iterator[None]:
+    """Whatever reading a corrupt flatbuffer raises, as a ModelError."""
+    try:
+        yield
+    except VerifyError as error:
+        raise ModelError(error.what, where=error.where, hint=error.hint) from None
+    except MidgeError:
+        raise
+    except (
+        struct.error, ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError,
+        UnicodeError, MemoryError, ArithmeticError, RecursionError,
+    ) as error:  # fmt: skip
+        what = f"the file is damaged ({type(error).__name__}: {error})"
+        raise ModelError(what, where=name, hint="get the file again or convert again") from error
+
+
+class _Reader:
+    def __init__(self, data: bytes, name: str) -> None:
+        import tflite
+
+        if len(data) < 8 or data[4:8] != b"TFL3":
+            raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name)
+        self.data, self.name = data, name
+        self.schema = tflite
+        self.model = tflite.Model.GetRootAs(data, 0)
+        self.opcodes = _enum(tflite.BuiltinOperator)
+        self.types: dict[str, TensorType] = {}
+        self.consts: dict[str, Array] = {}
+
+    def graph(self) -> Graph:
+        count = self.length(self.model.SubgraphsLength(), "subgraphs")
+        if count != 1:
+            raise ModelError(
+                f"the model has {count} subgraphs, one is supported",
+                where=self.name,
+                hint="control flow (If, While) must be removed before conversion",
+            )
+        self.subgraph = self.model.Subgraphs(0)
+        self.names = self.tensor_names()
+        inputs = self.values(self.subgraph.InputsAsNumpy(), self.subgraph.InputsLength())
+        outputs = self.values(self.subgraph.OutputsAsNumpy(), self.subgraph.OutputsLength())
+        if not inputs or not outputs or "" in (*inputs, *outputs):
+            raise ModelError("the model has no inputs or no outputs", where=self.name)
+        for name in (*inputs, *outputs):
+            self.type(name)
+        nodes: list[Node] = []
+        for i in range(self.length(self.subgraph.OperatorsLength(), "operators")):
+            nodes.extend(self.operator(i))
+        return self.finish(inputs, outputs, nodes)
+
+    def finish(self, inputs: tuple[str, ...], outputs: tuple[str, ...], nodes: list[Node]) -> Graph:
+        for name in inputs:
+            self.consts.pop(name, None)
+        graph = Graph(self.name, inputs, outputs, self.types, self.consts, ())
+        graph = graph.with_nodes(nodes)
+        verify(graph)
+        return graph
+
+    def length(self, n: int, what: str) -> int:
+        """A vector's length; a corrupt one is larger than the file."""
+        if not 0 <= n <= len(self.data):
+            raise ModelError(f"the file is damaged ({n} {what})", where=self.name)
+        return n
+
+    def tensor_names(self) -> list[str]:
+        """One unique name per tensor, the file's own where it has one."""
+        names: list[str] = []
+        seen: set[str] = set()
+        for i in range(self.length(self.subgraph.TensorsLength(), "tensors")):
+            raw = self.subgraph.Tensors(i).Name()
+            text = raw.decode("utf-8", "replace") if raw else ""
+            name = text if text and text not in seen else f"{text or 'tensor'}#{i}"
+            seen.add(name)
+            names.append(name)
+        self.index = {n: i for i, n in enumerate(names)}
+        return names
+
+    def values(self, indices: Any, length: int) -> tuple[str, ...]:
+        """Tensor indices as names; -1 (an absent optional input) is ""."""
+        if self.length(length, "indices") == 0:
+            return ()
+        return tuple(self.value(int(i)) for i in indices)
+
+    def value(self, index: int) -> str:
+        if index == -1:
+            return ""
+        if not 0 <= index < len(self.names):
+            raise ModelError(
+                f"tensor {index} does not exist, there are {len(self.names)}", where=self.name
+            )
+        return self.names[index]
+
+    def type(self, name: str) -> TensorType:
+        """The type of a tensor; reads its constant data on the way."""
+        if name not in self.types:
+            tensor = self.subgraph.Tensors(self.index[name])
+            where = f"tensor {self.index[name]} {name!r}"
+            self.types[name] = t = self.tensor_type(tensor, where)
+            array = self.constant(tensor, t, where)
+            if array is not None:
+                self.consts[name] = array
+        return self.types[name]
+
+    def tensor_type(self, tensor: Any, where: str) -> TensorType:
+        rank = self.length(tensor.ShapeLength(), "dimensions")
+        shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if rank else ()
+        if rank > _MAX_RANK or any(d < 0 for d in shape) or prod(shape) > _MAX_ELEMENTS:
+            raise ModelError(f"shape {shape} is not possible", where=where)
+        if tensor.ShapeSignatureLength():
+            self.check_signature(tensor, shape, where)
+        if tensor.Type() not in _DTYPES:
+            code = _enum(self.schema.TensorType).get(tensor.Type(), str(tensor.Type()))
+            known = ", ".join(d.value for d in _DTYPES.values())
+            raise ModelError(f"element type {code} is not supported", where=where, hint=known)
+        if tensor.Sparsity() is not None:
+            raise ModelError(
+                "sparse tensors are not supported", where=where, hint="convert without sparsity"
+            )
+        return TensorType(shape, _DTYPES[tensor.Type()], self.quant(tensor, shape, where))
+
+    def check_signature(self, tensor: Any, shape: tuple[int, ...], where: str) -> None:
+        """Dynamic dimensions: a free batch is compiled as the shape's 1, others are refused."""
+        self.length(tensor.ShapeSignatureLength(), "dimensions")
+        signature = [int(d) for d in tensor.ShapeSignatureAsNumpy()]
+        if any(d == -1 for d in signature[1:]):
+            raise ModelError(
+                f"shape {signature} is dynamic",
+                where=where,
+                hint="convert the model with static shapes (only the batch may be free)",
+            )
+
+    def quant(self, tensor: Any, shape: tuple[int, ...], where: str) -> Quant | None:
+        q = tensor.Quantization()
+        if q is None or q.ScaleLength() == 0:
+            return None
+        count = self.length(q.ScaleLength(), "scales")
+        scales = [float(s) for s in q.ScaleAsNumpy()]
+        zeros = [0] * count
+        if self.length(q.ZeroPointLength(), "zero points"):
+            zeros = [int(z) for z in q.ZeroPointAsNumpy()]
+        axis = q.QuantizedDimension() if count > 1 else None
+        if axis is not None and not (0 <= axis < len(shape) and shape[axis] == count):
+            raise ModelError(f"{count} scales on axis {axis} of {shape}", where=where)
+        try:
+            return Quant(tuple(scales), tuple(zeros), axis)
+        except ValueError as error:
+            raise ModelError(f"bad quantisation: {error}", where=where) from None
+
+    def constant(self, tensor: Any, t: TensorType, where: str) -> Array | None:
+        """The tensor's data, or None if it is computed at run time."""
+        index = tensor.Buffer()
+        if index == 0:
+            return None
+        if tensor.IsVariable():
+            raise ModelError("variable tensors are not supported", where=where)
+        if index >= self.length(self.model.BuffersLength(), "buffers"):
+            raise ModelError(f"buffer {index} does not exist", where=where)
+        buffer = self.model.Buffers(index)
+        size = self.length(buffer.DataLength(), "bytes")
+        if size == 0:
+            return None
+        if size != t.size:
+            raise ModelError(f"{size} bytes of data for {t}, expected {t.size}", where=where)
+        values = np.frombuffer(buffer.DataAsNumpy().tobytes(), t.dtype.numpy).reshape(t.shape)
+        if t.dtype.is_float and not np.isfinite(values).all():
+            raise ModelError("constant data is not finite", where=where)
+        _check_zero_points(t, where)
+        return values
+
+    def operator(self, i: int) -> tuple[Node, ...]:
+        op = self.subgraph.Operators(i)
+        index = op.OpcodeIndex()
+        if index >= self.length(self.model.OperatorCodesLength(), "operator codes"):
+            raise ModelError(f"operator code {index} does not exist", where=f"operator {i}")
+        code = self.model.OperatorCodes(index)
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        kind = self.opcodes.get(number, f"builtin operator {number}")
+        src = f"operator {i}"
+        if kind == "CUSTOM":
+            custom = (code.CustomCode() or b"?").decode("utf-8", "replace")
+            raise ModelError(
+                f"custom operator {custom!r} is not supported",
+                where=src,
+                hint="convert the model with built-in operators only",
+            )
+        inputs = self.values(op.InputsAsNumpy(), op.InputsLength())
+        outputs = self.values(op.OutputsAsNumpy(), op.OutputsLength())
+        if kind not in IMPORTERS["tflite"]:
+            known = ", ".join(IMPORTERS["tflite"])
+            raise ModelError(f"operator {kind} is not supported", where=src, hint=f"known: {known}")
+        for name in filter(None, (*inputs, *outputs)):
+            self.type(name)
+        if not outputs or "" in outputs:
+            raise ModelError(f"{kind} has no outputs", where=src)
+        foreign = Foreign(
+            kind, inputs, outputs, self.options(op, kind), src, self.types, self.consts
+        )
+        for i in range(len(outputs)):
+            _check_zero_points(self.types[outputs[i]], foreign.where)
+        nodes = IMPORTERS["tflite"][kind](foreign)
+        self.add_types(foreign, nodes)
+        return nodes
+
+    def options(self, op: Any, kind: str) -> dict[str, Any]:
+        """The operator's options table as snake_case name -> value."""
+        number = op.BuiltinOptionsType()
+        name = _enum(self.schema.BuiltinOptions).get(number)
+        table = op.BuiltinOptions()
+        if number == 0 or table is None or name is None:
+            return dict(_DEFAULTS.get(kind, {}))
+        cls = getattr(self.schema, name)
+        options = cls()
+        options.Init(table.Bytes, table.Pos)
+        fields = _fields(cls)
+        return {**_DEFAULTS.get(kind, {}), **{f: get(options) for f, get in fields.items()}}
+
+    def add_types(self, op: Foreign, nodes: tuple[Node, ...]) -> None:
+        """Types of values that an importer put between its nodes."""
+        for node in nodes:
+            for i, name in enumerate(node.outputs):
+                if name in self.types:
+                    continue
+                inferred = OPS[node.op].infer([self.types[n] for n in node.inputs], node.attrs)[i]
+                source = node.inputs[0] if OPS[node.op].alias else op.outputs[0]
+                self.types[name] = TensorType(
+                    inferred.shape, inferred.dtype, self.types[source].quant
+                )
+
+
+def _check_zero_points(t: TensorType, where: str) -> None:
+    if t.quant is not None and t.dtype.is_integer:
+        for z in t.quant.zero_point:
+            if not t.dtype.min <= z <= t.dtype.max:
+                raise ModelError(f"zero point {z} is outside {t.dtype.value}", where=where)
+
+
+# What an absent options table means, where an importer needs to know.
+_DEFAULTS: dict[str, dict[str, Any]] = {}
+
+
+def _enum(cls: type) -> dict[int, str]:
+    return {v: k for k, v in vars(cls).items() if isinstance(v, int) and not k.startswith("_")}
+
+
+_ACCESSORS: dict[type, dict[str, Callable[[Any], Any]]] = {}
+
+
+def _fields(cls: type) -> dict[str, Callable[[Any], Any]]:
+    """snake_case name -> reader, for every scalar and vector field of an options class."""
+    if cls not in _ACCESSORS:
+        _ACCESSORS[cls] = {
+            _snake(n): (_vector(n) if f"{n}AsNumpy" in vars(cls) else _scalar(n))
+            for n in vars(cls)
+            if n[0].isupper() and n not in ("Init", "GetRootAs") and _is_field(cls, n)
+        }
+    return _ACCESSORS[cls]
+
+
+def _is_field(cls: type, name: str) -> bool:
+    if re.search(r"(AsNumpy|Length|IsNone|BufferHasIdentifier)$", name):
+        return False
+    return callable(vars(cls)[name]) and not name.startswith("GetRootAs")
+
+
+def _scalar(name: str) -> Callable[[Any], Any]:
+    return lambda options: getattr(options, name)()
+
+
+def _vector(name: str) -> Callable[[Any], Any]:
+    def get(options: Any) -> tuple[int, ...]:
+        values = getattr(options, f"{name}AsNumpy")()
+        return () if isinstance(values, int) else tuple(int(v) for v in values)
+
+    return get
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+FRONTENDS.add("tflite", Frontend("tflite", (".tflite",), lambda data: data[4:8] == b"TFL3", read))

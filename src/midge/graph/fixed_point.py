@@ -1,0 +1,96 @@
+"""Integer quantisation parameters, computed as TensorFlow Lite's kernels do when they prepare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, Quant, TensorType
+
+f32 = np.float32
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """`real` as (multiplier, shift): real ~ multiplier * 2^(shift - 31), 2^30 <= multiplier < 2^31.
+
+    QuantizeMultiplier in lite/kernels/internal/quantization_util.cc; below 2^-32 it is (0, 0).
+    """
+    if real == 0.0:
+        return 0, 0
+    mantissa, shift = math.frexp(real)
+    fixed = round_half_away(mantissa * (1 << 31))
+    if fixed == 1 << 31:
+        fixed //= 2
+        shift += 1
+    if shift < -31:
+        return 0, 0
+    return fixed, shift
+
+
+def round_half_away(x: float) -> int:
+    """C's round()."""
+    return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)
+
+
+def reduced_multiplier(multiplier: int) -> int:
+    """A Q31 multiplier as Q15, as the 64-bit requantisation uses it."""
+    return (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF
+
+
+def per_tensor(t: TensorType, where: str) -> tuple[np.float32, int]:
+    """Scale (as binary32) and zero point of a per-tensor quantised tensor, else ModelError."""
+    if t.quant is None or t.quant.axis is not None:
+        have = "not quantised" if t.quant is None else "quantised per channel"
+        raise ModelError(f"tensor {t} is {have}, expected per-tensor quantisation", where=where)
+    return f32(t.quant.scale[0]), t.quant.zero_point[0]
+
+
+ACTIVATIONS = {
+    "": (-math.inf, math.inf),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "relu_n1_to_1": (-1.0, 1.0),
+}
+
+
+def activation_range(activation: str, t: TensorType, where: str) -> tuple[int, int]:
+    """The quantised clamp of a fused activation on output type `t`.
+
+    CalculateActivationRangeQuantized in lite/kernels/kernel_util.cc.
+    """
+    low, high = t.dtype.min, t.dtype.max
+    if activation == "":
+        return low, high
+    scale, zero = per_tensor(t, where)
+    least, most = ACTIVATIONS[activation]
+    low = max(low, quantize_value(least, scale, zero))
+    if math.isfinite(most):
+        high = min(high, quantize_value(most, scale, zero))
+    return low, high
+
+
+def quantize_value(x: float, scale: np.float32, zero: int) -> int:
+    """round(x / scale) + zero, the division in binary32."""
+    return zero + round_half_away(float(f32(x) / scale))
+
+
+def same_quant(a: Quant | None, b: Quant | None) -> bool:
+    """Whether two tensors hold the same real numbers for the same integers."""
+    return a == b
+
+
+def multipliers(reals: Sequence[float]) -> tuple[Array, Array]:
+    """`quantize_multiplier` of each, as i32 arrays (multiplier, shift)."""
+    pairs = [quantize_multiplier(r) for r in reals]
+    return (
+        np.array([m for m, _ in pairs], np.int32),
+        np.array([s for _, s in pairs], np.int32),
+    )
+
+
+def accumulator(dtype: DType) -> DType:
+    """The type in which products of `dtype` elements are summed."""
+    return {DType.I8: DType.I32, DType.U8: DType.I32, DType.I16: DType.I64}.get(dtype, dtype)

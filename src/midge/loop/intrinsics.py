@@ -1,0 +1,133 @@
+"""Scalar functions that loop functions may call: meaning in Python, spelling in the C runtime.
+
+An intrinsic `name` is the C function `midge_<name>` of the runtime header `header`; the meaning is
+what the interpreter runs. `test_intrinsics` holds the two against each other over the edges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from midge.core.registry import Registry
+from midge.core.types import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsic:
+    """name: without the prefix.  args, result: element types.  meaning: on Python numbers."""
+
+    name: str
+    args: tuple[DType, ...]
+    result: DType
+    meaning: Callable[..., int | float]
+    header: str
+
+
+INTRINSICS: Registry[Intrinsic] = Registry("intrinsic")
+
+
+def high_mul(a: int, b: int) -> int:
+    """round(a * b / 2^31), ties towards +infinity, saturated to i32.
+
+    The saturating rounding doubling high multiply of the reference kernels' fixed-point library
+    and of Arm's SQRDMULH: its nudge-and-truncate rounds ties up for both signs.
+    """
+    return min((a * b + (1 << 30)) >> 31, (1 << 31) - 1)
+
+
+def round_shift(x: int, exponent: int) -> int:
+    """round(x / 2^exponent), ties away from zero; 0 <= exponent <= 31."""
+    mask = (1 << exponent) - 1
+    threshold = (mask >> 1) + (1 if x < 0 else 0)
+    return (x >> exponent) + (1 if (x & mask) > threshold else 0)
+
+
+def wrap32(x: int) -> int:
+    """x modulo 2^32 as i32."""
+    return ((x + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+def requantize_twice(x: int, multiplier: int, shift: int) -> int:
+    """round(round(x * 2^max(shift, 0) * multiplier / 2^31) / 2^max(-shift, 0)).
+
+    MultiplyByQuantizedMultiplier of the reference kernels in its two-rounding form. The left
+    shift wraps as the reference's multiplication does on every two's complement machine.
+    """
+    return round_shift(high_mul(wrap32(x << max(shift, 0)), multiplier), max(-shift, 0))
+
+
+def requantize_once(x: int, multiplier: int, shift: int) -> int:
+    """round(x * multiplier / 2^(31 - shift)), ties towards +infinity; -31 <= shift <= 30."""
+    return wrap32((x * multiplier + (1 << (30 - shift))) >> (31 - shift))
+
+
+def requantize_wide(x: int, multiplier: int, shift: int) -> int:
+    """round(x * multiplier / 2^(15 - shift)) for a 64-bit x and a 16-bit multiplier."""
+    return wrap32((x * multiplier + (1 << (14 - shift))) >> (15 - shift))
+
+
+def leading_zeros(x: int) -> int:
+    """Zero bits above the highest set bit of a 32-bit x > 0."""
+    return 32 - x.bit_length()
+
+
+def reciprocal(x: int) -> int:
+    """2^31 / (x scaled to [1, 2)) in Q0.31, for x > 0: the shifted scale of GetReciprocal.
+
+    Three Newton-Raphson steps from 48/17 - 32/17 * d, as gemmlowp's one_over_one_plus_x.
+    """
+    fraction = (x << leading_zeros(x)) - (1 << 31)
+    half = (fraction + (1 << 31)) >> 1
+    estimate = 1515870810 + high_mul(half, -1010580540)
+    for _ in range(3):
+        error = (1 << 29) - high_mul(half, estimate)
+        estimate += _saturate(high_mul(estimate, error) << 2)
+    return _saturate(estimate << 1)
+
+
+def _saturate(x: int) -> int:
+    return max(-(1 << 31), min((1 << 31) - 1, x))
+
+
+def _f32(function: Callable[[float], float]) -> Callable[[float], float]:
+    def meaning(x: float) -> float:
+        with np.errstate(all="ignore"):
+            try:
+                return float(np.float32(function(x)))
+            except OverflowError:
+                return math.inf
+
+    return meaning
+
+
+def logistic(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow for any x."""
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def _add(
+    name: str,
+    args: tuple[DType, ...],
+    result: DType,
+    meaning: Callable[..., int | float],
+    header: str,
+) -> None:
+    INTRINSICS.add(name, Intrinsic(name, args, result, meaning, header))
+
+
+_I32, _I64, _F32 = DType.I32, DType.I64, DType.F32
+_FIXED, _FLOAT = "midge_fixed.h", "midge_float.h"
+_add("high_mul", (_I32, _I32), _I32, high_mul, _FIXED)
+_add("round_shift", (_I32, _I32), _I32, round_shift, _FIXED)
+_add("requantize_twice", (_I32, _I32, _I32), _I32, requantize_twice, _FIXED)
+_add("requantize_once", (_I32, _I32, _I32), _I32, requantize_once, _FIXED)
+_add("requantize_wide", (_I64, _I32, _I32), _I32, requantize_wide, _FIXED)
+_add("leading_zeros", (_I32,), _I32, leading_zeros, _FIXED)
+_add("reciprocal", (_I32,), _I32, reciprocal, _FIXED)
+_add("exp", (_F32,), _F32, _f32(math.exp), _FLOAT)
+_add("tanh", (_F32,), _F32, _f32(math.tanh), _FLOAT)
+_add("logistic", (_F32,), _F32, _f32(logistic), _FLOAT)

@@ -1,0 +1,226 @@
+"""The traversals everything else is written with, and the small questions asked of a block.
+
+Nodes that a rewrite leaves alone are kept, not copied, so an unchanged part costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from midge.loop import ir
+
+
+def map_expr(e: ir.Expr, f: Callable[[ir.Expr], ir.Expr]) -> ir.Expr:
+    """Rebuild `e` bottom-up, passing every node through `f`."""
+    match e:
+        case ir.Const() | ir.Var():
+            return f(e)
+        case ir.Load(_, index):
+            now = map_exprs(index, f)
+            return f(e if now is index else replace(e, index=now))
+        case ir.Bin(op, lhs, rhs):
+            left, right = map_expr(lhs, f), map_expr(rhs, f)
+            return f(e if left is lhs and right is rhs else ir.Bin(op, left, right))
+        case ir.Cast(dtype, arg):
+            inner = map_expr(arg, f)
+            return f(e if inner is arg else ir.Cast(dtype, inner))
+        case ir.Select(cond, then, other):
+            parts = (cond, then, other)
+            now = map_exprs(parts, f)
+            return f(e if now is parts else ir.Select(*now))
+        case ir.Call(_, args):
+            now = map_exprs(args, f)
+            return f(e if now is args else replace(e, args=now))
+        case _:
+            assert_never(e)
+
+
+def map_exprs(es: tuple[ir.Expr, ...], f: Callable[[ir.Expr], ir.Expr]) -> tuple[ir.Expr, ...]:
+    """`map_expr` over a tuple; the same tuple if nothing changed."""
+    result = tuple(map_expr(e, f) for e in es)
+    return es if all(a is b for a, b in zip(result, es, strict=True)) else result
+
+
+def map_stmts(
+    body: ir.Block,
+    stmt: Callable[[ir.Stmt], ir.Stmt | ir.Block] = lambda s: s,
+    expr: Callable[[ir.Expr], ir.Expr] = lambda e: e,
+) -> ir.Block:
+    """Rebuild a block bottom-up: `expr` on every expression node, `stmt` on every statement,
+    which may give a block to put in its place."""
+
+    def go(block: ir.Block) -> ir.Block:
+        result: list[ir.Stmt] = []
+        for s in block:
+            now = stmt(_with_parts(s, expr, go))
+            result.extend(now if isinstance(now, tuple) else (now,))
+        same = len(result) == len(block) and all(map(lambda a, b: a is b, result, block))
+        return block if same else tuple(result)
+
+    return go(body)
+
+
+def _with_parts(
+    s: ir.Stmt, f: Callable[[ir.Expr], ir.Expr], go: Callable[[ir.Block], ir.Block]
+) -> ir.Stmt:
+    match s:
+        case ir.Store(buffer, index, value):
+            at, v = map_exprs(index, f), map_expr(value, f)
+            return s if at is index and v is value else ir.Store(buffer, at, v)
+        case ir.Loop(_, _, body):
+            inner = go(body)
+            return s if inner is body else replace(s, body=inner)
+        case ir.Guard(cond, body):
+            c, inner = map_expr(cond, f), go(body)
+            return s if c is cond and inner is body else ir.Guard(c, inner)
+        case ir.Alloc():
+            return s
+        case ir.Instr(name, args):
+            windows = tuple((b, map_exprs(i, f)) for b, i in args)
+            return s if windows == args else ir.Instr(name, windows)
+        case _:
+            assert_never(s)
+
+
+def walk(body: ir.Block) -> Iterator[ir.Stmt]:
+    """Every statement of a block, outer before inner."""
+    for s in body:
+        yield s
+        if isinstance(s, ir.Loop | ir.Guard):
+            yield from walk(s.body)
+
+
+def own_exprs(s: ir.Stmt) -> tuple[ir.Expr, ...]:
+    """The expressions of a statement itself, not those of the statements inside it."""
+    match s:
+        case ir.Store(_, index, value):
+            return (*index, value)
+        case ir.Guard(cond, _):
+            return (cond,)
+        case ir.Instr(_, args):
+            return tuple(e for _, index in args for e in index)
+        case ir.Loop() | ir.Alloc():
+            return ()
+        case _:
+            assert_never(s)
+
+
+def subexprs(e: ir.Expr) -> Iterator[ir.Expr]:
+    """`e` and every expression in it."""
+    yield e
+    match e:
+        case ir.Const() | ir.Var():
+            return
+        case ir.Load(_, parts) | ir.Call(_, parts):
+            pass
+        case ir.Bin(_, lhs, rhs):
+            parts = (lhs, rhs)
+        case ir.Cast(_, arg):
+            parts = (arg,)
+        case ir.Select(cond, then, other):
+            parts = (cond, then, other)
+        case _:
+            assert_never(e)
+    for part in parts:
+        yield from subexprs(part)
+
+
+def variables(e: ir.Expr) -> frozenset[str]:
+    """The loop variables in an expression."""
+    return frozenset(x.name for x in subexprs(e) if isinstance(x, ir.Var))
+
+
+def expr_loads(e: ir.Expr) -> list[ir.Load]:
+    """The loads in an expression."""
+    return [x for x in subexprs(e) if isinstance(x, ir.Load)]
+
+
+def loads(body: ir.Block) -> list[ir.Load]:
+    """Every load in a block; windows of instructions are not loads."""
+    return [x for s in walk(body) for e in own_exprs(s) for x in expr_loads(e)]
+
+
+def stores(body: ir.Block) -> list[ir.Store]:
+    """Every store in a block; windows of instructions are not stores."""
+    return [s for s in walk(body) if isinstance(s, ir.Store)]
+
+
+def loops_in(body: ir.Block) -> list[ir.Loop]:
+    return [s for s in walk(body) if isinstance(s, ir.Loop)]
+
+
+def allocs_in(body: ir.Block) -> list[ir.Alloc]:
+    return [s for s in walk(body) if isinstance(s, ir.Alloc)]
+
+
+def touched(body: ir.Block) -> frozenset[str]:
+    """The buffers that a block loads, stores or hands to an instruction."""
+    windows = (b for s in walk(body) if isinstance(s, ir.Instr) for b, _ in s.args)
+    stored = (s.buffer for s in stores(body))
+    return frozenset([*stored, *windows, *(x.buffer for x in loads(body))])
+
+
+def substitute(body: ir.Block, values: Mapping[str, ir.Expr]) -> ir.Block:
+    """Replace loop variables by expressions."""
+    return map_stmts(body, expr=replacing(values))
+
+
+def substitute_expr(e: ir.Expr, values: Mapping[str, ir.Expr]) -> ir.Expr:
+    """Replace loop variables in one expression."""
+    return map_expr(e, replacing(values))
+
+
+def replacing(values: Mapping[str, ir.Expr]) -> Callable[[ir.Expr], ir.Expr]:
+    return lambda e: values.get(e.name, e) if isinstance(e, ir.Var) else e
+
+
+def names(func: ir.Func) -> set[str]:
+    """Every name in use: the function's, its buffers' and its loop variables'."""
+    used = {func.name, *(p.name for p in func.params)}
+    used.update(x.var for x in loops_in(func.body))
+    used.update(x.buffer for x in allocs_in(func.body))
+    return used
+
+
+def fresh(wish: str, used: set[str]) -> str:
+    """`wish`, or `wish_2`, `wish_3`, ... if taken; the result is added to `used`."""
+    name, number = wish, 2
+    while name in used:
+        name, number = f"{wish}_{number}", number + 1
+    used.add(name)
+    return name
+
+
+def rename(body: ir.Block, new: Mapping[str, str]) -> ir.Block:
+    """Rename loop variables and buffers."""
+
+    def expr(e: ir.Expr) -> ir.Expr:
+        match e:
+            case ir.Var(name) if name in new:
+                return ir.Var(new[name])
+            case ir.Load(buffer, index) if buffer in new:
+                return ir.Load(new[buffer], index)
+        return e
+
+    def stmt(s: ir.Stmt) -> ir.Stmt:
+        match s:
+            case ir.Store(buffer) | ir.Alloc(buffer) if buffer in new:
+                return replace(s, buffer=new[buffer])
+            case ir.Loop(var) if var in new:
+                return replace(s, var=new[var])
+            case ir.Instr(name, args):
+                return ir.Instr(name, tuple((new.get(b, b), i) for b, i in args))
+        return s
+
+    return map_stmts(body, stmt, expr) if new else body
+
+
+def copy_of(body: ir.Block, suffix: str, used: set[str]) -> ir.Block:
+    """A copy of a block whose own loops and buffers have fresh names, `name + suffix`."""
+    own: Iterable[str] = [
+        *(x.var for x in loops_in(body)),
+        *(x.buffer for x in allocs_in(body)),
+    ]
+    return rename(body, {name: fresh(name + suffix, used) for name in own})

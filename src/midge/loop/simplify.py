@@ -1,0 +1,372 @@
+"""Make a function smaller without changing what it does.
+
+Constants are folded, sums of loop variables collected, divisions and conditions settled by
+interval analysis, loops that run once or never dissolved, conditions merged. Float arithmetic is
+folded on constants only: nothing that could change a bit is done to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never, cast
+
+from midge.core.types import DType
+from midge.loop import ir
+from midge.loop.affine import Bounds
+from midge.loop.evaluate import EvaluationError, arithmetic, convert
+from midge.loop.indices import collect, is_index
+from midge.loop.instruction import Instruction
+from midge.loop.intrinsics import INTRINSICS
+from midge.loop.rewrite import (
+    allocs_in,
+    copy_of,
+    expr_loads,
+    fresh,
+    map_stmts,
+    names,
+    own_exprs,
+    substitute,
+    touched,
+    walk,
+)
+from midge.loop.types import buffer_types
+
+_TRUE, _FALSE = ir.Const(True, DType.BOOL), ir.Const(False, DType.BOOL)
+
+
+def simplify(func: ir.Func, *, keep_unit_loops: bool = False) -> ir.Func:
+    """An equal, smaller function. Applying it again changes nothing.
+
+    keep_unit_loops: loops that run once stay as shells (their variable is 0 inside), so that
+    schedule steps can still name them.
+    """
+    buffers = buffer_types(func)
+    body = Simplifier(buffers, keep_unit_loops).block(func.body, Bounds(buffers=buffers))
+    return replace(func, body=_without_unused(body, touched(body)))
+
+
+def simplify_expr(e: ir.Expr, bounds: Bounds) -> ir.Expr:
+    """An equal, smaller expression at a place where `bounds` holds."""
+    return Simplifier(dict(bounds.buffers), keep_unit_loops=False).expr(e, bounds)
+
+
+def _without_unused(body: ir.Block, used: frozenset[str]) -> ir.Block:
+    """Drop local buffers that nothing touches, and the loops and conditions left empty by it."""
+    result: list[ir.Stmt] = []
+    for s in body:
+        match s:
+            case ir.Alloc(buffer) if buffer not in used:
+                continue
+            case ir.Loop(_, _, inner) | ir.Guard(_, inner):
+                kept = _without_unused(inner, used)
+                if kept:
+                    result.append(s if kept is inner else replace(s, body=kept))
+            case _:
+                result.append(s)
+    return body if tuple(result) == body else tuple(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Simplifier:
+    """buffers: element types."""
+
+    buffers: dict[str, DType]
+    keep_unit_loops: bool
+
+    def block(self, body: ir.Block, bounds: Bounds) -> ir.Block:
+        result: list[ir.Stmt] = []
+        for s in body:
+            result.extend(self.stmt(s, bounds))
+        return tuple(result)
+
+    def stmt(self, s: ir.Stmt, bounds: Bounds) -> ir.Block:
+        match s:
+            case ir.Store(buffer, index, value):
+                at = tuple(self.expr(i, bounds) for i in index)
+                return (ir.Store(buffer, at, self.expr(value, bounds)),)
+            case ir.Loop():
+                return self.loop(s, bounds)
+            case ir.Guard(cond, body):
+                return self.guard(self.expr(cond, bounds), body, bounds)
+            case ir.Alloc():
+                return (s,)
+            case ir.Instr(name, args):
+                windows = tuple((b, tuple(self.expr(i, bounds) for i in at)) for b, at in args)
+                return (ir.Instr(name, windows),)
+            case _:
+                assert_never(s)
+
+    def loop(self, s: ir.Loop, bounds: Bounds) -> ir.Block:
+        if s.extent <= 0:
+            return ()
+        body = self.block(s.body, bounds.loop(s.var, s.extent))
+        if all(isinstance(x, ir.Alloc) for x in body):
+            return ()
+        if s.extent == 1 and not self.keep_unit_loops:
+            return body
+        return (replace(s, body=body),)
+
+    def guard(self, cond: ir.Expr, body: ir.Block, bounds: Bounds) -> ir.Block:
+        if cond == _FALSE:
+            return ()
+        inner = self.block(body, bounds.assuming(cond))
+        if cond == _TRUE:
+            return inner
+        match inner:
+            case (ir.Guard(second, innermost),):
+                return (ir.Guard(_chained("and", cond, second), innermost),)
+        if all(isinstance(x, ir.Alloc) for x in inner):
+            return ()
+        return (ir.Guard(cond, inner),)
+
+    def expr(self, e: ir.Expr, bounds: Bounds) -> ir.Expr:
+        match e:
+            case ir.Const():
+                return e
+            case ir.Var() | ir.Bin() if is_index(e):
+                return collect(e, bounds)
+            case ir.Var():
+                return e
+            case ir.Load(buffer, index):
+                return ir.Load(buffer, tuple(self.expr(i, bounds) for i in index))
+            case ir.Bin("and" | "or" as op, lhs, rhs):
+                return self.logic(op, lhs, rhs, bounds)
+            case ir.Bin(op, lhs, rhs):
+                return self.binary(op, self.expr(lhs, bounds), self.expr(rhs, bounds), bounds)
+            case ir.Cast(dtype, arg):
+                return self.cast(dtype, self.expr(arg, bounds))
+            case ir.Select(cond, then, other):
+                return self.select(self.expr(cond, bounds), then, other, bounds)
+            case ir.Call(name, args):
+                return ir.Call(name, tuple(self.expr(a, bounds) for a in args))
+            case _:
+                assert_never(e)
+
+    def logic(self, op: str, lhs: ir.Expr, rhs: ir.Expr, bounds: Bounds) -> ir.Expr:
+        left = self.expr(lhs, bounds)
+        decisive = ir.Const(op == "or", DType.BOOL)
+        if left == decisive:
+            return decisive
+        right = self.expr(rhs, bounds.assuming(left) if op == "and" else bounds)
+        if isinstance(left, ir.Const):
+            return right
+        if isinstance(right, ir.Const):
+            return decisive if right == decisive else left
+        return _chained(op, left, right)
+
+    def select(self, cond: ir.Expr, then: ir.Expr, other: ir.Expr, bounds: Bounds) -> ir.Expr:
+        if cond == _FALSE:
+            return self.expr(other, bounds)
+        chosen = self.expr(then, bounds.assuming(cond))
+        return chosen if cond == _TRUE else ir.Select(cond, chosen, self.expr(other, bounds))
+
+    def cast(self, dtype: DType, arg: ir.Expr) -> ir.Expr:
+        """Conversions that keep every value are dropped when another follows."""
+        source = self.type(arg)
+        if dtype is source:
+            return arg
+        if isinstance(arg, ir.Const) and dtype is not DType.F16:
+            folded = _converted(dtype, arg)
+            return folded or ir.Cast(dtype, arg)
+        if isinstance(arg, ir.Cast) and dtype.is_integer and source.is_integer:
+            inner = self.type(arg.arg)
+            if inner.is_integer and source.min <= inner.min and inner.max <= source.max:
+                return self.cast(dtype, arg.arg)
+        return ir.Cast(dtype, arg)
+
+    def binary(self, op: ir.BinOp, lhs: ir.Expr, rhs: ir.Expr, bounds: Bounds) -> ir.Expr:
+        if isinstance(lhs, ir.Const) and isinstance(rhs, ir.Const):
+            return _folded(op, lhs, rhs)
+        result = ir.Bin(op, lhs, rhs)
+        if not self.type(lhs).is_integer:
+            return result
+        if op in ir.COMPARISONS:
+            known = bounds.proves(result)
+            return result if known is None else ir.Const(known, DType.BOOL)
+        if op in ("min", "max"):
+            return _extreme(op, lhs, rhs, bounds)
+        return _identity(op, lhs, rhs) or _regrouped(op, lhs, rhs) or result
+
+    def type(self, e: ir.Expr) -> DType:
+        """The type of a valid expression, from its leftmost typed leaf."""
+        match e:
+            case ir.Const(_, dtype) | ir.Cast(dtype, _):
+                return dtype
+            case ir.Var():
+                return DType.I32
+            case ir.Load(buffer, _):
+                return self.buffers[buffer]
+            case ir.Bin(op, lhs, _):
+                is_bool = op in ir.COMPARISONS or op in ir.LOGIC
+                return DType.BOOL if is_bool else self.type(lhs)
+            case ir.Select(_, then, _):
+                return self.type(then)
+            case ir.Call(name, _):
+                return INTRINSICS[name].result
+            case _:
+                assert_never(e)
+
+
+def _chained(op: str, lhs: ir.Expr, rhs: ir.Expr) -> ir.Expr:
+    """a and (b and c) as (a and b) and c."""
+    if isinstance(rhs, ir.Bin) and rhs.op == op:
+        return ir.Bin(rhs.op, _chained(op, lhs, rhs.lhs), rhs.rhs)
+    return ir.Bin(cast(ir.BinOp, op), lhs, rhs)
+
+
+def _converted(dtype: DType, e: ir.Const) -> ir.Const | None:
+    """A constant of another type; None where C leaves the result open."""
+    try:
+        return ir.Const(convert(dtype, e.value), dtype)
+    except EvaluationError:
+        return None
+
+
+def _folded(op: ir.BinOp, lhs: ir.Const, rhs: ir.Const) -> ir.Expr:
+    wide = lhs.dtype is DType.I64
+    try:
+        value = arithmetic(op, lhs.value, rhs.value, wide)
+    except EvaluationError:
+        return ir.Bin(op, lhs, rhs)
+    if op in ir.COMPARISONS:
+        return ir.Const(bool(value), DType.BOOL)
+    return ir.Const(value, lhs.dtype)
+
+
+def _extreme(op: ir.BinOp, lhs: ir.Expr, rhs: ir.Expr, bounds: Bounds) -> ir.Expr:
+    less = bounds.proves(ir.Bin("<=", lhs, rhs))
+    more = bounds.proves(ir.Bin("<=", rhs, lhs))
+    if less is True or more is True:
+        return lhs if (less is True) == (op == "min") else rhs
+    return ir.Bin(op, lhs, rhs)
+
+
+def _identity(op: ir.BinOp, lhs: ir.Expr, rhs: ir.Expr) -> ir.Expr | None:
+    """Integer operations that do nothing, or give 0 whatever the other operand."""
+    if isinstance(rhs, ir.Const):
+        if rhs.value == 0 and op in ("+", "-", "<<", ">>", "|", "^"):
+            return lhs
+        if rhs.value == 1 and op in ("*", "/"):
+            return lhs
+        if rhs.value == 0 and op in ("*", "&"):
+            return rhs
+    if isinstance(lhs, ir.Const):
+        if (lhs.value == 0 and op in ("+", "|", "^")) or (lhs.value == 1 and op == "*"):
+            return rhs
+        if lhs.value == 0 and op in ("*", "&"):
+            return lhs
+    return None
+
+
+def _regrouped(op: ir.BinOp, lhs: ir.Expr, rhs: ir.Expr) -> ir.Expr | None:
+    """(x + a) + b as x + (a + b); no overflow comes in, since the sum of both is what is added."""
+    match op, lhs, rhs:
+        case "+" | "-", ir.Bin("+" | "-" as inner, x, ir.Const(a, dtype)), ir.Const(b, _):
+            total = (int(a) if inner == "+" else -int(a)) + (int(b) if op == "+" else -int(b))
+            if total == 0:
+                return x
+            if abs(total) > dtype.max:
+                return None
+            sign: ir.BinOp = "+" if total > 0 else "-"
+            return ir.Bin(sign, x, ir.Const(abs(total), dtype))
+        case "+" | "-", _, ir.Const(b, dtype) if dtype.min < b < 0:
+            return ir.Bin("-" if op == "+" else "+", lhs, ir.Const(-int(b), dtype))
+    return None
+
+
+def expand_unrolled(
+    func: ir.Func, instructions: Mapping[str, Instruction] | None = None
+) -> ir.Func:
+    """Write out unrolled loops, and make scalars of local arrays that are then only used at
+    constant indices, so that a C compiler can keep them in registers.
+
+        alloc acc: i32[2]                        alloc acc_0: i32
+        for j in 2 unrolled:                     alloc acc_1: i32
+          acc[j] = 0                       ->    acc_0 = 0
+                                                 acc_1 = 0
+
+    An array handed to an instruction stays an array, unless `instructions` says that the operand
+    is a scalar.
+    """
+    used = names(func)
+    body = _unrolled(func.body, used)
+    return _with_scalars(simplify(replace(func, body=body)), instructions or {}, used)
+
+
+def _unrolled(body: ir.Block, used: set[str]) -> ir.Block:
+    def stmt(s: ir.Stmt) -> ir.Stmt | ir.Block:
+        if not isinstance(s, ir.Loop) or s.kind != "unrolled":
+            return s
+        result: list[ir.Stmt] = []
+        for value in range(s.extent):
+            copy = copy_of(s.body, f"_{value}", used)
+            result.extend(substitute(copy, {s.var: ir.i32(value)}))
+        return tuple(result)
+
+    return map_stmts(body, stmt)
+
+
+def _with_scalars(
+    func: ir.Func, instructions: Mapping[str, Instruction], used: set[str]
+) -> ir.Func:
+    elements = _constant_elements(func.body, instructions)
+    scalars = {
+        (buffer, at): fresh("_".join((buffer, *map(str, at))), used)
+        for buffer, indices in elements.items()
+        for at in sorted(indices)
+    }
+
+    def key(buffer: str, index: tuple[ir.Expr, ...]) -> tuple[str, tuple[int, ...]]:
+        return buffer, tuple(int(i.value) for i in index if isinstance(i, ir.Const))
+
+    def expr(e: ir.Expr) -> ir.Expr:
+        if isinstance(e, ir.Load) and e.buffer in elements:
+            return ir.Load(scalars[key(e.buffer, e.index)], ())
+        return e
+
+    def stmt(s: ir.Stmt) -> ir.Stmt | ir.Block:
+        match s:
+            case ir.Store(buffer, index, value) if buffer in elements:
+                return ir.Store(scalars[key(buffer, index)], (), value)
+            case ir.Alloc(buffer, dtype) if buffer in elements:
+                own = (name for (b, _), name in scalars.items() if b == buffer)
+                return tuple(ir.Alloc(name, dtype, ()) for name in own)
+            case ir.Instr(name, args):
+                return ir.Instr(name, tuple(
+                    (scalars[key(b, i)], ()) if b in elements else (b, i) for b, i in args
+                ))  # fmt: skip
+        return s
+
+    return replace(func, body=map_stmts(func.body, stmt, expr))
+
+
+def _constant_elements(
+    body: ir.Block, instructions: Mapping[str, Instruction]
+) -> dict[str, set[tuple[int, ...]]]:
+    """Local arrays that are only accessed at constant indices: those indices."""
+    found: dict[str, set[tuple[int, ...]]] = {a.buffer: set() for a in allocs_in(body) if a.shape}
+    for s in walk(body):
+        for buffer, index in _element_accesses(s, instructions):
+            values = [int(i.value) for i in index or () if isinstance(i, ir.Const)]
+            if index is None or len(values) < len(index):
+                found.pop(buffer, None)
+            elif buffer in found:
+                found[buffer].add(tuple(values))
+    return found
+
+
+def _element_accesses(
+    s: ir.Stmt, instructions: Mapping[str, Instruction]
+) -> Iterator[tuple[str, tuple[ir.Expr, ...] | None]]:
+    """Buffer and index of every element that `s` itself touches; None for a whole window."""
+    for e in own_exprs(s):
+        for load in expr_loads(e):
+            yield load.buffer, load.index
+    if isinstance(s, ir.Store):
+        yield s.buffer, s.index
+    if isinstance(s, ir.Instr):
+        known = instructions.get(s.name)
+        for position, (buffer, index) in enumerate(s.args):
+            scalar = known is not None and not known.meaning.params[position].shape
+            yield buffer, index if scalar else None

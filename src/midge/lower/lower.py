@@ -1,0 +1,124 @@
+"""The whole graph as a program: groups, their kernels, equal kernels shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from midge.core.errors import ModelError
+from midge.core.target import Target
+from midge.core.types import Array, TensorType
+from midge.graph.ir import OPS, Graph
+from midge.loop import ir
+from midge.loop.program import Kernel, Operation, Program
+from midge.loop.rewrite import loads, stores
+from midge.loop.schedule import Pack, Step, apply, pack_array
+from midge.lower.build import Built, build
+from midge.lower.fuse import Group, fuse
+from midge.lower.schedules import default_schedule
+
+
+def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Program:
+    """The plain `graph` as loops for `target`; `types` are the model's, with quantisation."""
+    aliases = {n.outputs[0]: n.inputs[0] for n in graph.nodes if OPS[n.op].alias}
+    consts: dict[str, Array] = {}
+    kernels: dict[ir.Func, Kernel] = {}
+    operations = []
+    for number, group in enumerate(fuse(graph)):
+        name = f"{(group.anchor or group.nodes[-1]).op}_{number}"
+        built = build(graph, group, name)
+        steps = default_schedule(built.func, group, target)
+        func = apply(built.func, steps)
+        built = replace(built, args=_constants(graph, built, steps, consts))
+        key = replace(func, name="")
+        kernel = kernels.setdefault(key, Kernel(func, tuple(map(str, steps))))
+        operations.append(_operation(graph, group, name, kernel, built))
+    return Program(
+        graph.name,
+        graph.inputs,
+        graph.outputs,
+        {n: types.get(n, t) for n, t in graph.types.items()},
+        consts,
+        aliases,
+        tuple(kernels.values()),
+        tuple(_resolve(op, aliases) for op in operations),
+    )
+
+
+def _constants(
+    graph: Graph, built: Built, steps: tuple[Step, ...], consts: dict[str, Array]
+) -> tuple[str, ...]:
+    """Put the constants that `built` reads, packed as its schedule says, into `consts`; returns
+    the arguments with the packed ones' names."""
+    args = []
+    for value, param in zip(built.args, built.func.params, strict=True):
+        name = value
+        if param.mode == "const":
+            array = graph.consts[value]
+            for step in steps:
+                if isinstance(step, Pack) and step.buffer == param.name:
+                    array, name = pack_array(step, array), f"{name} {step}"
+            consts[name] = array
+        args.append(name)
+    return tuple(args)
+
+
+def _operation(graph: Graph, group: Group, name: str, kernel: Kernel, built: Built) -> Operation:
+    kinds = tuple(dict.fromkeys(n.kind or n.op for n in group.nodes))
+    srcs = tuple(dict.fromkeys(n.src for n in group.nodes))
+    macs = 0
+    if group.anchor is not None and (count := OPS[group.anchor.op].macs) is not None:
+        types = graph.types
+        macs = count(
+            [types[v] for v in group.anchor.inputs], [types[v] for v in group.anchor.outputs]
+        )
+    inplace = [
+        value
+        for value, param in zip(built.args[:-1], built.func.params[:-1], strict=True)
+        if param.mode == "in" and can_overwrite(built.func, param, built.args.count(value))
+    ]
+    return Operation(
+        name,
+        kernel.func.name,
+        built.args,
+        group.output,
+        kinds,
+        ", ".join(srcs),
+        macs,
+        tuple(inplace),
+    )
+
+
+def can_overwrite(func: ir.Func, param: ir.Param, mentions: int = 1) -> bool:
+    """Whether output `y` may lie over input `param`: each element is read only where, and before,
+    the same element is written."""
+    y = func.params[-1]
+    if mentions != 1 or param.shape != y.shape or param.dtype.size != y.dtype.size:
+        return False
+    written = {s.index for s in stores(func.body) if s.buffer == "y"}
+    read = {e.index for e in loads(func.body) if e.buffer == param.name}
+    return len(written) == 1 and read == written
+
+
+def _resolve(op: Operation, aliases: Mapping[str, str]) -> Operation:
+    def base(value: str) -> str:
+        while value in aliases:
+            value = aliases[value]
+        return value
+
+    return replace(
+        op,
+        args=tuple(map(base, op.args)),
+        output=base(op.output),
+        inplace=tuple(map(base, op.inplace)),
+    )
+
+
+def check_supported(graph: Graph) -> None:
+    """ModelError for a plain node without loops; happens before anything is built."""
+    from midge.lower import LOOP_RULES, SCALAR_RULES
+
+    for node in graph.nodes:
+        rules = SCALAR_RULES if OPS[node.op].elementwise else LOOP_RULES
+        if node.op not in rules and not OPS[node.op].alias:
+            raise ModelError(f"operator {node.op} has no loops yet", where=node.where)

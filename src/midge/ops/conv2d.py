@@ -1,0 +1,245 @@
+"""conv2d: y[n, oh, ow, oc] = b[oc] + sum over kh, kw, ic of x[n, ih, iw, ic] * w[oc, kh, kw, ic].
+
+x [N, H, W, IC], w [OC, KH, KW, IC / groups], b [OC] (optional). The plain operator on integers
+gives accumulators (i32 for i8, i64 for i16); outside the image x counts as `pad_value`, and
+`x_zero` is subtracted from every x, padding included (so padding is nothing while they are equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integer, integers, number, text
+from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, f32, per_tensor
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Operand, Site, nest
+from midge.ops._common import (
+    arity,
+    checked_int,
+    fail,
+    image,
+    inside,
+    negate,
+    pad_image,
+    taps,
+    tflite_activation,
+    tflite_window,
+    window_output,
+)
+from midge.ops.requantize import requantize
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 2, 3)
+    x, w = inputs[:2]
+    n, h, width, c = image(x)
+    oc, kh, kw, ic = image(w)
+    if c % ic or oc % (c // ic):
+        raise fail(f"input {x} has {c} channels, weights {w} want a multiple of {ic}")
+    check_bias(inputs, oc)
+    oh, ow = window_output((h, width), (kh, kw), attrs)
+    return (TensorType((n, oh, ow, oc), output_dtype(x)),)
+
+
+def check_bias(inputs: Sequence[TensorType], channels: int) -> None:
+    if len(inputs) == 3 and inputs[2].elements != channels:
+        raise fail(f"bias is {inputs[2]}, expected {channels} elements")
+
+
+def output_dtype(x: TensorType) -> DType:
+    """Quantised operators keep the type, plain ones give accumulators."""
+    return x.dtype if x.quant is not None else accumulator(x.dtype)
+
+
+def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+    _, kh, kw, ic = inputs[1].shape
+    return outputs[0].elements * kh * kw * ic
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x, w = (a.astype(np.float64) for a in inputs[:2])
+    zero = number(attrs, "x_zero", 0)
+    x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
+    oc, kh, kw, ic = w.shape
+    groups = x.shape[3] // ic
+    (sh, sw), (dh, dw) = integers(attrs, "strides"), integers(attrs, "dilations")
+    oh = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1
+    ow = (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
+    acc = np.zeros((x.shape[0], oh, ow, groups, oc // groups))
+    for r in range(kh):
+        for s in range(kw):
+            part = x[:, r * dh :, s * dw :][:, : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw]
+            part = part.reshape(*part.shape[:3], groups, ic)
+            kernel = w[:, r, s].reshape(groups, oc // groups, ic)
+            acc += np.einsum("nhwgi,goi->nhwgo", part, kernel, optimize=True)
+    acc = acc.reshape(x.shape[0], oh, ow, oc)
+    if len(inputs) == 3:
+        acc = acc + inputs[2].reshape(-1)
+    return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
+
+
+def loops(site: Site) -> ir.Block:
+    x, w = site.inputs[:2]
+    n, oh, ow, oc, kh, kw, ic, ip = site.axes("n oh ow oc kh kw ic ip")
+    batch, height, width, channels = site.output.shape
+    _, rows, cols, depth = w.type.shape
+    acc = site.local("acc", site.output.dtype)
+    ih, iw = taps(site, oh, ow, kh, kw)
+    channel = ir.add(group_start(x, w, oc), ic)
+    product = multiply(site, x(n, ih, iw, channel), w(oc, kh, kw, ic))
+    inner = nest((ic,), (depth,), (acc.update("+", product),))
+    border = nest((ip,), (depth,), (acc.update("+", padding_product(site, w(oc, kh, kw, ip))),))
+    body = (
+        acc.alloc,
+        acc.set(initial(site, oc)),
+        *guarded(site, (rows, cols), (kh, kw), (ih, iw), inner, border),
+        *site.store((n, oh, ow, oc), acc()),
+    )
+    return nest((n, oh, ow, oc), (batch, height, width, channels), body)
+
+
+def group_start(x: Operand, w: Operand, oc: ir.Expr) -> ir.Expr:
+    """The first input channel that output channel `oc` reads."""
+    ic, channels = w.type.shape[3], x.type.shape[3]
+    per_group = w.type.shape[0] // (channels // ic)
+    if channels == ic:
+        return ir.i32(0)
+    return ir.mul(ir.Bin("/", oc, ir.i32(per_group)), ir.i32(ic))
+
+
+def initial(site: Site, oc: ir.Expr) -> ir.Expr:
+    """What the accumulator of channel `oc` starts with."""
+    dtype = site.output.dtype
+    if len(site.inputs) < 3:
+        return ir.const(0, dtype)
+    return site.inputs[2].as_type(dtype, oc)
+
+
+def multiply(site: Site, x: ir.Expr, w: ir.Expr) -> ir.Expr:
+    """(x - x_zero) * w in the accumulator's type."""
+    dtype = site.output.dtype
+    sx, sw = site.inputs[0].type.dtype, site.inputs[1].type.dtype
+    if dtype.is_float:
+        return ir.Bin("*", x, w)
+    wide = ir.cast(DType.I32, x, sx)
+    if zero := integer(site.attrs, "x_zero", 0):
+        wide = ir.Bin("-" if zero > 0 else "+", wide, ir.i32(abs(zero)))
+    return ir.cast(dtype, ir.Bin("*", wide, ir.cast(DType.I32, w, sw)), DType.I32)
+
+
+def padding_product(site: Site, w: ir.Expr) -> ir.Expr:
+    """(pad_value - x_zero) * w in the accumulator's type."""
+    dtype = site.output.dtype
+    if dtype.is_float:
+        return ir.Bin("*", ir.f32(number(site.attrs, "pad_value", 0)), w)
+    value = ir.i32(integer(site.attrs, "pad_value", 0) - integer(site.attrs, "x_zero", 0))
+    product = ir.Bin("*", value, ir.cast(DType.I32, w, site.inputs[1].type.dtype))
+    return ir.cast(dtype, product, DType.I32)
+
+
+def guarded(
+    site: Site,
+    extents: tuple[int, int],
+    axes: tuple[ir.Var, ir.Var],
+    position: tuple[ir.Expr, ir.Expr],
+    body: ir.Block,
+    border: ir.Block,
+) -> ir.Block:
+    """Loops over the window's taps: `body` where a tap is in the image, else `border`, which is
+    nothing where padding counts as zero. The row test is then outside the loop over columns."""
+    rows, cols = inside(site, site.inputs[0].type, extents, *position)
+    silent = number(site.attrs, "pad_value", 0) == number(site.attrs, "x_zero", 0)
+    if silent:
+        return nest(
+            axes[:1], extents[:1], when(rows, nest(axes[1:], extents[1:], when(cols, body)))
+        )
+    taps_body = when([*rows, *cols], body)
+    if rows or cols:
+        taps_body = (*taps_body, ir.Guard(negate([*rows, *cols]), border))
+    return nest(axes, extents, taps_body)
+
+
+def when(conditions: Sequence[ir.Expr], body: ir.Block) -> ir.Block:
+    """`body` under all of `conditions`."""
+    cond = ir.conjunction(conditions)
+    return body if cond is None else (ir.Guard(cond, body),)
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """ConvPerChannel in lite/kernels/internal/reference/integer_ops/conv.h."""
+    expand_conv(node, ctx, channel_axis=0)
+
+
+def expand_conv(node: Node, ctx: Expansion, channel_axis: int) -> None:
+    """A convolution with its activation as accumulators and a requantisation (or a clip)."""
+    attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
+    activation = text(node.attrs, "activation", "")
+    x, w = ctx.inputs[:2]
+    if x.dtype is DType.F32:
+        acc = ctx.emit(node.op, node.inputs, attrs)
+        low, high = ACTIVATIONS[activation]
+        ctx.finish("clip", [acc], {"low": low, "high": high})
+        return
+    _, zx = per_tensor(x, node.where)
+    attrs |= {"x_zero": zx, "pad_value": zx}
+    acc = ctx.emit(node.op, node.inputs, attrs)
+    finish_requantized(node, ctx, acc, channel_scales(node, ctx, w, channel_axis), activation)
+
+
+def channel_scales(node: Node, ctx: Expansion, w: TensorType, axis: int) -> list[float]:
+    """input scale * weight scale / output scale, in double, per output channel or one."""
+    sx, _ = per_tensor(ctx.inputs[0], node.where)
+    sy, _ = per_tensor(ctx.output, node.where)
+    quant = w.quant
+    if quant is None or any(quant.zero_point):
+        raise ModelError(
+            "weights must be quantised symmetrically (zero point 0)",
+            where=node.where,
+            hint="convert the model with TFLite's int8 quantisation scheme",
+        )
+    if quant.axis is not None and (quant.axis != axis or len(quant.scale) != w.shape[axis]):
+        raise ModelError(
+            f"weights have {len(quant.scale)} scales on axis {quant.axis}, "
+            f"expected {w.shape[axis]} on axis {axis}",
+            where=node.where,
+        )
+    return [float(sx) * float(f32(s)) / float(sy) for s in quant.scale]
+
+
+def finish_requantized(
+    node: Node,
+    ctx: Expansion,
+    acc: str,
+    reals: list[float],
+    activation: str,
+    rounding: str = "twice",
+) -> None:
+    """Emit the requantisation of accumulators to the node's output, its activation as the clamp."""
+    y = ctx.output
+    _, zy = per_tensor(y, node.where)
+    low, high = activation_range(activation, y, node.where)
+    attrs = {"zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
+    wide = ctx.new_types[acc].dtype is DType.I64
+    rounding = "wide" if wide else rounding
+    requantize(ctx, acc, reals, attrs, rounding=rounding, output=node.outputs[0])
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(2, 3)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+    op.expect_dtype(1, DType.F32, DType.I8)
+    _, h, w, _ = image(op.type(0))
+    _, kh, kw, _ = image(op.type(1))
+    attrs = {**tflite_window(op, (h, w), (kh, kw)), **tflite_activation(op)}
+    return (op.node("conv2d", attrs, inputs=[n for n in op.inputs if n]),)
+
+
+OPS.add("conv2d", OpDef("conv2d", infer, reference, expand, macs=macs))
+LOOP_RULES.add("conv2d", LoopRule(("x", "w", "bias"), loops))
+IMPORTERS["tflite"].add("CONV_2D", from_tflite)

@@ -1,0 +1,113 @@
+"""dense: y[m, n] = b[n] + sum over k of x[m, k] * w[n, k]. x is read as [elements / K, K].
+
+On integers the plain operator gives accumulators (i32 for i8, i64 for i16) of x - x_zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import number, text
+from midge.graph.fixed_point import ACTIVATIONS, accumulator, f32, per_tensor
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.ops._common import arity, checked_int, fail, tflite_activation
+from midge.ops.conv2d import (
+    channel_scales,
+    check_bias,
+    finish_requantized,
+    initial,
+    multiply,
+    output_dtype,
+)
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 2, 3)
+    x, w = inputs[:2]
+    if len(w.shape) != 2 or w.elements == 0 or len(x.shape) != 2 or x.shape[1] != w.shape[1]:
+        raise fail(f"cannot multiply {x} with weights {w}: expected [rows, K] and [N, K]")
+    check_bias(inputs, w.shape[0])
+    return (TensorType((x.shape[0], w.shape[0]), output_dtype(x)),)
+
+
+def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+    return outputs[0].elements * inputs[1].shape[1]
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x, w = (a.astype(np.float64) for a in inputs[:2])
+    acc = (x - number(attrs, "x_zero", 0)) @ w.T
+    if len(inputs) == 3:
+        acc = acc + inputs[2].reshape(-1)
+    return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
+
+
+def loops(site: Site) -> ir.Block:
+    x, w = site.inputs[:2]
+    m, n, k = site.axes("m n k")
+    acc = site.local("acc", site.output.dtype)
+    product = multiply(site, x(m, k), w(n, k))
+    body = (
+        acc.alloc,
+        acc.set(initial(site, n)),
+        *nest((k,), (w.type.shape[1],), (acc.update("+", product),)),
+        *site.store((m, n), acc()),
+    )
+    return nest((m, n), site.output.shape, body)
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """FullyConnected in lite/kernels/internal/reference/integer_ops/fully_connected.h."""
+    attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
+    activation = text(node.attrs, "activation", "")
+    x, w = ctx.inputs[:2]
+    if x.dtype is DType.F32:
+        low, high = ACTIVATIONS[activation]
+        ctx.finish("clip", [ctx.emit("dense", node.inputs, attrs)], {"low": low, "high": high})
+        return
+    _, zx = per_tensor(x, node.where)
+    acc = ctx.emit("dense", node.inputs, attrs | {"x_zero": zx})
+    finish_requantized(node, ctx, acc, _scales(node, ctx, w), activation, "once")
+
+
+def _scales(node: Node, ctx: Expansion, w: TensorType) -> list[float]:
+    """As GetQuantizedConvolutionMultipler: with one scale the product of scales is in binary32."""
+    scales = channel_scales(node, ctx, w, 0)
+    if w.quant is not None and w.quant.axis is None:
+        sx, _ = per_tensor(ctx.inputs[0], node.where)
+        sy, _ = per_tensor(ctx.output, node.where)
+        return [float(f32(sx * f32(w.quant.scale[0]))) / float(sy)]
+    return scales
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(2, 3)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+    op.expect_dtype(1, DType.F32, DType.I8)
+    if op.attrs.get("weights_format", 0) != 0:
+        raise op.error("shuffled weights are not supported", "convert the model again")
+    x, w = op.type(0), op.type(1)
+    if len(w.shape) != 2 or w.elements == 0 or x.elements % w.shape[1]:
+        raise op.error(f"input {x} does not fit weights {w}")
+    rows = x.elements // w.shape[1]
+    flat, out = f"{op.outputs[0]}/rows", f"{op.outputs[0]}/flat"
+    attrs = tflite_activation(op)
+    inputs = [n for n in op.inputs if n]
+    if x.shape == (rows, w.shape[1]) and op.output.shape == (rows, w.shape[0]):
+        return (op.node("dense", attrs, inputs=inputs),)
+    return (
+        op.node("reshape", {"shape": (rows, w.shape[1])}, inputs=inputs[:1], outputs=[flat]),
+        op.node("dense", attrs, inputs=[flat, *inputs[1:]], outputs=[out]),
+        op.node("reshape", {"shape": op.output.shape}, inputs=[out]),
+    )
+
+
+OPS.add("dense", OpDef("dense", infer, reference, expand, macs=macs))
+LOOP_RULES.add("dense", LoopRule(("x", "w", "bias"), loops))
+IMPORTERS["tflite"].add("FULLY_CONNECTED", from_tflite)

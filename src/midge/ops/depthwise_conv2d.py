@@ -1,0 +1,115 @@
+"""depthwise_conv2d: each channel convolved alone; M = multiplier outputs per input channel.
+
+y[n, oh, ow, o] = b[o] + sum over kh, kw of x[n, ih, iw, c] * w[0, kh, kw, o], o = c * M + m.
+x [N, H, W, C], w [1, KH, KW, C * M]. Accumulators, `pad_value` and `x_zero` as in conv2d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integers, number
+from midge.graph.fixed_point import accumulator
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.ops._common import (
+    arity,
+    checked_int,
+    fail,
+    image,
+    pad_image,
+    taps,
+    tflite_activation,
+    tflite_window,
+    window_output,
+)
+from midge.ops.conv2d import (
+    check_bias,
+    expand_conv,
+    guarded,
+    initial,
+    multiply,
+    output_dtype,
+    padding_product,
+)
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 2, 3)
+    x, w = inputs[:2]
+    n, h, width, c = image(x)
+    one, kh, kw, oc = image(w)
+    if one != 1 or oc % c:
+        raise fail(f"weights {w} do not fit input {x}: expected [1, kh, kw, multiple of {c}]")
+    check_bias(inputs, oc)
+    oh, ow = window_output((h, width), (kh, kw), attrs)
+    return (TensorType((n, oh, ow, oc), output_dtype(x)),)
+
+
+def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+    _, kh, kw, _ = inputs[1].shape
+    return outputs[0].elements * kh * kw
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x, w = (a.astype(np.float64) for a in inputs[:2])
+    zero = number(attrs, "x_zero", 0)
+    x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
+    _, kh, kw, oc = w.shape
+    x = np.repeat(x, oc // x.shape[3], axis=3)
+    (sh, sw), (dh, dw) = integers(attrs, "strides"), integers(attrs, "dilations")
+    oh = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1
+    ow = (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
+    acc = np.zeros((x.shape[0], oh, ow, oc))
+    for r in range(kh):
+        for s in range(kw):
+            part = x[:, r * dh :, s * dw :][:, : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw]
+            acc += part * w[0, r, s]
+    if len(inputs) == 3:
+        acc = acc + inputs[2].reshape(-1)
+    return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
+
+
+def loops(site: Site) -> ir.Block:
+    x, w = site.inputs[:2]
+    n, oh, ow, oc, kh, kw = site.axes("n oh ow oc kh kw")
+    _, rows, cols, channels = w.type.shape
+    multiplier = channels // x.type.shape[3]
+    c = oc if multiplier == 1 else ir.Bin("/", oc, ir.i32(multiplier))
+    acc = site.local("acc", site.output.dtype)
+    ih, iw = taps(site, oh, ow, kh, kw)
+    weight = w(ir.i32(0), kh, kw, oc)
+    tap = (acc.update("+", multiply(site, x(n, ih, iw, c), weight)),)
+    border = (acc.update("+", padding_product(site, weight)),)
+    body = (
+        acc.alloc,
+        acc.set(initial(site, oc)),
+        *guarded(site, (rows, cols), (kh, kw), (ih, iw), tap, border),
+        *site.store((n, oh, ow, oc), acc()),
+    )
+    return nest((n, oh, ow, oc), site.output.shape, body)
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """DepthwiseConvPerChannel in lite/kernels/internal/reference/integer_ops/depthwise_conv.h."""
+    expand_conv(node, ctx, channel_axis=3)
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(2, 3)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+    op.expect_dtype(1, DType.F32, DType.I8)
+    _, h, w, _ = image(op.type(0))
+    _, kh, kw, _ = image(op.type(1))
+    attrs = {**tflite_window(op, (h, w), (kh, kw)), **tflite_activation(op)}
+    return (op.node("depthwise_conv2d", attrs, inputs=[n for n in op.inputs if n]),)
+
+
+OPS.add("depthwise_conv2d", OpDef("depthwise_conv2d", infer, reference, expand, macs=macs))
+LOOP_RULES.add("depthwise_conv2d", LoopRule(("x", "w", "bias"), loops))
+IMPORTERS["tflite"].add("DEPTHWISE_CONV_2D", from_tflite)

@@ -1,0 +1,182 @@
+"""avg_pool2d and max_pool2d over NHWC images; windows are cut off at the border.
+
+The average divides by the taps inside the image: on integers rounded to nearest, ties away from
+zero, in the scale of the input (AveragePool in lite/kernels/internal/reference/integer_ops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integers, text
+from midge.graph.fixed_point import ACTIVATIONS, activation_range
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Site, arithmetic, nest
+from midge.ops._common import (
+    arity,
+    image,
+    inside,
+    reach,
+    taps,
+    tflite_activation,
+    tflite_window,
+    window_output,
+)
+from midge.ops.conv2d import when
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 1)
+    (x,) = inputs
+    n, h, w, c = image(x)
+    kernel = integers(attrs, "window", 2)
+    oh, ow = window_output((h, w), (kernel[0], kernel[1]), attrs)
+    return (TensorType((n, oh, ow, c), x.dtype),)
+
+
+def windows(x: Array, attrs: Attrs, outside: float) -> tuple[Array, Array]:
+    """Values under each window, taps last, as float64 (exact), and which taps are in the image."""
+    top, bottom, left, right = integers(attrs, "padding", 4)
+    (kh, kw), (sh, sw) = integers(attrs, "window", 2), integers(attrs, "strides", 2)
+    pad = ((0, 0), (top, bottom), (left, right), (0, 0))
+    padded = np.pad(x.astype(np.float64), pad, constant_values=outside)
+    mask = np.pad(np.ones(x.shape, bool), pad)
+    view = np.lib.stride_tricks.sliding_window_view
+    values = view(padded, (kh, kw), (1, 2))[:, ::sh, ::sw]
+    valid = view(mask, (kh, kw), (1, 2))[:, ::sh, ::sw]
+    flat = (*values.shape[:4], kh * kw)
+    return values.reshape(flat), valid.reshape(flat)
+
+
+def avg_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    values, valid = windows(inputs[0], attrs, 0.0)
+    total, count = values.sum(-1), valid.sum(-1)
+    if DType.of(inputs[0]).is_float:
+        return ((total / count).astype(np.float32),)
+    acc = total.astype(np.int64)
+    half = count // 2
+    mean = np.where(acc > 0, (acc + half) // count, -((half - acc) // count))
+    return (mean.astype(inputs[0].dtype),)
+
+
+def max_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    return (windows(inputs[0], attrs, -np.inf)[0].max(-1).astype(inputs[0].dtype),)
+
+
+def _border(site: Site) -> list[bool]:
+    (x,) = site.inputs
+    kh, kw = integers(site.attrs, "window")
+    return list(reach(x.type, (kh, kw), site))
+
+
+def avg_loops(site: Site) -> ir.Block:
+    (x,) = site.inputs
+    n, oh, ow, c, kh, kw = site.axes("n oh ow c kh kw")
+    rows, cols = integers(site.attrs, "window")
+    dtype = arithmetic(site.output.dtype)
+    acc, count = site.local("acc", dtype), site.local("count", DType.I32)
+    clipped = any(_border(site))
+    ih, iw = taps(site, oh, ow, kh, kw)
+    tap: ir.Block = (acc.update("+", x.wide(n, ih, iw, c)),)
+    start: ir.Block = (acc.alloc, acc.set(ir.const(0, dtype)))
+    taps_in: ir.Expr = ir.i32(rows * cols)
+    if clipped:
+        tap = (*tap, count.update("+", ir.i32(1)))
+        start = (*start, count.alloc, count.set(ir.i32(0)))
+        taps_in = count()
+    row_ok, col_ok = inside(site, x.type, (rows, cols), ih, iw)
+    body = (
+        *start,
+        *nest((kh,), (rows,), when(row_ok, nest((kw,), (cols,), when(col_ok, tap)))),
+        *site.store((n, oh, ow, c), mean(acc(), taps_in, dtype, site.output.dtype)),
+    )
+    return nest((n, oh, ow, c), site.output.shape, body)
+
+
+def mean(total: ir.Expr, count: ir.Expr, dtype: DType, stored: DType) -> ir.Expr:
+    """total / count, rounded as the operator rounds, as the element type `stored`."""
+    if dtype.is_float:
+        return ir.Bin("/", total, ir.cast(dtype, count, DType.I32))
+    half = (
+        ir.i32(int(count.value) // 2)
+        if isinstance(count, ir.Const)
+        else ir.Bin("/", count, ir.i32(2))
+    )
+    positive = ir.Bin("<", ir.i32(0), total)
+    rounding = ir.Select(positive, half, ir.Bin("-", ir.i32(0), half))
+    return ir.cast(stored, ir.Bin("/", ir.Bin("+", total, rounding), count), dtype)
+
+
+def max_loops(site: Site) -> ir.Block:
+    (x,) = site.inputs
+    n, oh, ow, c, kh, kw = site.axes("n oh ow c kh kw")
+    rows, cols = integers(site.attrs, "window")
+    element = site.output.dtype
+    dtype = arithmetic(element)
+    least = -float(np.finfo(np.float32).max) if dtype.is_float else element.min
+    best = site.local("best", dtype)
+    ih, iw = taps(site, oh, ow, kh, kw)
+    row_ok, col_ok = inside(site, x.type, (rows, cols), ih, iw)
+    tap = (best.update("max", x.wide(n, ih, iw, c)),)
+    body = (
+        best.alloc,
+        best.set(ir.const(least, dtype)),
+        *nest((kh,), (rows,), when(row_ok, nest((kw,), (cols,), when(col_ok, tap)))),
+        *site.store((n, oh, ow, c), ir.cast(element, best(), dtype)),
+    )
+    return nest((n, oh, ow, c), site.output.shape, body)
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """The pool on plain integers, then the activation's clamp; scales are those of the input."""
+    attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
+    activation = text(node.attrs, "activation", "")
+    y = ctx.output
+    if y.dtype.is_float:
+        low, high = ACTIVATIONS[activation]
+    else:
+        low, high = activation_range(activation, y, node.where)
+    if activation == "":
+        ctx.finish(node.op, node.inputs, attrs)
+        return
+    pooled = ctx.emit(node.op, node.inputs, attrs)
+    ctx.finish("clip", [pooled], {"low": float(low), "high": float(high)})
+
+
+def from_tflite(name: str):  # type: ignore[no-untyped-def]
+    def importer(op: Foreign) -> tuple[Node, ...]:
+        op.expect_inputs(1)
+        op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+        x, y = op.type(0), op.output
+        if x.quant != y.quant:
+            raise op.error("input and output have different scales", "TFLite pools keep the scale")
+        window = (op.attrs["filter_height"], op.attrs["filter_width"])
+        _, h, w, _ = image(x)
+        attrs = {**tflite_window(op, (h, w), window), **tflite_activation(op), "window": window}
+        return (op.node(name, attrs),)
+
+    return importer
+
+
+def _samples() -> tuple[Sample, ...]:
+    plain = {"strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0), "window": (2, 2)}
+    border = {"strides": (2, 2), "dilations": (1, 1), "padding": (1, 1, 1, 1), "window": (3, 3)}
+    return tuple(
+        Sample((TensorType(shape, dtype),), attrs)
+        for dtype in (DType.I8, DType.I16, DType.F32)
+        for shape, attrs in (((1, 2, 2, 1), plain), ((2, 5, 4, 3), plain), ((1, 5, 5, 2), border))
+    )
+
+
+for _name, _reference, _loops, _kind in (
+    ("avg_pool2d", avg_reference, avg_loops, "AVERAGE_POOL_2D"),
+    ("max_pool2d", max_reference, max_loops, "MAX_POOL_2D"),
+):
+    OPS.add(_name, OpDef(_name, infer, _reference, expand, samples=_samples()))
+    LOOP_RULES.add(_name, LoopRule(("x",), _loops))
+    IMPORTERS["tflite"].add(_kind, from_tflite(_name))

@@ -1,0 +1,142 @@
+"""requantize: integers from one scale to another, by a fixed-point multiplier.
+
+y = clamp(round(((x - zero_in) << left_shift) * multiplier * 2^(shift - 31)) + zero_out)
+
+How it rounds is part of the operator, as the framework's kernels differ (`rounding`):
+"twice"  the two-step MultiplyByQuantizedMultiplier: round to Q31, ties up, then shift right
+         rounding ties away from zero; a positive shift first shifts left
+"right"  the same where no shift is positive; then `shift` holds the right shift, not negated
+"once"   one 64-bit product, rounded once, ties up
+"wide"   64-bit x and the multiplier reduced to 16 bits, rounded once, ties up
+`multiplier` and `shift` are constant inputs, per channel (last axis) or of one element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integer, text
+from midge.graph.fixed_point import multipliers, reduced_multiplier
+from midge.graph.ir import OPS, Attrs, Expansion, OpDef
+from midge.loop import ir
+from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops._common import arity, broadcast, fail
+
+ROUNDINGS = ("twice", "right", "once", "wide")
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 3)
+    x, multiplier, shift = inputs
+    if not x.dtype.is_integer or multiplier.dtype is not DType.I32 or shift.dtype is not DType.I32:
+        raise fail(f"cannot requantize {x} by {multiplier}, {shift}")
+    if attrs["rounding"] not in ROUNDINGS:
+        raise fail(f"rounding {attrs['rounding']!r} is not one of {', '.join(ROUNDINGS)}")
+    return (TensorType(broadcast(x, multiplier, shift), DType(text(attrs, "dtype"))),)
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x, m, s = (a.astype(np.int64) for a in inputs)
+    x = (x - integer(attrs, "zero_in", 0)) << integer(attrs, "left_shift", 0)
+    result = _ROUND[text(attrs, "rounding")](x, m, s) + integer(attrs, "zero_out")
+    clamped = np.clip(result, integer(attrs, "low"), integer(attrs, "high"))
+    return (clamped.astype(DType(text(attrs, "dtype")).numpy),)
+
+
+def _high_mul(x: Array, m: Array) -> Array:
+    result: Array = np.minimum((x * m + (1 << 30)) >> 31, (1 << 31) - 1)
+    return result
+
+
+def _round_shift(x: Array, exponent: Array) -> Array:
+    mask = (np.int64(1) << exponent) - 1
+    threshold = (mask >> 1) + (x < 0)
+    result: Array = (x >> exponent) + ((x & mask) > threshold)
+    return result
+
+
+def _twice(x: Array, m: Array, s: Array) -> Array:
+    left = (x << np.maximum(s, 0)).astype(np.int32).astype(np.int64)  # wraps as the reference
+    return _round_shift(_high_mul(left, m), np.maximum(-s, 0))
+
+
+def _once(x: Array, m: Array, s: Array) -> Array:
+    result: Array = (x * m + (np.int64(1) << (30 - s))) >> (31 - s)
+    return result
+
+
+def _wide(x: Array, m: Array, s: Array) -> Array:
+    result: Array = (x * m + (np.int64(1) << (14 - s))) >> (15 - s)
+    return result
+
+
+_ROUND = {
+    "twice": _twice,
+    "right": lambda x, m, s: _round_shift(_high_mul(x, m), s),
+    "once": _once,
+    "wide": _wide,
+}
+
+
+def element(e: Element) -> ir.Expr:
+    x, multiplier, shift = e.args
+    dtype = DType.I64 if e.attrs["rounding"] == "wide" else DType.I32
+    source = DType.I64 if e.inputs[0].dtype is DType.I64 else DType.I32
+    x = ir.cast(dtype, x, source)
+    if zero := integer(e.attrs, "zero_in", 0):
+        x = ir.Bin("-" if zero > 0 else "+", x, ir.const(abs(zero), dtype))
+    if left := integer(e.attrs, "left_shift", 0):
+        x = ir.Bin("*", x, ir.const(1 << left, dtype))
+    match e.attrs["rounding"]:
+        case "right":
+            y: ir.Expr = ir.Call("round_shift", (ir.Call("high_mul", (x, multiplier)), shift))
+            if isinstance(shift, ir.Const) and shift.value == 0:
+                y = ir.Call("high_mul", (x, multiplier))
+        case rounding:
+            y = ir.Call(f"requantize_{rounding}", (x, multiplier, shift))
+    y = ir.add(y, ir.i32(integer(e.attrs, "zero_out")))
+    y = ir.Bin("max", y, ir.i32(integer(e.attrs, "low")))
+    return ir.Bin("min", y, ir.i32(integer(e.attrs, "high")))
+
+
+def requantize(
+    ctx: Expansion,
+    value: str,
+    reals: Sequence[float],
+    attrs: Attrs,
+    *,
+    rounding: str = "twice",
+    output: str = "",
+) -> str:
+    """Emit a requantisation of `value` by `reals` (one, or one per channel).
+
+    attrs: zero_out, low, high, dtype, and optionally zero_in, left_shift.
+    """
+    m, s = multipliers(reals)
+    if rounding == "wide":
+        m = np.array([reduced_multiplier(int(v)) for v in m], np.int32)
+    if rounding == "twice" and (s <= 0).all():
+        rounding, s = "right", -s
+    _check_shifts(ctx, rounding, s)
+    inputs = [value, ctx.add_const(m, "multiplier"), ctx.add_const(s, "shift")]
+    return ctx.emit("requantize", inputs, {**attrs, "rounding": rounding}, output=output)
+
+
+def _check_shifts(ctx: Expansion, rounding: str, shifts: Array) -> None:
+    """A shift beyond what 32 (48) bits hold is a broken model: no framework defines its result."""
+    most = {"twice": 30, "right": 31, "once": 30, "wide": 8}[rounding]
+    if shifts.size and int(shifts.max()) > most:
+        from midge.core.errors import ModelError
+
+        raise ModelError(
+            f"scales differ by more than 2^{most}: the output cannot hold the result",
+            where=ctx.node.where,
+            hint="check the scales of the input, weight and output tensors",
+        )
+
+
+OPS.add("requantize", OpDef("requantize", infer, reference, elementwise=True))
+SCALAR_RULES.add("requantize", ScalarRule(("x", "multiplier", "shift"), element))

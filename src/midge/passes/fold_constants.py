@@ -1,0 +1,38 @@
+"""Compute at compile time what depends on constants only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from midge.core.types import Array
+from midge.graph.ir import OPS, Graph, Node, expand
+
+# A constant may grow this much (elements); beyond it the code is smaller than the data.
+_MAX_ELEMENTS = 1 << 20
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """c = f(const); y = g(x, c)   ->   y = g(x, const)"""
+    consts = dict(graph.consts)
+    kept: list[Node] = []
+    for node in graph.nodes:
+        if all(n in consts for n in node.inputs) and _small(graph, node):
+            consts.update(_evaluate(graph, node, consts))
+        else:
+            kept.append(node)
+    return replace(graph, consts=consts).with_nodes(kept)
+
+
+def _small(graph: Graph, node: Node) -> bool:
+    return all(graph.types[n].elements <= _MAX_ELEMENTS for n in node.outputs)
+
+
+def _evaluate(graph: Graph, node: Node, consts: dict[str, Array]) -> dict[str, Array]:
+    expansion = expand(node, graph.types, consts)
+    env = {**{n: consts[n] for n in node.inputs}, **expansion.new_consts}
+    for step in expansion.nodes:
+        results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
+        env.update(zip(step.outputs, map(np.ascontiguousarray, results), strict=True))
+    return {n: env[n].reshape(graph.types[n].shape) for n in node.outputs}

@@ -1,0 +1,63 @@
+"""Move input zero points out of the inner loops, into biases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integer
+from midge.graph.ir import Graph, Node
+
+# Operator -> the axes of the weights that one output channel sums over.
+_SUMMED = {"conv2d": (1, 2, 3), "depthwise_conv2d": (0, 1, 2), "dense": (1,)}
+
+
+def fold_zero_points(graph: Graph) -> Graph:
+    """acc = b + sum (x - zx) * w   ->   acc = (b - zx * sum w) + sum x * w
+
+    Padding counts as zx from then on (`pad_value`). Exact: it is the same sum in the same 32 bits.
+    An accumulator that could overflow is refused here, as its value would be undefined in C.
+    """
+    types, consts = dict(graph.types), dict(graph.consts)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op in _SUMMED and graph.types[node.inputs[0]].dtype.is_integer:
+            node = _fold(node, types, consts)
+        nodes.append(node)
+    return replace(graph, types=types, consts=consts).with_nodes(nodes)
+
+
+def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) -> Node:
+    x, w = node.inputs[:2]
+    acc = types[node.outputs[0]].dtype
+    zero = integer(node.attrs, "x_zero", 0)
+    constant = w in consts and all(n in consts for n in node.inputs[2:])
+    if not constant:
+        return node
+    weights = consts[w].astype(np.int64)
+    sums = weights.sum(_SUMMED[node.op]).reshape(-1)
+    bias = consts[node.inputs[2]].astype(np.int64).reshape(-1) if len(node.inputs) > 2 else 0 * sums
+    folded = bias - zero * sums
+    _check_overflow(node, types[x].dtype, acc, weights, folded)
+    _check_overflow(node, types[x].dtype, acc, weights, bias)
+    if zero == 0:
+        return node
+    name = f"{node.outputs[0]}/bias"
+    consts[name] = folded.astype(acc.numpy)
+    types[name] = TensorType(folded.shape, acc)
+    return replace(node, inputs=(x, w, name), attrs={**node.attrs, "x_zero": 0})
+
+
+def _check_overflow(node: Node, x: DType, acc: DType, weights: Array, bias: Array) -> None:
+    """ModelError if |bias| + sum |x * w| can exceed the accumulator."""
+    magnitude = np.abs(weights).sum(_SUMMED[node.op]).reshape(-1) * (x.max - x.min)
+    worst = np.abs(bias) + magnitude
+    if worst.size and int(worst.max()) > acc.max:
+        raise ModelError(
+            f"the accumulator of channel {int(worst.argmax())} can overflow {8 * acc.size} bits",
+            where=node.where,
+            hint="the bias is too large for its scale; check how the model was quantised",
+        )

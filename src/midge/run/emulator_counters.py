@@ -1,0 +1,256 @@
+"""Exact counts of an emulated run: C counters per basic block become instructions and cycles.
+
+An instruction in an IT block whose condition is false counts: it takes its cycle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midge.core.errors import RunError
+from midge.run.cycles import CycleModel
+from midge.toolchain import build_library
+
+Counts = NDArray[np.uint32]
+Costs = NDArray[np.int64]
+
+
+class _Counters(ctypes.Structure):
+    """The twin of `midge_counters` in hook.c, which says what the fields mean."""
+
+    _fields_ = (
+        ("base", ctypes.c_uint64),
+        ("slots", ctypes.c_uint64),
+        ("budget", ctypes.c_uint64),
+        ("next", ctypes.c_uint64),
+        ("slot", ctypes.c_uint64),
+        ("caller", ctypes.c_uint64),
+        ("conflicts", ctypes.c_uint64),
+        ("count", ctypes.c_void_p),
+        ("taken", ctypes.c_void_p),
+        ("size", ctypes.c_void_p),
+        ("lowest", ctypes.c_uint64),
+        ("sp", ctypes.c_int),
+        ("read", ctypes.c_void_p),
+        ("stop", ctypes.c_void_p),
+        ("unaligned", ctypes.c_uint64),
+        ("width", ctypes.c_uint64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The counters at a moment of a run, by slot."""
+
+    count: Counts
+    taken: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What ran between two snapshots; cycles is None without a model."""
+
+    instructions: int
+    cycles: int | None
+
+
+class BlockCounters:
+    """Counts blocks of one Unicorn engine between the addresses `start` and `stop`."""
+
+    def __init__(self, engine: Any, start: int, stop: int, *, sp: int, aligned: bool) -> None:
+        """sp: the stack pointer's number.
+
+        aligned: also stop at the first access that is not aligned to its size.
+        """
+        from unicorn import UC_HOOK_BLOCK, UC_HOOK_MEM_READ, UC_HOOK_MEM_WRITE
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        self.start, self.slots = start, (stop - start + 1) // 2
+        self._count = np.zeros(self.slots, np.uint32)
+        self._taken = np.zeros(self.slots, np.uint32)
+        self.size = np.zeros(self.slots, np.uint32)
+        self._state = _Counters(
+            base=start,
+            slots=self.slots,
+            count=self._count.ctypes.data,
+            taken=self._taken.ctypes.data,
+            size=self.size.ctypes.data,
+            sp=sp,
+            read=ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value,
+            stop=ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value,
+        )
+        self._library = _hook_library()
+        self._engine = engine
+        self._hook(UC_HOOK_BLOCK, self._library.midge_on_block, (start, stop - 1))
+        self._access_hook: ctypes.c_size_t | None = None
+        if aligned:
+            access = UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE
+            self._access_hook = self._hook(access, self._library.midge_on_access, (1, 0))
+
+    def _hook(self, kind: int, function: Any, addresses: tuple[int, int]) -> ctypes.c_size_t:
+        """Unicorn's Python layer only takes Python callbacks: call its C interface.
+
+        addresses: the first and the last that it is called for; (1, 0) is all.
+        """
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        add = uclib["uc_hook_add"]  # by index: a function object of its own, with own types
+        add.restype = ctypes.c_int
+        handle = ctypes.c_size_t()
+        status = add(
+            ctypes.c_void_p(self._engine._uch.value),
+            ctypes.byref(handle),
+            ctypes.c_int(kind),
+            ctypes.cast(function, ctypes.c_void_p),
+            ctypes.byref(self._state),
+            ctypes.c_uint64(addresses[0]),
+            ctypes.c_uint64(addresses[1]),
+        )
+        assert status == 0, f"uc_hook_add: error {status}"
+        return handle
+
+    def allow_unaligned(self) -> bool:
+        """Stop watching accesses, which makes them ten times slower; whether it did so at all."""
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        if self._access_hook is None:
+            return False
+        status = uclib["uc_hook_del"](self._engine._uch, self._access_hook)
+        assert status == 0, f"uc_hook_del: error {status}"
+        self._access_hook = None
+        return True
+
+    def reset(self, budget: int) -> None:
+        """Begin a run of at most `budget` blocks."""
+        self._count.fill(0)
+        self._taken.fill(0)
+        self._state.slot = self._state.caller = self.slots
+        self._state.budget = budget
+        self._state.unaligned = 0
+        self._state.lowest = 1 << 32
+
+    @property
+    def stopped(self) -> str:
+        """Why the run was stopped before its end, or ""."""
+        if self._state.unaligned:
+            width, address = int(self._state.width), int(self._state.unaligned)
+            return f"unaligned access of {width} bytes at {address:#x}, which this core refuses"
+        return "" if self._state.budget else "still running when its budget of blocks was spent"
+
+    @property
+    def lowest_stack(self) -> int:
+        """The least stack pointer that was seen: a frame counts even where it is not written."""
+        return int(self._state.lowest)
+
+    @property
+    def caller(self) -> int | None:
+        """Address of the block before the one that runs."""
+        slot = int(self._state.caller)
+        return None if slot == self.slots else self.start + 2 * slot
+
+    def snapshot_before_block(self) -> Snapshot:
+        """The counters without the block that has just begun."""
+        snapshot = Snapshot(self._count.copy(), self._taken.copy())
+        snapshot.count[int(self._state.slot)] -= 1
+        return snapshot
+
+    def snapshot_at_end(self) -> Snapshot:
+        """The counters of a finished run: its last block left the code, which is a jump."""
+        snapshot = Snapshot(self._count.copy(), self._taken.copy())
+        if self._state.slot < self.slots:
+            snapshot.taken[int(self._state.slot)] += 1
+        return snapshot
+
+    def check(self, where: str) -> None:
+        """RunError when the counts of the run cannot be trusted."""
+        if self._state.conflicts:
+            raise RunError(
+                "the emulator cut the same code into blocks in two ways: no exact counts",
+                where=where,
+                hint="is the code changing itself?",
+            )
+
+
+class CostTable:
+    """What each block of an image costs; a block is looked at when it has run once."""
+
+    def __init__(
+        self,
+        counters: BlockCounters,
+        read: Callable[[int, int], bytes],
+        lengths: Callable[[bytes], int],
+        model: CycleModel | None,
+    ) -> None:
+        """read(address, size) gives code, lengths(code) counts its instructions."""
+        self._counters, self._read, self._lengths, self._model = counters, read, lengths, model
+        self._known = np.zeros(counters.slots, bool)
+        self._instructions: Costs = np.zeros(counters.slots, np.int64)
+        self._cycles: Costs = np.zeros(counters.slots, np.int64)
+        self._taken: Costs = np.zeros(counters.slots, np.int64)
+
+    def costs(self, snapshots: list[Snapshot]) -> list[Cost]:
+        """What ran up to the first snapshot, then between each and the next."""
+        used = np.flatnonzero(snapshots[-1].count)
+        for slot in used[~self._known[used]]:
+            self._learn(int(slot))
+        count = np.stack([snapshot.count[used] for snapshot in snapshots]).astype(np.int64)
+        taken = np.stack([snapshot.taken[used] for snapshot in snapshots]).astype(np.int64)
+        instructions = np.diff(count @ self._instructions[used], prepend=0)
+        cycles = count @ self._cycles[used] + taken @ self._taken[used]
+        if self._model is None:
+            return [Cost(int(n), None) for n in instructions]
+        per_part = zip(instructions, np.diff(cycles, prepend=0), strict=True)
+        return [Cost(int(n), int(c)) for n, c in per_part]
+
+    def _learn(self, slot: int) -> None:
+        address = self._counters.start + 2 * slot
+        code = self._read(address, int(self._counters.size[slot]))
+        self._instructions[slot] = self._lengths(code)
+        self._known[slot] = True
+        if self._model is None:
+            return
+        cost = self._model.block(code, address)
+        assert cost.instructions == self._instructions[slot], (
+            f"the cycle model reads {cost.instructions} instructions at {address:#x}, "
+            f"not {self._instructions[slot]}"
+        )
+        self._cycles[slot], self._taken[slot] = cost.cycles, cost.taken
+
+
+def thumb_instructions(code: bytes) -> int:
+    """Instructions in Thumb code: 32 bits where the first halfword starts 0b11101 or more.
+
+    Source: Armv7-M Architecture Reference Manual, section A5.1.
+    """
+    position = total = 0
+    while position < len(code):
+        position += 4 if code[position + 1] >> 3 >= 0b11101 else 2
+        total += 1
+    return total
+
+
+def riscv_instructions(code: bytes) -> int:
+    """Instructions in RISC-V code: 32 bits where the two lowest bits are set.
+
+    Source: The RISC-V Instruction Set Manual, volume I, section 1.5.
+    """
+    position = total = 0
+    while position < len(code):
+        position += 4 if code[position] & 0b11 == 0b11 else 2
+        total += 1
+    return total
+
+
+@cache
+def _hook_library() -> ctypes.CDLL:
+    """hook.c, built for this machine once and kept in the cache."""
+    source = Path(__file__).with_name("hook.c").read_text()
+    return ctypes.CDLL(str(build_library("midge_hook", {"hook.c": source}, ("hook.c",))))

@@ -1,0 +1,84 @@
+"""Between NumPy arrays and the bytes of an arena, and the guards around that arena."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from midge.core.errors import RunError, UsageError
+from midge.core.package import Package, Tensor
+from midge.core.types import Array
+
+CONTEXT_SIZE = 64  # bytes a package's context may have
+# An arena is aligned to this and to no more, so that code which relies on more is found out.
+ARENA_ALIGNMENT = 16
+# Filled before the first run: memory a package reads before it wrote it is no convenient zero.
+FILL = 0xA5
+GUARD_SIZE = 1024
+GUARD = bytes([0x5C]) * GUARD_SIZE
+
+
+def arena_start(lowest: int) -> int:
+    """The first address from `lowest` on with the arena's alignment and no greater one."""
+    double = 2 * ARENA_ALIGNMENT
+    return (lowest + ARENA_ALIGNMENT - 1) // double * double + ARENA_ALIGNMENT
+
+
+def encode_inputs(package: Package, inputs: Mapping[str, Array]) -> list[tuple[Tensor, bytes]]:
+    """Each input tensor with its bytes as the arena holds them.
+
+    UsageError when an input is missing, unknown, or of another shape or type.
+    """
+    names = [tensor.name for tensor in package.inputs]
+    for name in inputs:
+        if name not in names:
+            hint = f"inputs: {', '.join(names)}"
+            raise UsageError(f"no input {name!r}", where=package.name, hint=hint)
+    return [(tensor, _encode(package, tensor, inputs)) for tensor in package.inputs]
+
+
+def _encode(package: Package, tensor: Tensor, inputs: Mapping[str, Array]) -> bytes:
+    where = f"{package.name}: input {tensor.name}"
+    if tensor.name not in inputs:
+        raise UsageError("is not given", where=where)
+    array = np.asarray(inputs[tensor.name])
+    expected = tensor.type
+    if array.shape != expected.shape or array.dtype != expected.dtype.numpy:
+        raise UsageError(
+            f"has shape {array.shape} of {array.dtype}",
+            where=where,
+            hint=f"expected {expected.shape} of {expected.dtype.numpy}",
+        )
+    return array.astype(expected.dtype.numpy.newbyteorder("<")).tobytes()
+
+
+def decode(tensor: Tensor, data: bytes | bytearray) -> Array:
+    """The array that `data`, bytes of the arena, hold for `tensor`."""
+    dtype = tensor.type.dtype.numpy
+    flat = np.frombuffer(bytes(data), dtype.newbyteorder("<"))
+    return flat.astype(dtype).reshape(tensor.type.shape)
+
+
+def check_guards(package: Package, below: bytes, above: bytes) -> None:
+    """RunError when code wrote to the guards on either side of the arena."""
+    if below != GUARD:
+        distance = GUARD_SIZE - next(i for i, byte in enumerate(below) if byte != GUARD[0])
+        raise _overrun(package, f"{distance} bytes before its start")
+    if above != GUARD:
+        beyond = max(i for i, byte in enumerate(above) if byte != GUARD[0]) + 1
+        raise _overrun(package, f"up to {beyond} bytes after its end")
+
+
+def _overrun(package: Package, place: str) -> RunError:
+    return RunError(
+        f"the generated code wrote outside its arena, {place}",
+        where=package.name,
+        hint="this is a bug in Midge: please report the model",
+    )
+
+
+def check_status(package: Package, function: str, status: int) -> None:
+    """RunError when init or run did not return 0."""
+    if status != 0:
+        raise RunError(f"{package.name}_{function} returned status {status}", where=package.name)

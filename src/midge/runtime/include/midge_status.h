@@ -1,0 +1,22 @@
+/* midge_status.h - the one result type of the runtime. */
+#ifndef MIDGE_STATUS_H
+#define MIDGE_STATUS_H
+
+/* Raised when generated code and runtime headers stop fitting each other. */
+#define MIDGE_RUNTIME_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Zero is success, everything else a failure; further values go at the end. */
+typedef enum midge_status {
+    MIDGE_OK = 0,
+    MIDGE_ERR_ARG,  /* a caller broke the contract in the header */
+    MIDGE_ERR_SPACE /* the arena is too small */
+} midge_status;
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* MIDGE_STATUS_H */

@@ -1,0 +1,69 @@
+"""Targets: one TOML file each beside this page, or a user's own file.
+
+name = "my-board"                 # every key but `base` is checked by `parse.py`
+base = "cortex-m4"                # optional: start from this target, then replace whole keys
+description = "..."
+arch = "arm"                      # arm, riscv or host
+cpu = "cortex-m4"
+features = ["dsp", "fpu"]         # what kernels may use
+[[memories]]                      # the first of a kind is where things go
+name = "sram"
+kind = "ram"                      # or "flash"
+start = 0x20000000
+size = "128K"                     # or a number of bytes
+[toolchains]                      # the flags that select this CPU, preferred toolchain first
+zig = ["-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"]
+[emulator]                        # optional: Unicorn's CPU and a cycle model
+model = "UC_CPU_ARM_CORTEX_M4"
+cycles = "cortex-m4"
+[qemu]                            # optional: the machine, and where its memories are
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from midge.core.errors import TargetError
+from midge.core.registry import Registry
+from midge.core.target import Memory, Target
+from midge.target.parse import FEATURES, parse_target, read_table
+
+__all__ = ["FEATURES", "TARGETS", "Memory", "Target", "load_target"]
+
+_FOLDER = Path(__file__).parent
+
+TARGETS: Registry[Target] = Registry("target", TargetError)
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """A target by its name, or from a TOML file: anything that ends in ".toml".
+
+    TargetError when the name is unknown, or says what is wrong in the file.
+    """
+    if Path(name_or_path).suffix != ".toml":
+        return TARGETS[str(name_or_path)]
+    return _load(Path(name_or_path), str(name_or_path))
+
+
+def _load(path: Path, where: str) -> Target:
+    table = read_table(_text(path, where), where)
+    base = table.pop("base", None)
+    if base is None:
+        return parse_target(table, where)
+    if not isinstance(base, str) or base not in TARGETS:
+        known = ", ".join(TARGETS)
+        raise TargetError(f"no target {base!r}", where=f"{where}: base", hint=f"known: {known}")
+    under = read_table(_text(_FOLDER / f"{base}.toml", base), base)
+    del under["name"]  # a target of its own needs a name of its own
+    return parse_target({**under, **table}, where)
+
+
+def _text(path: Path, where: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"cannot be read: {error}", where=where) from error
+
+
+for _path in sorted(_FOLDER.glob("*.toml")):
+    TARGETS.add(_path.stem, _load(_path, _path.name))

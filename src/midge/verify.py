@@ -1,0 +1,201 @@
+"""Is the C right? One model, several ways of computing it, compared pair by pair.
+
+framework == NumPy reference == C on the host == C in the emulator (== C in QEMU). Each stage is
+compared with the first one there is. Integer tensors must agree in every byte; of float tensors
+the largest error must stay below FLOAT_BOUND_ULP units in the last place of the tensor's largest
+value (sums of products in another order differ by so much).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from midge.core.types import Array
+from midge.driver import Compiled
+from midge.graph.evaluate import evaluate_all
+from midge.graph.ir import OPS
+from midge.oracle import oracle_for
+from midge.run import RUNNERS
+
+FLOAT_BOUND_ULP = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How one tensor of one stage compares. differing: elements; ulp: of the largest value."""
+
+    tensor: str
+    elements: int
+    differing: int
+    max_error: float
+    ulp: float
+    exact: bool
+
+    @property
+    def ok(self) -> bool:
+        return self.differing == 0 if self.exact else self.ulp <= FLOAT_BOUND_ULP
+
+    def merged(self, other: Difference) -> Difference:
+        """Over several inputs."""
+        return Difference(
+            self.tensor,
+            self.elements + other.elements,
+            self.differing + other.differing,
+            max(self.max_error, other.max_error),
+            max(self.ulp, other.ulp),
+            self.exact,
+        )
+
+
+@dataclass(slots=True)
+class Stage:
+    """One way of computing. skipped: why not. outputs, layers: tensor -> comparison, in order."""
+
+    name: str
+    title: str
+    skipped: str = ""
+    outputs: dict[str, Difference] = field(default_factory=dict)
+    layers: dict[str, Difference] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return all(d.ok for d in (*self.outputs.values(), *self.layers.values()))
+
+    @property
+    def first_bad(self) -> str | None:
+        """The first tensor, in the order of the model, that differs."""
+        bad = (t for t, d in (*self.layers.items(), *self.outputs.items()) if not d.ok)
+        return next(bad, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """against: the stage that the others are compared with."""
+
+    against: str
+    inputs: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(s.ok for s in self.stages)
+
+
+Values = Mapping[str, Array]
+Computation = Callable[[Values], Values]
+
+
+def verify(
+    compiled: Compiled,
+    path: Path,
+    inputs: Sequence[Mapping[str, Array]],
+    *,
+    runners: Sequence[str] = ("host", "emulator"),
+    toolchain: str | None = None,
+    optimize: str = "speed",
+    layers: bool = False,
+    progress: Callable[[str, int], None] = lambda stage, done: None,
+) -> Verdict:
+    """Run `inputs` through every stage; `progress` is told the stage and how many are done."""
+    stages: list[tuple[Stage, Computation | None]] = [
+        _framework(compiled, path),
+        _reference(compiled),
+        *(_runner(compiled, name, toolchain, optimize, layers) for name in runners),
+    ]
+    present = [s for s, run in stages if run is not None]
+    expected: list[Values] = []
+    for stage, run in stages:
+        if run is None:
+            continue
+        for i, given in enumerate(inputs):
+            values = run(given)
+            if stage is present[0]:
+                expected.append(values)
+            else:
+                _compare(compiled, stage, expected[i], values, layers)
+            progress(stage.title, i + 1)
+    return Verdict(present[0].name, len(inputs), tuple(s for s, _ in stages))
+
+
+def _framework(compiled: Compiled, path: Path) -> tuple[Stage, Computation | None]:
+    oracle = oracle_for(path)
+    if oracle is None:
+        return Stage("framework", "framework", "no framework knows this format"), None
+    stage = Stage("framework", oracle.title)
+    if (reason := oracle.available()) is not None:
+        stage.skipped = reason
+        return stage, None
+    return stage, oracle.load(path, compiled.model).run
+
+
+def _reference(compiled: Compiled) -> tuple[Stage, Computation]:
+    def run(given: Values) -> Values:
+        return evaluate_all(compiled.graph, given)
+
+    return Stage("reference", "NumPy reference"), run
+
+
+def _runner(
+    compiled: Compiled, name: str, toolchain: str | None, optimize: str, layers: bool
+) -> tuple[Stage, Computation | None]:
+    target = compiled.package.target
+    title = "C on this host" if name == "host" else f"C on {target.name} ({name})"
+    stage = Stage(name, title)
+    if name == "emulator" and "model" not in target.emulator:
+        stage.skipped = f"the emulator has no {target.name}"
+        return stage, None
+    runner = RUNNERS[name]
+    if (reason := runner.available()) is not None:
+        stage.skipped = reason
+        return stage, None
+    build = None if name == "host" else toolchain
+    session = runner.load(compiled.package, toolchain=build, optimize=optimize)
+
+    def run(given: Values) -> Values:
+        result = session.run(given, layers=layers)
+        return {**result.layers, **result.outputs}
+
+    return stage, run
+
+
+def _compare(
+    compiled: Compiled, stage: Stage, expected: Values, values: Values, layers: bool
+) -> None:
+    outputs = dict(zip(compiled.package_outputs, compiled.model.outputs, strict=True))
+    for mine, theirs in outputs.items():
+        _note(stage.outputs, theirs, _pick(expected, theirs, mine), _pick(values, mine, theirs))
+    if not layers:
+        return
+    for node in compiled.graph.nodes:
+        for name in node.outputs:
+            if OPS[node.op].alias or name in outputs or name not in values:
+                continue
+            if name in expected and expected[name].shape == values[name].shape:
+                _note(stage.layers, name, expected[name], values[name])
+
+
+def _pick(values: Values, *names: str) -> Array:
+    return next(values[n] for n in names if n in values)
+
+
+def _note(into: dict[str, Difference], name: str, expected: Array, value: Array) -> None:
+    found = difference(name, expected, value)
+    into[name] = into[name].merged(found) if name in into else found
+
+
+def difference(tensor: str, expected: Array, value: Array) -> Difference:
+    """Compare two arrays of one shape and type."""
+    exact = not np.issubdtype(expected.dtype, np.floating)
+    a, b = expected.astype(np.float64), value.reshape(expected.shape).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        error = np.where(same, 0.0, np.abs(a - b))
+    error = np.where(np.isnan(error), np.inf, error)
+    worst = float(error.max(initial=0.0))
+    finite = np.abs(a[np.isfinite(a)])
+    unit = float(np.spacing(np.float32(max(float(finite.max(initial=0.0)), 1e-30))))
+    return Difference(tensor, a.size, int((~same).sum()), worst, worst / unit, exact)
