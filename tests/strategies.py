@@ -22,6 +22,7 @@ from midge.loop.schedule import (
     Tensorize,
     Unroll,
 )
+from midge.loop.text import parse_func
 from programs import (
     conv,
     depthwise,
@@ -105,7 +106,7 @@ class _Writer:
 
     def stmt(self, scope: tuple[str, ...], depth: int) -> ir.Stmt:
         kind = self.draw(st.sampled_from(["loop", "loop", "store", "guard"]))
-        if kind == "loop" and depth < 3 or not scope:
+        if (kind == "loop" and depth < 3) or not scope:
             self.loops += 1
             var = f"l{self.loops}"
             extent = self.draw(st.integers(1, 3))
@@ -161,7 +162,7 @@ def steps(func: ir.Func) -> st.SearchStrategy[Step]:
     choices: list[st.SearchStrategy[Step]] = [
         st.builds(Split, loop, st.integers(1, 4), st.sampled_from(["exact", "guard", "peel"])),
         st.builds(Reorder, order),
-        st.builds(Fuse, loop, loop),
+        st.sampled_from(paths).map(lambda p: Fuse(*p[-2:])),
         st.builds(Unroll, loop),
         st.builds(Peel, loop, st.integers(0, 2), st.integers(0, 2)),
         st.builds(Stage, buffer, loop, st.sampled_from([None, None, DType.I16, DType.I32])),
@@ -183,6 +184,43 @@ def _paths(body: ir.Block, outer: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
                 yield from _paths(inner, (*outer, var))
             case ir.Guard(_, inner):
                 yield from _paths(inner, outer)
+
+
+def pipelines() -> st.SearchStrategy[ir.Func]:
+    """A local buffer with two dimensions, filled in one or two nests, read by a third one through
+    windows with strides, offsets and sometimes a condition."""
+
+    def build(
+        rows: int, cols: int, stride: int, taps: int, limit: int, shift: int, twice: bool
+    ) -> ir.Func:
+        height, width = rows * stride + taps, cols + shift + 1
+        fill = "t[i, j] = 1" if twice else "t[i, j] = i32(x[i, j]) - 3"
+        second = (
+            f"""
+  for g in {height}:
+    for h in {width}:
+      t[g, h] = t[g, h] + i32(x[g, h]) * 2"""
+            if twice
+            else ""
+        )
+        return parse_func(f"""
+func pipeline(x: i8[{height}x{width}] in, y: i32[{rows}x{cols}] out):
+  alloc t: i32[{height}x{width}]
+  for i in {height}:
+    for j in {width}:
+      {fill}{second}
+  for r in {rows}:
+    for c in {cols}:
+      alloc acc: i32
+      acc = 0
+      for k in {taps}:
+        if r * {stride} + k < {limit}:
+          acc = acc + t[r * {stride} + k, c + {shift}]
+      y[r, c] = acc
+""")
+
+    small = st.integers(1, 3)
+    return st.builds(build, small, small, small, small, st.integers(1, 12), small, st.booleans())
 
 
 def packs(buffer: str, rank: int) -> st.SearchStrategy[Step]:
@@ -221,9 +259,7 @@ _OPS = (
 
 def exprs() -> st.SearchStrategy[ir.Expr]:
     """Any expression, well typed or not, over loops `i`, `j`, buffers `x[2]` and scalar `s`."""
-    leaves = st.one_of(
-        consts(), st.sampled_from([ir.Var("i"), ir.Var("j"), ir.Load("s", ())])
-    )
+    leaves = st.one_of(consts(), st.sampled_from([ir.Var("i"), ir.Var("j"), ir.Load("s", ())]))
     return st.recursive(
         leaves,
         lambda inner: st.one_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import assert_never
 
 import numpy as np
@@ -99,8 +100,10 @@ class _Machine:
             w = self.memory[buffer]
             first = w.at(tuple(int(self.value(i)) for i in index))
             shape = (1,) * (len(w.shape) - len(param.shape)) + param.shape
-            box = tuple(slice(f, f + n) for f, n in zip(first, shape, strict=True))
-            data = w.data[(*box, ...)]
+            # the ellipsis keeps an element of a scalar buffer an array
+            spans = (slice(f, f + n) for f, n in zip(first, shape, strict=True))
+            box: tuple[slice | EllipsisType, ...] = (*spans, ...)
+            data = w.data[box]
             if data.shape != shape:
                 raise EvaluationError(f"{meaning.name}: {param.name} reaches outside {buffer}")
             windows[param.name] = data.reshape(param.shape)

@@ -80,10 +80,18 @@ def _split(a: Linear, divisor: int) -> tuple[Linear, Linear]:
     return Linear(whole, a.const // divisor), Linear(rest, a.const % divisor)
 
 
+def _only_quotient(a: Linear, divisor: int, bounds: Bounds) -> int | None:
+    """What a / divisor is whatever the loop variables are; None if that differs."""
+    low, high = (abs(v) // divisor * (-1 if v < 0 else 1) for v in bounds.sum(a))
+    return low if low == high else None
+
+
 def _quotient(a: Linear, divisor: int, bounds: Bounds) -> Linear:
     q, r = _split(a, divisor)
-    if divisor == 1 or (not r.terms and r.const == 0):
+    if not r.terms and r.const == 0:
         return q
+    if (only := _only_quotient(a, divisor, bounds)) is not None:
+        return constant(only)
     if bounds.sum(a)[0] < 0:
         return linear(ir.Bin("/", a.expr(), ir.i32(divisor)))
     low, high = bounds.sum(r)
@@ -102,6 +110,8 @@ def _remainder(a: Linear, divisor: int, bounds: Bounds) -> Linear:
     _, r = _split(a, divisor)
     if not r.terms and r.const == 0:
         return r
+    if (only := _only_quotient(a, divisor, bounds)) is not None:
+        return a - constant(only * divisor)
     if bounds.sum(a)[0] < 0:
         return linear(ir.Bin("%", a.expr(), ir.i32(divisor)))
     low, high = bounds.sum(r)

@@ -125,19 +125,19 @@ def _expr(e: ir.Expr, least: int) -> str:
 def _const(value: float, dtype: DType) -> str:
     if dtype is DType.BOOL:
         return "true" if value else "false"
+    text = _float(value, dtype) if dtype.is_float else str(int(value))
     if dtype is DType.F32:
-        return _float(value)
-    text = _float(value) if dtype.is_float else str(int(value))
+        return text
     return text if dtype is DType.I32 else f"{text}:{dtype.value}"
 
 
-def _float(value: float) -> str:
-    """The shortest decimal that reads back as the same binary32 value."""
+def _float(value: float, dtype: DType) -> str:
+    """The shortest decimal that reads back as the same value of the type."""
     if not math.isfinite(value):
         return str(float(value))
     with np.errstate(over="ignore"):
-        single = np.float32(value)
-    return str(single) if float(single) == value else repr(float(value))
+        rounded = dtype.numpy.type(value)
+    return str(rounded) if float(rounded) == value else repr(float(value))
 
 
 def parse_func(text: str) -> ir.Func:
@@ -379,7 +379,7 @@ class _Tokens:
         if text == "nan":
             return ir.Const(math.nan, dtype)
         with np.errstate(over="ignore"):
-            return ir.Const(float(np.float32(text)) if dtype is DType.F32 else float(text), dtype)
+            return ir.Const(float(dtype.numpy.type(text)), dtype)
 
     def call(self, name: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
         arity = 1 if name in DTYPES else {"min": 2, "max": 2, "select": 3}.get(name, len(args))

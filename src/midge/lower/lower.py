@@ -32,7 +32,7 @@ def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Prog
         built = replace(built, args=_constants(graph, built, steps, consts))
         key = replace(func, name="")
         kernel = kernels.setdefault(key, Kernel(func, tuple(map(str, steps))))
-        operations.append(_operation(graph, group, name, kernel, built))
+        operations.append(_operation(graph, group, name, kernel, replace(built, func=func)))
     return Program(
         graph.name,
         graph.inputs,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
 from midge.graph.fixed_point import multipliers, reduced_multiplier
@@ -118,10 +119,24 @@ def requantize(
     m, s = multipliers(reals)
     if rounding == "wide":
         m = np.array([reduced_multiplier(int(v)) for v in m], np.int32)
-    if rounding == "twice" and (s <= 0).all():
-        rounding, s = "right", -s
-    _check_shifts(ctx, rounding, s)
-    inputs = [value, ctx.add_const(m, "multiplier"), ctx.add_const(s, "shift")]
+    return requantize_fixed(ctx, value, m, s, attrs, rounding=rounding, output=output)
+
+
+def requantize_fixed(
+    ctx: Expansion,
+    value: str,
+    multiplier: Array,
+    shift: Array,
+    attrs: Attrs,
+    *,
+    rounding: str = "twice",
+    output: str = "",
+) -> str:
+    """As `requantize`, the multipliers and shifts (i32, [1] or [channels]) already computed."""
+    if rounding == "twice" and (shift <= 0).all():
+        rounding, shift = "right", -shift
+    _check_shifts(ctx, rounding, shift)
+    inputs = [value, ctx.add_const(multiplier, "multiplier"), ctx.add_const(shift, "shift")]
     return ctx.emit("requantize", inputs, {**attrs, "rounding": rounding}, output=output)
 
 
@@ -129,8 +144,6 @@ def _check_shifts(ctx: Expansion, rounding: str, shifts: Array) -> None:
     """A shift beyond what 32 (48) bits hold is a broken model: no framework defines its result."""
     most = {"twice": 30, "right": 31, "once": 30, "wide": 8}[rounding]
     if shifts.size and int(shifts.max()) > most:
-        from midge.core.errors import ModelError
-
         raise ModelError(
             f"scales differ by more than 2^{most}: the output cannot hold the result",
             where=ctx.node.where,

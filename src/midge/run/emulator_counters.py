@@ -253,4 +253,6 @@ def riscv_instructions(code: bytes) -> int:
 def _hook_library() -> ctypes.CDLL:
     """hook.c, built for this machine once and kept in the cache."""
     source = Path(__file__).with_name("hook.c").read_text()
-    return ctypes.CDLL(str(build_library("midge_hook", {"hook.c": source}, ("hook.c",))))
+    # It calls nothing; without libraries even zig's first build of it takes no time.
+    path = build_library("midge_hook", {"hook.c": source}, ("hook.c",), flags=("-nostdlib",))
+    return ctypes.CDLL(str(path))

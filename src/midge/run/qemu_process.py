@@ -51,27 +51,28 @@ class QemuProcess:
     """QEMU executing an image, from start to kill.
 
     timeout_s: the longest that one wait for the guest may take. where: for errors.
+    folder: where QEMU runs; removed when it ends.
     """
 
     def __init__(self, command: Sequence[str], *, timeout_s: float, where: str) -> None:
         self._timeout_s, self._where = timeout_s, where
-        self._folder = Path(tempfile.mkdtemp(prefix="midge-qemu-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="midge-qemu-"))
         try:
-            self._to_guest = _pipe(self._folder / "to_target")
-            self._from_guest = _pipe(self._folder / "from_target")
-            with (self._folder / "log").open("wb") as log:
+            self._to_guest = _pipe(self.folder / "to_target")
+            self._from_guest = _pipe(self.folder / "from_target")
+            with (self.folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
-                    cwd=self._folder,
+                    cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                 )
         except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise RunError(f"QEMU does not start: {error}", where=where) from error
         pipes = (self._to_guest, self._from_guest)
-        self._end = weakref.finalize(self, _stop, self._process, pipes, self._folder)
+        self._end = weakref.finalize(self, _stop, self._process, pipes, self.folder)
 
     @property
     def alive(self) -> bool:
@@ -115,6 +116,7 @@ class QemuProcess:
             if ready[0] or ready[1]:
                 return
             if time.monotonic() >= deadline:
+                self._process.kill()
                 raise self._failed(
                     f"no answer within {self._timeout_s:g} s",
                     "the code does not end, or this machine is too slow for it",
@@ -122,9 +124,10 @@ class QemuProcess:
 
     def _failed(self, what: str, hint: str = "") -> RunError:
         """The error for a QEMU that is of no more use; ends it."""
-        log = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        log = (self.folder / "log").read_text(errors="replace").splitlines()
+        said = [line for line in log if line.strip() and "warning:" not in line]
         self.close()
-        return RunError("\n".join([what, *log[-_LOG_LINES:]]), where=self._where, hint=hint)
+        return RunError("\n".join([what, *said[:_LOG_LINES]]), where=self._where, hint=hint)
 
 
 def _pipe(path: Path) -> int:

@@ -15,7 +15,9 @@ from tiny_package import expected, some_input, tiny_package
 from midge.core.errors import RunError, TargetError, UsageError
 from midge.core.package import Package
 from midge.run import RUNNERS
+from midge.run.emulator import EmulatorRunner
 from midge.run.qemu import QemuRunner, QemuSession
+from midge.run.qemu_counts import Counts
 from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS
 
@@ -54,7 +56,7 @@ def test_computes_what_numpy_does(target: str) -> None:
         x = some_input(seed)
         run = session.run({"x": x}, layers=seed % 2 == 0)
         np.testing.assert_array_equal(run.outputs["y"], expected(x)["y"])
-        assert (run.instructions, run.cycles, run.stack, run.operators) == (None, None, None, ())
+        assert (run.cycles, run.stack) == (None, None)
         for name, value in run.layers.items():
             np.testing.assert_array_equal(value, expected(x)[name])
         assert list(run.layers) == (["middle", "scaled", "y"] if seed % 2 == 0 else [])
@@ -122,6 +124,41 @@ def test_sizes_are_those_of_the_package_alone() -> None:
     assert 0 < sizes.code < 1000
 
 
+@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m33", "rv32imac"])
+def test_counts_are_the_emulators_but_for_the_calls_of_the_hook(target: str) -> None:
+    package = tiny_package(target)
+    session = load(package)
+    inputs = {"x": some_input()}
+    counted = [session.run(inputs, layers=layers) for layers in (False, True, False)]
+    session.close()
+    if counted[0].instructions is None:
+        pytest.skip("this QEMU takes no plugins, or there is no compiler for one")
+    emulator = EmulatorRunner().load(package)
+    exact = emulator.run(inputs)
+    emulator.close()
+    assert exact.instructions is not None
+    assert counted[0].operators == counted[2].operators
+    assert counted[1].operators == ()
+    # With hooks, run itself is compiled differently and calls the hook, and its end is marked.
+    for with_hook, plain in zip(counted[0].operators, exact.operators, strict=True):
+        assert with_hook.name == plain.name
+        assert with_hook.instructions is not None
+        assert plain.instructions is not None
+        assert abs(with_hook.instructions - plain.instructions) <= 16
+    assert counted[0].instructions == sum(run.instructions or 0 for run in counted[0].operators)
+
+
+def test_counts_are_left_out_when_qemu_takes_no_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = ("-plugin", "/nowhere/plugin.so")
+    monkeypatch.setattr(Counts, "options", lambda self, program: unknown)
+    session = load(tiny_package("rv32imac"))
+    x = some_input()
+    run = session.run({"x": x})
+    session.close()
+    np.testing.assert_array_equal(run.outputs["y"], expected(x)["y"])
+    assert (run.instructions, run.operators) == (None, ())
+
+
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m33", "rv32imac"])
 def test_a_wild_store_names_the_function(target: str) -> None:
     # Nothing is mapped there on any of the boards.
@@ -147,6 +184,7 @@ def test_a_stack_that_is_lost_ends_qemu() -> None:
     lost = '__asm__ volatile("mov sp, %0\\n\\tpush {r0}" : : "r"(0xC0000000) : "memory");'
     error = failure(tiny_package("cortex-m4", before=lost))
     assert "QEMU ended" in error.what
+    assert "Lockup" in error.what
 
 
 def test_code_that_does_not_end_is_stopped() -> None:
@@ -170,6 +208,18 @@ def test_a_failing_init_is_an_error() -> None:
     package = replace(tiny_package("cortex-m4"), arena_size=64)
     with pytest.raises(RunError, match="tiny_init returned status 2"):
         load(package)
+
+
+def test_a_failing_run_is_an_error_and_the_next_one_counts_again() -> None:
+    early = "if (((const int8_t *)arena)[0] == 77) { return MIDGE_ERR_ARG; }"
+    session = load(tiny_package("cortex-m4", before=early))
+    x = some_input()
+    x[0, 0] = 77
+    with pytest.raises(RunError, match="tiny_run returned status 1"):
+        session.run({"x": x})
+    x[0, 0] = 5
+    np.testing.assert_array_equal(session.run({"x": x}).outputs["y"], expected(x)["y"])
+    session.close()
 
 
 def test_wrong_inputs_leave_the_session_usable() -> None:

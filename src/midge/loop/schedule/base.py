@@ -83,12 +83,12 @@ class _Stream:
 
     def next(self) -> str:
         token = self.peek()
-        self.position += 1
+        self.position += bool(token)
         return token
 
     def accept(self, token: str) -> bool:
         hit = self.peek() == token
-        self.position += hit
+        self.position += hit and bool(token)
         return hit
 
     def expect(self, token: str) -> None:

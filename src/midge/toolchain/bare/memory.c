@@ -86,13 +86,13 @@ void *memset(void *to, int value, size_t size)
 
 #define MIDGE_COPY(name, function)                   \
     void name(void *to, const void *from, size_t n); \
-    void name(void *to, const void *from, size_t n) { (void)function(to, from, n); }
+    MIDGE_NO_BUILTIN void name(void *to, const void *from, size_t n) { (void)function(to, from, n); }
 #define MIDGE_SET(name)                        \
     void name(void *to, size_t n, int value);  \
-    void name(void *to, size_t n, int value) { (void)memset(to, value, n); }
+    MIDGE_NO_BUILTIN void name(void *to, size_t n, int value) { (void)memset(to, value, n); }
 #define MIDGE_CLEAR(name)           \
     void name(void *to, size_t n);  \
-    void name(void *to, size_t n) { (void)memset(to, 0, n); }
+    MIDGE_NO_BUILTIN void name(void *to, size_t n) { (void)memset(to, 0, n); }
 
 MIDGE_COPY(__aeabi_memcpy, memcpy)
 MIDGE_COPY(__aeabi_memcpy4, memcpy)

@@ -1,0 +1,128 @@
+"""midge inspect: what is in a model, what it becomes, and where its memory goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName
+from midge.cli.commands import command
+from midge.cli.memory import draw, timeline
+from midge.cli.output import console, number, print_json, shorten, table
+from midge.core.errors import UsageError
+from midge.driver import Compiled
+from midge.graph.ir import OPS
+
+_VIEWS = ("model", "graph", "plain", "loops", "c")
+
+
+@command("inspect")
+def inspect_command(
+    model: Model,
+    target: TargetName = DEFAULT_TARGET,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            "--show",
+            help="Print one stage as text: model (as read), graph (after passes), plain (integer "
+            "arithmetic spelled out), loops, c.",
+        ),
+    ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option("--memory", help="Draw the arena over time to this .svg or .png."),
+    ] = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Show MODEL: operators, multiply-accumulates, parameters, and the arena over time."""
+    from midge.driver import compile_file
+    from midge.target import load_target
+
+    compiled = compile_file(model, load_target(target), name=name)
+    if memory is not None:
+        draw(compiled, memory)
+    if show is not None:
+        print(_stage(compiled, show))
+    elif as_json:
+        print_json(_as_json(compiled))
+    else:
+        _show(compiled, memory)
+
+
+def _stage(compiled: Compiled, view: str) -> str:
+    match view:
+        case "model":
+            return str(compiled.model)
+        case "graph":
+            return str(compiled.graph)
+        case "plain":
+            return str(compiled.plain)
+        case "loops":
+            return "\n".join(str(k.func) for k in compiled.program.kernels)
+        case "c":
+            return compiled.package.files[f"{compiled.package.name}.c"]
+    raise UsageError(f"{view!r} is not a stage", where="--show", hint=f"one of {', '.join(_VIEWS)}")
+
+
+def _parameters(compiled: Compiled) -> int:
+    """Elements of the model's floating or quantised constants (not shapes and paddings)."""
+    used = {n for node in compiled.graph.nodes for n in node.inputs}
+    consts = compiled.graph.consts
+    return sum(a.size for n, a in consts.items() if n in used)
+
+
+def _macs(compiled: Compiled) -> int:
+    return sum(op.macs for op in compiled.package.operators)
+
+
+def _as_json(compiled: Compiled) -> dict[str, Any]:
+    return {
+        "model": compiled.model.name,
+        "parameters": _parameters(compiled),
+        "macs": _macs(compiled),
+        "nodes": [
+            {
+                "op": n.op,
+                "kind": n.kind,
+                "src": n.src,
+                "inputs": list(n.inputs),
+                "outputs": list(n.outputs),
+                "type": str(compiled.graph.types[n.outputs[0]]),
+            }
+            for n in compiled.graph.nodes
+        ],
+        **compiled.package.metadata,
+    }
+
+
+def _show(compiled: Compiled, picture: Path | None) -> None:
+    out = console()
+    graph = compiled.graph
+    rows = []
+    for node in graph.nodes:
+        types = [graph.types[v] for v in node.inputs]
+        outputs = [graph.types[v] for v in node.outputs]
+        count = OPS[node.op].macs
+        params = sum(graph.types[v].elements for v in node.inputs if v in graph.consts)
+        rows.append(
+            (
+                node.src.removeprefix("operator "),
+                shorten(node.kind or node.op, 30),
+                ", ".join(map(str, outputs)),
+                number(params) if params else "",
+                number(count(types, outputs)) if count else "",
+            )
+        )
+    columns = ("#", "operator", "output", "parameters", "MACs")
+    inputs = ", ".join(str(graph.types[n]) for n in graph.inputs)
+    out.print(table(columns, rows, title=f"{graph.name}({inputs})", right="r  rr"))
+    out.print(
+        f"\n{number(_parameters(compiled))} parameters, {number(_macs(compiled))} "
+        f"multiply-accumulates, {number(compiled.package.weights_size)} bytes of constants\n"
+    )
+    out.print(timeline(compiled, out.width), markup=False, highlight=False)
+    if picture is not None:
+        out.print(f"\nDrew the arena to {picture}")

@@ -1,0 +1,51 @@
+"""lookup: y = table[x + 128] for int8 x: any function of one int8 tensor, made when compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.ops._common import arity, fail
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 2)
+    x, table = inputs
+    if x.dtype is not DType.I8 or table.shape != (256,):
+        raise fail(f"lookup of {x} in {table}, expected i8 and 256 entries")
+    return (TensorType(x.shape, table.dtype),)
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x, table = inputs
+    return (table[x.astype(np.int64) + 128],)
+
+
+def loops(site: Site) -> ir.Block:
+    x, table = site.inputs
+    axes = site.axes(" ".join(f"i{d}" for d in range(len(site.output.shape))))
+    entry = table(ir.add(x.wide(*axes), ir.i32(128)))
+    return nest(axes, site.output.shape, site.store(axes, entry))
+
+
+def by_table(ctx: Expansion, function: Callable[[int], int]) -> None:
+    """Finish an expansion: the node's output is `function` of its first input's int8 value,
+    clamped to the output's type."""
+    dtype = ctx.output.dtype
+    values = [max(dtype.min, min(dtype.max, function(q))) for q in range(-128, 128)]
+    table = ctx.add_const(np.array(values, dtype.numpy), "table")
+    ctx.finish("lookup", [ctx.node.inputs[0], table])
+
+
+_TABLE = {1: np.arange(255, -1, -1).astype(np.int64).astype(np.uint8).view(np.int8)}
+_SAMPLES = tuple(
+    Sample((TensorType(s, DType.I8), TensorType((256,), DType.I8)), {}, _TABLE)
+    for s in ((1,), (2, 3, 4), ())
+)
+OPS.add("lookup", OpDef("lookup", infer, reference, samples=_SAMPLES))
+LOOP_RULES.add("lookup", LoopRule(("x", "table"), loops))

@@ -1,0 +1,140 @@
+"""mean and sum over axes, which stay as 1; the importer reshapes where they are dropped.
+
+sum on integers gives i32 sums of x - x_zero; quantised, it is requantised by the scales and the
+count in one fixed-point multiplier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integer, integers
+from midge.graph.fixed_point import per_tensor, quantize_multiplier
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.loop import ir
+from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.ops._common import arity, checked_int, fail
+from midge.ops.requantize import requantize_fixed
+
+_MOST = 1 << 15  # elements whose sum of 16-bit differences fits 32 bits
+
+
+def kept_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(1 if d in axes else n for d, n in enumerate(shape))
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    """Quantised means keep the type; plain sums are accumulators."""
+    arity(inputs, 1)
+    (x,) = inputs
+    axes = integers(attrs, "axes")
+    if not all(0 <= a < len(x.shape) for a in axes) or len(set(axes)) != len(axes):
+        raise fail(f"axes {axes} of {x}")
+    if x.elements == 0:
+        raise fail(f"mean of {x}")
+    dtype = x.dtype if x.quant is not None else _sum_dtype(x.dtype)
+    return (TensorType(kept_shape(x.shape, axes), dtype),)
+
+
+def _sum_dtype(dtype: DType) -> DType:
+    return DType.I32 if dtype.is_integer else dtype
+
+
+def sum_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x = inputs[0].astype(np.float64) - integer(attrs, "x_zero", 0)
+    total = x.sum(integers(attrs, "axes"), keepdims=True)
+    return (checked_int(total, _sum_dtype(DType.of(inputs[0]))),)
+
+
+def mean_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    x = inputs[0].astype(np.float64)
+    return (x.mean(integers(attrs, "axes"), keepdims=True).astype(np.float32),)
+
+
+def _loops(site: Site, divide: bool) -> ir.Block:
+    (x,) = site.inputs
+    axes = integers(site.attrs, "axes")
+    shape = x.type.shape
+    outer = site.axes(" ".join(f"i{d}" for d in range(len(shape))))
+    inner = site.axes(" ".join(f"r{d}" for d in axes)) if axes else ()
+    index: list[ir.Expr] = list(outer)
+    for d, axis in zip(axes, inner, strict=True):
+        index[d] = axis
+    dtype = site.output.dtype
+    acc = site.local("acc", dtype)
+    value = x.as_type(dtype, *index)
+    body = (
+        acc.alloc,
+        acc.set(ir.const(0, dtype)),
+        *nest(inner, [shape[d] for d in axes], (acc.update("+", value),)),
+        *site.store(outer, _finish(site, acc(), prod(shape[d] for d in axes), divide)),
+    )
+    return nest(outer, site.output.shape, body)
+
+
+def _finish(site: Site, total: ir.Expr, count: int, divide: bool) -> ir.Expr:
+    if divide:
+        return ir.Bin("/", total, ir.f32(count))
+    zero = integer(site.attrs, "x_zero", 0) * count
+    if zero == 0:
+        return total
+    return ir.Bin("-" if zero > 0 else "+", total, ir.const(abs(zero), site.output.dtype))
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """The sum of x - zero point, requantised by scales and count at once.
+
+    The multiplier is divided by the count after it was shifted left as far as 32 bits allow, as
+    MEAN in lite/kernels/reduce.cc does when it prepares.
+    """
+    x, y = ctx.inputs[0], ctx.output
+    (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
+    count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
+    if count > _MOST:
+        raise ModelError(f"a mean of {count} elements overflows; at most {_MOST}", where=node.where)
+    multiplier, shift = quantize_multiplier(float(sx) / float(sy))
+    left = min(count.bit_length() - 1, 32, 31 + shift)
+    multiplier, shift = (multiplier << left) // count, shift - left
+    total = ctx.emit("sum", node.inputs, {**node.attrs, "x_zero": zx})
+    attrs = {"zero_out": zy, "low": y.dtype.min, "high": y.dtype.max, "dtype": y.dtype.value}
+    m, s = np.array([multiplier], np.int32), np.array([shift], np.int32)
+    requantize_fixed(ctx, total, m, s, attrs, output=node.outputs[0])
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(2)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+    x = op.type(0)
+    rank = len(x.shape)
+    given = {int(a) for a in op.const(1, "axes").reshape(-1)}
+    if not all(-rank <= a < rank for a in given):
+        raise op.error(f"axes {sorted(given)} do not exist in {x}")
+    axes = tuple(sorted({a % rank for a in given}))
+    kept = f"{op.outputs[0]}/kept"
+    if not axes or x.elements == 0:
+        raise op.error(f"a mean of {x} over axes {axes} is not supported")
+    if op.output.shape == kept_shape(x.shape, axes):
+        return (op.node("mean", {"axes": axes}, inputs=op.inputs[:1]),)
+    return (
+        op.node("mean", {"axes": axes}, inputs=op.inputs[:1], outputs=[kept]),
+        op.node("reshape", {"shape": op.output.shape}, inputs=[kept]),
+    )
+
+
+_SAMPLES = tuple(
+    Sample((TensorType(shape, dtype),), {"axes": axes})
+    for dtype in (DType.I8, DType.I16, DType.F32)
+    for shape, axes in (((1, 3, 4, 2), (1, 2)), ((2, 5), (1,)), ((3, 2), (0, 1)), ((1, 1), (0,)))
+)
+_FLOATS = tuple(s for s in _SAMPLES if s.inputs[0].dtype is DType.F32)
+OPS.add("sum", OpDef("sum", infer, sum_reference, samples=_SAMPLES))
+OPS.add("mean", OpDef("mean", infer, mean_reference, expand, samples=_FLOATS))
+LOOP_RULES.add("sum", LoopRule(("x",), lambda site: _loops(site, divide=False)))
+LOOP_RULES.add("mean", LoopRule(("x",), lambda site: _loops(site, divide=True)))
+IMPORTERS["tflite"].add("MEAN", from_tflite)

@@ -1,0 +1,103 @@
+"""Exact instruction counts from QEMU, through a plugin that is compiled when first used."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midge.core.errors import RunError, ToolchainError
+from midge.core.package import Package
+from midge.core.runner import OperatorRun
+from midge.toolchain import Image, build_library
+
+_SOURCE = Path(__file__).parent / "qemu_boards" / "count.c"
+Records = NDArray[np.uint64]  # (n, 2): an address, and the instructions before it
+
+_FILE = "counts"
+_RECORD_SIZE = 16
+_RAN = "midge_qemu_ran"
+# Versions of the plugin interface: QEMU 9 no longer takes 1, older ones do not know 2.
+_FIRST_WITH_VERSION_2 = 9
+
+
+class Counts:
+    """What the plugin wrote about the inferences of one session.
+
+    An inference leaves a record where run starts, one for each operator, and one where run has
+    returned. What the hook between operators executes is left out; calling it, some three
+    instructions an operator, is not.
+    """
+
+    def __init__(self, package: Package, image: Image) -> None:
+        self._package = package
+        start, hook, end = (
+            image.symbols[name].address
+            for name in (f"{package.name}_run", f"{package.name}_after_operator", _RAN)
+        )
+        self._expected = [start, *[hook] * len(package.operators), end]
+        self._skip = (hook, hook + image.symbols[f"{package.name}_after_operator"].size)
+        self._taken = 0
+
+    def options(self, program: str) -> tuple[str, ...]:
+        """Options for the QEMU `program`; none when the plugin cannot be built here."""
+        plugin = _plugin(program)
+        if plugin is None:
+            return ()
+        marks = "".join(f",mark={address:#x}" for address in dict.fromkeys(self._expected))
+        skip = f"skip={self._skip[0]:#x}:{self._skip[1]:#x}"
+        return ("-plugin", f"{plugin.replace(',', ',,')},out={_FILE},{skip}{marks}")
+
+    def take(self, folder: Path) -> Records | None:
+        """The records since the last call, from `folder`'s QEMU; None without a plugin."""
+        path = folder / _FILE
+        if not path.exists():
+            return None
+        records = np.fromfile(path, "<u8", offset=self._taken * _RECORD_SIZE).reshape(-1, 2)
+        self._taken += len(records)
+        return records
+
+    def operators(self, records: Records) -> tuple[OperatorRun, ...]:
+        """Each operator's instructions; RunError when `records` are not those of one inference."""
+        if records[:, 0].tolist() != self._expected:
+            raise RunError(
+                f"{len(records)} counts of an inference that has {len(self._expected)}",
+                where=self._package.name,
+                hint="is every operator followed by the hook, once?",
+            )
+        if not self._package.operators:
+            return ()
+        # What lies between two operators belongs to the first of them, the end to the last.
+        bounds = [*records[:-2, 1].tolist(), int(records[-1, 1])]
+        return tuple(
+            OperatorRun(operator.name, stop - start, None)
+            for operator, (start, stop) in zip(
+                self._package.operators, pairwise(bounds), strict=True
+            )
+        )
+
+
+@cache
+def _plugin(program: str) -> str | None:
+    """The compiled plugin for a QEMU, or None when there is no compiler or no known version."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"version (\d+)\.", said.stdout)
+    if version is None:
+        return None
+    interface = 2 if int(version[1]) >= _FIRST_WITH_VERSION_2 else 1
+    try:
+        library = build_library(
+            "midge_count",
+            {"count.c": _SOURCE.read_text()},
+            ("count.c",),
+            optimize="balanced",
+            defines=(f"MIDGE_PLUGIN_VERSION={interface}",),
+        )
+    except ToolchainError:
+        return None
+    return str(library)
