@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from midge import ops
+from midge import kernels, ops
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Options, align_of, make_package
 from midge.core.package import Package
@@ -63,9 +63,15 @@ class Compiled:
         return tuple(t.name for t in self.package.outputs)
 
 
+def load_operators() -> None:
+    """Register operators, their importers, loops and schedules; cheap after the first time."""
+    ops.load()
+    kernels.load()
+
+
 def load(path: Path, name: str | None = None) -> Graph:
     """The graph of a model file; `name` defaults to the file's."""
-    ops.load()
+    load_operators()
     return load_file(path, check_prefix(name) if name else prefix_from(path.stem))
 
 

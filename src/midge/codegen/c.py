@@ -35,7 +35,7 @@ def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | Non
     shapes |= {s.buffer: s.shape for s in walk(func.body) if isinstance(s, ir.Alloc)}
     emitter = _Emitter(shapes, buffer_types(func), instructions or {})
     head = _wrap_params(f"static MIDGE_KERNEL void {name}(", [_param(p) for p in func.params])
-    body = (f"{_INDENT}{line}" for line in emitter.block(func.body))
+    body = (part for line in emitter.block(func.body) for part in _wrapped(_INDENT + line))
     return "\n".join([head, "{", *body, "}"]) + "\n"
 
 
@@ -67,6 +67,30 @@ def _wrap_params(head: str, params: list[str]) -> str:
     return f"{head}\n{_INDENT}" + f",\n{_INDENT}".join(params) + ")"
 
 
+_WIDTH = 100
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    """`line` in pieces of at most 100 columns where that is possible, broken at a space after an
+    operator or a comma, as far outside of parentheses as there is one in the second half."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2 * len(_INDENT))
+    while len(line) > _WIDTH and (cut := _break(line)) is not None:
+        yield line[:cut]
+        line = indent + line[cut + 1 :]
+    yield line
+
+
+def _break(line: str) -> int | None:
+    """The column of the space at which to break a long line."""
+    depth, best, best_depth = 0, None, 0
+    for i, c in enumerate(line[:_WIDTH]):
+        depth += (c in "([") - (c in ")]")
+        after = line[i - 1] in ",+*=&|?:" or line[i - 2 : i] == " -"
+        if c == " " and i > _WIDTH // 2 and after and (best is None or depth <= best_depth):
+            best, best_depth = i, depth
+    return best
+
+
 @dataclass(frozen=True, slots=True)
 class _Emitter:
     shapes: Mapping[str, tuple[int, ...]]
@@ -83,6 +107,11 @@ class _Emitter:
                 yield f"{s.dtype.c_name} {s.buffer} = {self.expr(follows.value)};"
                 i += 2
                 continue
+            if isinstance(s, ir.Guard) and _otherwise(s, follows):
+                assert isinstance(follows, ir.Guard)
+                yield from self.guard(s.cond, s.body, follows.body)
+                i += 2
+                continue
             yield from self.stmt(s)
             i += 1
 
@@ -95,9 +124,7 @@ class _Emitter:
                 yield from (_INDENT + line for line in self.block(body))
                 yield "}"
             case ir.Guard(cond, body):
-                yield f"if ({self.expr(cond)}) {{"
-                yield from (_INDENT + line for line in self.block(body))
-                yield "}"
+                yield from self.guard(cond, body, ())
             case ir.Alloc(buffer, dtype, shape):
                 size = f"[{math.prod(shape)}]" if shape else ""
                 yield f"{dtype.c_name} {buffer}{size};"
@@ -105,6 +132,14 @@ class _Emitter:
                 yield self.instruction(self.instructions[name], args)
             case _:
                 assert_never(s)
+
+    def guard(self, cond: ir.Expr, body: ir.Block, other: ir.Block) -> Iterator[str]:
+        yield f"if ({self.expr(cond)}) {{"
+        yield from (_INDENT + line for line in self.block(body))
+        if other:
+            yield "} else {"
+            yield from (_INDENT + line for line in self.block(other))
+        yield "}"
 
     def store(self, buffer: str, index: tuple[ir.Expr, ...], value: ir.Expr) -> str:
         target = self.place(buffer, index)
@@ -190,6 +225,31 @@ def _defines(s: ir.Stmt | None, buffer: str) -> bool:
     if not isinstance(s, ir.Store) or s.buffer != buffer:
         return False
     return not any(isinstance(e, ir.Load) and e.buffer == buffer for e in subexprs(s.value))
+
+
+def _otherwise(guard: ir.Guard, follows: ir.Stmt | None) -> bool:
+    """Whether `follows` runs exactly when `guard` does not: its condition is the negation, and
+    depends on loop variables only, which the guard's body cannot change."""
+    if not isinstance(follows, ir.Guard) or _negation(guard.cond) != follows.cond:
+        return False
+    return not any(isinstance(e, ir.Load | ir.Call) for e in subexprs(guard.cond))
+
+
+_OPPOSITE: dict[str, ir.BinOp] = {"<": "<=", "<=": "<", "==": "!=", "!=": "=="}
+
+
+def _negation(e: ir.Expr) -> ir.Expr | None:
+    """The condition that holds when `e` does not, if it is made of comparisons."""
+    match e:
+        case ir.Bin("<" | "<=" as op, lhs, rhs):
+            return ir.Bin(_OPPOSITE[op], rhs, lhs)
+        case ir.Bin("==" | "!=" as op, lhs, rhs):
+            return ir.Bin(_OPPOSITE[op], lhs, rhs)
+        case ir.Bin("and" | "or" as op, lhs, rhs):
+            left, right = _negation(lhs), _negation(rhs)
+            if left is not None and right is not None:
+                return ir.Bin("or" if op == "and" else "and", left, right)
+    return None
 
 
 def _const(e: ir.Const) -> tuple[str, int]:

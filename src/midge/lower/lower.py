@@ -11,7 +11,7 @@ from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph
 from midge.loop import ir
 from midge.loop.program import Kernel, Operation, Program
-from midge.loop.rewrite import loads, stores
+from midge.loop.rewrite import expr_loads, own_exprs
 from midge.loop.schedule import Pack, Step, apply, pack_array
 from midge.lower.build import Built, build
 from midge.lower.fuse import Group, fuse
@@ -95,9 +95,21 @@ def can_overwrite(func: ir.Func, param: ir.Param, mentions: int = 1) -> bool:
     y = func.params[-1]
     if mentions != 1 or param.shape != y.shape or param.dtype.size != y.dtype.size:
         return False
-    written = {s.index for s in stores(func.body) if s.buffer == "y"}
-    read = {e.index for e in loads(func.body) if e.buffer == param.name}
-    return len(written) == 1 and read == written
+    return _reads_before_writing(func.body, param.name)
+
+
+def _reads_before_writing(block: ir.Block, buffer: str) -> bool:
+    """Every load of `buffer` is followed, in its own block, by the store to y at its index."""
+    for i, s in enumerate(block):
+        if isinstance(s, ir.Instr):
+            return False
+        if isinstance(s, ir.Loop | ir.Guard) and not _reads_before_writing(s.body, buffer):
+            return False
+        later = {t.index for t in block[i:] if isinstance(t, ir.Store) and t.buffer == "y"}
+        own = (e for own in own_exprs(s) for e in expr_loads(own))
+        if not all(e.index in later for e in own if e.buffer == buffer):
+            return False
+    return True
 
 
 def _resolve(op: Operation, aliases: Mapping[str, str]) -> Operation:

@@ -10,7 +10,7 @@ from midge.loop import ir
 from midge.loop.schedule import Step
 from midge.lower.fuse import Group
 
-ScheduleRule = Callable[[ir.Func, Target], tuple[Step, ...]]
+ScheduleRule = Callable[[ir.Func, Group, Target], tuple[Step, ...]]
 
 # Operator of the anchor ("elementwise" without one) -> rule; others run as their loops are written.
 SCHEDULES: Registry[ScheduleRule] = Registry("schedule")
@@ -20,4 +20,4 @@ def default_schedule(func: ir.Func, group: Group, target: Target) -> tuple[Step,
     """The steps for `func`, which computes `group` on `target`."""
     key = group.anchor.op if group.anchor is not None else "elementwise"
     rule = SCHEDULES.get(key)
-    return rule(func, target) if rule is not None else ()
+    return rule(func, group, target) if rule is not None else ()

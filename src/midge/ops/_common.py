@@ -10,7 +10,7 @@ from midge.core.errors import VerifyError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.importers import Foreign
-from midge.graph.ir import Attr, Attrs
+from midge.graph.ir import Attr, Attrs, Expansion
 from midge.loop import ir
 from midge.lower import Site
 
@@ -33,6 +33,14 @@ def broadcast(*types: TensorType) -> tuple[int, ...]:
     except ValueError:
         shapes = ", ".join(str(t) for t in types)
         raise fail(f"shapes {shapes} do not broadcast") from None
+
+
+def shifted(ctx: Expansion, value: str, zero: int) -> str:
+    """Emit value - zero as i32."""
+    wide = ctx.emit("cast", [value], {"dtype": "i32"})
+    if zero == 0:
+        return wide
+    return ctx.emit("sub", [wide, ctx.add_const(np.array([zero], np.int32), "zero")])
 
 
 # Windows over NHWC images: attributes strides (h, w), dilations (h, w),

@@ -1,12 +1,14 @@
 """add, sub, mul, maximum, minimum: two operands, broadcast, element by element.
 
 Plain integers are computed in 32 (or 64) bits. Quantised ADD and SUB bring both operands to a
-common scale with 20 (int8) or 15 (int16) bits of headroom, as the reference kernels do.
+common scale with 20 (int8) or 15 (int16) bits of headroom, as the reference kernels do; MUL
+requantises the product. MAXIMUM and MINIMUM compare the stored integers, whatever their scales.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,9 +18,9 @@ from midge.graph.fixed_point import ACTIVATIONS, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
-from midge.lower import SCALAR_RULES, ScalarRule
-from midge.ops._common import arity, broadcast, fail, tflite_activation
-from midge.ops.requantize import requantize
+from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops._common import arity, broadcast, fail, shifted, tflite_activation
+from midge.ops.requantize import requantize, requantize_fixed
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -29,27 +31,15 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(broadcast(a, b), a.dtype),)
 
 
-def _reference(function: Callable[[Array, Array], Array]):  # type: ignore[no-untyped-def]
-    def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        a, b = inputs
-        with np.errstate(all="ignore"):
-            return (function(a, b).astype(a.dtype),)
-
-    return reference
-
-
-def _element(op: ir.BinOp):  # type: ignore[no-untyped-def]
-    return lambda e: ir.Bin(op, *e.args)
-
-
 def expand_sum(node: Node, ctx: Expansion) -> None:
     """AddElementwise in lite/kernels/internal/reference/integer_ops/add.h and its twin in sub.h;
     scales as in PrepareGeneralAddSub of lite/kernels/add.cc."""
-    activation = text(node.attrs, "activation", "")
     y = ctx.output
     if y.dtype.is_float or y.quant is None:
-        low, high = ACTIVATIONS[activation]
-        ctx.finish("clip", [ctx.emit(node.op, node.inputs)], {"low": low, "high": high})
+        clipped(node, ctx)
+        return
+    if "shift_int16" in node.attrs:
+        expand_shifted_sum(node, ctx)
         return
     left = 15 if y.dtype is DType.I16 else 20
     scales = [per_tensor(t, node.where) for t in ctx.inputs]
@@ -66,40 +56,136 @@ def expand_sum(node: Node, ctx: Expansion) -> None:
         for value, (s, z) in zip(node.inputs, scales, strict=True)
     ]
     total = ctx.emit(node.op, parts)
-    low, high = activation_range(activation, y, node.where)
+    low, high = activation_range(text(node.attrs, "activation", ""), y, node.where)
     attrs = {"zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
     real = common / ((1 << left) * float(sy))
     requantize(ctx, total, [real], attrs, output=node.outputs[0])
 
 
-def from_tflite(name: str):  # type: ignore[no-untyped-def]
-    def importer(op: Foreign) -> tuple[Node, ...]:
+def expand_shifted_sum(node: Node, ctx: Expansion) -> None:
+    """int16 scales that are powers of two: one operand is shifted right, ties away from zero, to
+    the scale of the other and of the output (Add in lite/kernels/internal/reference/add.h)."""
+    y = ctx.output
+    parts = []
+    for value, t in zip(node.inputs, ctx.inputs, strict=True):
+        shift = exponent(y) - exponent(t)
+        attrs = {"zero_out": 0, "low": y.dtype.min, "high": y.dtype.max, "dtype": "i32"}
+        m, s = np.array([1 << 30], np.int32), np.array([14 + shift], np.int32)
+        # (x << 15) * 2^30 / 2^31 is exactly x << 14, so that one rounding is left.
+        parts.append(
+            requantize_fixed(ctx, value, m, s, {**attrs, "left_shift": 15}, rounding="right")
+        )
+    low, high = activation_range(text(node.attrs, "activation", ""), y, node.where)
+    total = ctx.emit(node.op, parts)
+    clip = ctx.emit("clip", [total], {"low": float(low), "high": float(high)})
+    ctx.finish("cast", [clip], {"dtype": y.dtype.value})
+
+
+def exponent(t: TensorType) -> int:
+    """e of a scale 2^e."""
+    assert t.quant is not None
+    return int(np.frexp(np.float32(t.quant.scale[0]))[1]) - 1
+
+
+def shifts(op: Foreign) -> tuple[int, int] | None:
+    """How far the operands are shifted right where the framework takes its path for int16 scales
+    that are powers of two, else None; ModelError for those that the framework refuses."""
+    types = (op.type(0), op.type(1), op.output)
+    for t in types:
+        if t.dtype is not DType.I16 or t.quant is None:
+            return None
+        if np.frexp(np.float32(t.quant.scale[0]))[0] != 0.5:
+            return None
+    a, b = (exponent(types[2]) - exponent(t) for t in types[:2])
+    if min(a, b) != 0:
+        raise op.error(
+            f"int16 operands with power-of-two scales would be shifted by {a} and {b} bits",
+            "one operand must have the scale of the output, the other none above it",
+        )
+    return a, b
+
+
+def expand_product(node: Node, ctx: Expansion) -> None:
+    """MulElementwise in lite/kernels/internal/reference/integer_ops/mul.h; the product of the
+    scales is taken in binary32, as Prepare of lite/kernels/mul.cc does."""
+    y = ctx.output
+    if y.dtype.is_float or y.quant is None:
+        clipped(node, ctx)
+        return
+    (sa, za), (sb, zb) = (per_tensor(t, node.where) for t in ctx.inputs)
+    sy, zy = per_tensor(y, node.where)
+    a, b = node.inputs
+    factors = [shifted(ctx, a, za), shifted(ctx, b, zb)]
+    product = ctx.emit("mul", factors)
+    low, high = activation_range(text(node.attrs, "activation", ""), y, node.where)
+    attrs = {"zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
+    requantize(ctx, product, [float(sa * sb / sy)], attrs, output=node.outputs[0])
+
+
+def clipped(node: Node, ctx: Expansion) -> None:
+    """The operator without quantisation, its activation as a clip."""
+    low, high = ACTIVATIONS[text(node.attrs, "activation", "")]
+    ctx.finish("clip", [ctx.emit(node.op, node.inputs)], {"low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class _Binary:
+    """function: on NumPy arrays.  op: its spelling in the loop IR.  tflite: element types."""
+
+    name: str
+    function: Callable[[Array, Array], Array]
+    op: ir.BinOp
+    expand: Callable[[Node, Expansion], None] | None
+    tflite: tuple[DType, ...]
+
+    def reference(self, inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        a, b = inputs
+        with np.errstate(all="ignore"):
+            return (self.function(a, b).astype(a.dtype),)
+
+    def element(self, e: Element) -> ir.Expr:
+        a, b = e.args
+        return ir.Bin(self.op, a, b)
+
+    def from_tflite(self, op: Foreign) -> tuple[Node, ...]:
         op.expect_inputs(2)
-        op.expect_dtype(0, DType.F32, DType.I8, DType.I16, DType.I32)
-        return (op.node(name, tflite_activation(op)),)
+        for i in (0, 1):
+            op.expect_dtype(i, *self.tflite)
+        attrs = tflite_activation(op)
+        if op.attrs.get("pot_scale_int16") and shifts(op) is not None:
+            attrs["shift_int16"] = 1
+        return (op.node(self.name, attrs),)
 
-    return importer
+    def samples(self) -> tuple[Sample, ...]:
+        shapes = (((2, 3), (2, 3)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((), (5,)))
+        dtypes = (DType.I32, DType.I64, DType.F32)
+        if self.expand is None:
+            dtypes += (DType.I8, DType.I16)
+        return tuple(
+            Sample((TensorType(a, d), TensorType(b, d)), low=-40, high=40)
+            for d in dtypes
+            for a, b in shapes
+        )
 
 
-def _samples() -> tuple[Sample, ...]:
-    shapes = (((2, 3), (2, 3)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((), (5,)))
-    return tuple(
-        Sample((TensorType(a, d), TensorType(b, d)), low=-40, high=40)
-        for d in (DType.I32, DType.F32)
-        for a, b in shapes
-    )
-
-
-_SUMS: tuple[tuple[str, Callable[[Array, Array], Array], ir.BinOp], ...] = (
-    ("add", np.add, "+"),
-    ("sub", np.subtract, "-"),
-)
-for _name, _function, _op in _SUMS:
+_WIDE = (DType.F32, DType.I8, DType.I16, DType.I32, DType.I64)
+for _binary in (
+    _Binary("add", np.add, "+", expand_sum, _WIDE),
+    _Binary("sub", np.subtract, "-", expand_sum, _WIDE),
+    _Binary("mul", np.multiply, "*", expand_product, _WIDE),
+    _Binary("maximum", np.maximum, "max", None, _WIDE),
+    _Binary("minimum", np.minimum, "min", None, _WIDE),
+):
     OPS.add(
-        _name,
+        _binary.name,
         OpDef(
-            _name, infer, _reference(_function), expand_sum, elementwise=True, samples=_samples()
+            _binary.name,
+            infer,
+            _binary.reference,
+            _binary.expand,
+            elementwise=True,
+            samples=_binary.samples(),
         ),
     )
-    SCALAR_RULES.add(_name, ScalarRule(("a", "b"), _element(_op)))
-    IMPORTERS["tflite"].add(_name.upper(), from_tflite(_name))
+    SCALAR_RULES.add(_binary.name, ScalarRule(("a", "b"), _binary.element))
+    IMPORTERS["tflite"].add(_binary.name.upper(), _binary.from_tflite)

@@ -7,7 +7,7 @@ gives accumulators (i32 for i8, i64 for i16); outside the image x counts as `pad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 def loops(site: Site) -> ir.Block:
     x, w = site.inputs[:2]
-    n, oh, ow, oc, kh, kw, ic, ip = site.axes("n oh ow oc kh kw ic ip")
+    n, oh, ow, oc, kh, kw, ic = site.axes("n oh ow oc kh kw ic")
     batch, height, width, channels = site.output.shape
     _, rows, cols, depth = w.type.shape
     acc = site.local("acc", site.output.dtype)
@@ -94,7 +94,11 @@ def loops(site: Site) -> ir.Block:
     channel = ir.add(group_start(x, w, oc), ic)
     product = multiply(site, x(n, ih, iw, channel), w(oc, kh, kw, ic))
     inner = nest((ic,), (depth,), (acc.update("+", product),))
-    border = nest((ip,), (depth,), (acc.update("+", padding_product(site, w(oc, kh, kw, ip))),))
+
+    def border(r: ir.Expr, c: ir.Expr) -> ir.Block:
+        (ip,) = site.axes("ip")
+        return nest((ip,), (depth,), (acc.update("+", padding_product(site, w(oc, r, c, ip))),))
+
     body = (
         acc.alloc,
         acc.set(initial(site, oc)),
@@ -149,20 +153,27 @@ def guarded(
     axes: tuple[ir.Var, ir.Var],
     position: tuple[ir.Expr, ir.Expr],
     body: ir.Block,
-    border: ir.Block,
+    border: Callable[[ir.Expr, ir.Expr], ir.Block],
 ) -> ir.Block:
-    """Loops over the window's taps: `body` where a tap is in the image, else `border`, which is
-    nothing where padding counts as zero. The row test is then outside the loop over columns."""
+    """Loops over the window's taps: `body` where a tap is in the image, else `border(kh, kw)`,
+    which is nothing where padding counts as zero. The test per row is outside the loop over
+    columns."""
     rows, cols = inside(site, site.inputs[0].type, extents, *position)
+    kh, kw = axes
     silent = number(site.attrs, "pad_value", 0) == number(site.attrs, "x_zero", 0)
     if silent:
-        return nest(
-            axes[:1], extents[:1], when(rows, nest(axes[1:], extents[1:], when(cols, body)))
-        )
-    taps_body = when([*rows, *cols], body)
-    if rows or cols:
-        taps_body = (*taps_body, ir.Guard(negate([*rows, *cols]), border))
-    return nest(axes, extents, taps_body)
+        row = nest((kw,), extents[1:], when(cols, body))
+        return nest((kh,), extents[:1], when(rows, row))
+    row = nest((kw,), extents[1:], split(cols, body, border(kh, kw)) if cols else body)
+    if rows:
+        (kp,) = site.axes("kp")
+        row = split(rows, row, nest((kp,), extents[1:], border(kh, kp)))
+    return nest((kh,), extents[:1], row)
+
+
+def split(conditions: Sequence[ir.Expr], body: ir.Block, other: ir.Block) -> ir.Block:
+    """`body` under all of `conditions`, else `other`."""
+    return (*when(conditions, body), ir.Guard(negate(conditions), other))
 
 
 def when(conditions: Sequence[ir.Expr], body: ir.Block) -> ir.Block:

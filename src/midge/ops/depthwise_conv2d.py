@@ -85,7 +85,10 @@ def loops(site: Site) -> ir.Block:
     ih, iw = taps(site, oh, ow, kh, kw)
     weight = w(ir.i32(0), kh, kw, oc)
     tap = (acc.update("+", multiply(site, x(n, ih, iw, c), weight)),)
-    border = (acc.update("+", padding_product(site, weight)),)
+
+    def border(r: ir.Expr, c: ir.Expr) -> ir.Block:
+        return (acc.update("+", padding_product(site, w(ir.i32(0), r, c, oc))),)
+
     body = (
         acc.alloc,
         acc.set(initial(site, oc)),

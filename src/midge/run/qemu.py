@@ -2,7 +2,7 @@
 
 The emulator in this process counts cycles too and starts faster. QEMU is another implementation of
 the CPUs, has one with Helium (MVE), and runs what a board runs: start-up code, vectors, faults.
-Instructions are exact for a build with hooks, which has some three more for each operator.
+Instructions are exact, but those of a build with hooks: three to five more for each operator.
 """
 
 from __future__ import annotations

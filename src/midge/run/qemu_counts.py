@@ -30,8 +30,8 @@ class Counts:
     """What the plugin wrote about the inferences of one session.
 
     An inference leaves a record where run starts, one for each operator, and one where run has
-    returned. What the hook between operators executes is left out; calling it, some three
-    instructions an operator, is not.
+    returned. What the hook between operators executes is left out; calling it, three to five
+    instructions an operator, is not, nor some ten around the end of run.
     """
 
     def __init__(self, package: Package, image: Image) -> None:

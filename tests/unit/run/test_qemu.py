@@ -21,6 +21,8 @@ from midge.run.qemu_counts import Counts
 from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS
 
+# Least and most instructions that each of the three operators has more with hooks than without.
+_MORE = ((0, 1), (3, 5), (3, 14))
 BOARDS = [name for name in TARGETS if load_target(name).qemu]
 
 
@@ -32,14 +34,14 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert list(tmp_path.glob("midge-qemu-*")) == []
 
 
-def load(package: Package, toolchain: str | None = None, *, timeout_s: float = 20) -> QemuSession:
+def load(package: Package, toolchain: str | None = None, *, timeout_s: float = 10) -> QemuSession:
     system = package.target.qemu["system"]
     if shutil.which(f"qemu-system-{system}") is None:
         pytest.skip(f"qemu-system-{system} is not on this machine")
     return QemuRunner().load(package, toolchain=toolchain, timeout_s=timeout_s)
 
 
-def failure(package: Package, *, timeout_s: float = 20) -> RunError:
+def failure(package: Package, *, timeout_s: float = 10) -> RunError:
     """The error of one run; QEMU has ended by then."""
     session = load(package, timeout_s=timeout_s)
     with pytest.raises(RunError) as caught:
@@ -85,7 +87,7 @@ def test_start_up_code_suits_every_compiler(target: str, toolchain: str) -> None
 def test_initialised_data_and_state_carry_over() -> None:
     package = tiny_package(
         "cortex-m4",
-        prelude="static int32_t step = 1000; static int32_t zero;",
+        prelude="static volatile int32_t step = 1000; static volatile int32_t zero;",
         after="*(int32_t *)(void *)(arena + 48) += step * (int32_t)ctx->runs + zero; zero = 0;",
     )
     session = load(package)
@@ -139,12 +141,12 @@ def test_counts_are_the_emulators_but_for_the_calls_of_the_hook(target: str) -> 
     assert exact.instructions is not None
     assert counted[0].operators == counted[2].operators
     assert counted[1].operators == ()
-    # With hooks, run itself is compiled differently and calls the hook, and its end is marked.
-    for with_hook, plain in zip(counted[0].operators, exact.operators, strict=True):
-        assert with_hook.name == plain.name
-        assert with_hook.instructions is not None
-        assert plain.instructions is not None
-        assert abs(with_hook.instructions - plain.instructions) <= 16
+    # More by the call of the hook behind an operator, and by the end of run with what marks it.
+    more = [
+        (with_hook.instructions or 0) - (plain.instructions or 0)
+        for with_hook, plain in zip(counted[0].operators, exact.operators, strict=True)
+    ]
+    assert all(low <= n <= high for n, (low, high) in zip(more, _MORE, strict=True)), more
     assert counted[0].instructions == sum(run.instructions or 0 for run in counted[0].operators)
 
 

@@ -45,40 +45,49 @@ void *memcpy(void *restrict to, const void *restrict from, size_t size)
     return to;
 }
 
+/* From the last byte to the first when `to` lies behind `from`. */
 MIDGE_NO_BUILTIN
-void *memmove(void *to, const void *from, size_t size)
+static inline void move_bytes(unsigned char *to, const unsigned char *from, size_t size)
 {
-    unsigned char *t = to;
-    const unsigned char *f = from;
-
-    if ((uintptr_t)t <= (uintptr_t)f) {
-        copy_upwards(t, f, size);
+    if ((uintptr_t)to <= (uintptr_t)from) {
+        copy_upwards(to, from, size);
     } else {
         while (size > 0U) {
             size--;
-            t[size] = f[size];
+            to[size] = from[size];
         }
     }
+}
+
+MIDGE_NO_BUILTIN
+static inline void fill_bytes(unsigned char *to, int value, size_t size)
+{
+    const unsigned char byte = (unsigned char)value;
+    const uint32_t word = 0x01010101U * (uint32_t)byte;
+
+    if (aligned(to, to)) {
+        for (; size >= WORD; size -= WORD) {
+            *(midge_word *)(void *)to = word;
+            to += WORD;
+        }
+    }
+    for (; size > 0U; size--) {
+        *to = byte;
+        to++;
+    }
+}
+
+MIDGE_NO_BUILTIN
+void *memmove(void *to, const void *from, size_t size)
+{
+    move_bytes(to, from, size);
     return to;
 }
 
 MIDGE_NO_BUILTIN
 void *memset(void *to, int value, size_t size)
 {
-    unsigned char *t = to;
-    const unsigned char byte = (unsigned char)value;
-    const uint32_t word = 0x01010101U * (uint32_t)byte;
-
-    if (aligned(to, to)) {
-        for (; size >= WORD; size -= WORD) {
-            *(midge_word *)(void *)t = word;
-            t += WORD;
-        }
-    }
-    for (; size > 0U; size--) {
-        *t = byte;
-        t++;
-    }
+    fill_bytes(to, value, size);
     return to;
 }
 
@@ -86,20 +95,20 @@ void *memset(void *to, int value, size_t size)
 
 #define MIDGE_COPY(name, function)                   \
     void name(void *to, const void *from, size_t n); \
-    MIDGE_NO_BUILTIN void name(void *to, const void *from, size_t n) { (void)function(to, from, n); }
+    MIDGE_NO_BUILTIN void name(void *to, const void *from, size_t n) { function(to, from, n); }
 #define MIDGE_SET(name)                        \
     void name(void *to, size_t n, int value);  \
-    MIDGE_NO_BUILTIN void name(void *to, size_t n, int value) { (void)memset(to, value, n); }
+    MIDGE_NO_BUILTIN void name(void *to, size_t n, int value) { fill_bytes(to, value, n); }
 #define MIDGE_CLEAR(name)           \
     void name(void *to, size_t n);  \
-    MIDGE_NO_BUILTIN void name(void *to, size_t n) { (void)memset(to, 0, n); }
+    MIDGE_NO_BUILTIN void name(void *to, size_t n) { fill_bytes(to, 0, n); }
 
-MIDGE_COPY(__aeabi_memcpy, memcpy)
-MIDGE_COPY(__aeabi_memcpy4, memcpy)
-MIDGE_COPY(__aeabi_memcpy8, memcpy)
-MIDGE_COPY(__aeabi_memmove, memmove)
-MIDGE_COPY(__aeabi_memmove4, memmove)
-MIDGE_COPY(__aeabi_memmove8, memmove)
+MIDGE_COPY(__aeabi_memcpy, copy_upwards)
+MIDGE_COPY(__aeabi_memcpy4, copy_upwards)
+MIDGE_COPY(__aeabi_memcpy8, copy_upwards)
+MIDGE_COPY(__aeabi_memmove, move_bytes)
+MIDGE_COPY(__aeabi_memmove4, move_bytes)
+MIDGE_COPY(__aeabi_memmove8, move_bytes)
 MIDGE_SET(__aeabi_memset)
 MIDGE_SET(__aeabi_memset4)
 MIDGE_SET(__aeabi_memset8)

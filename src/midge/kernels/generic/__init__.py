@@ -1,0 +1,1 @@
+"""Schedules in plain C, for every CPU."""
