@@ -2,8 +2,9 @@
 
 framework == NumPy reference == C on the host == C in the emulator (== C in QEMU). Each stage is
 compared with the first one there is. Integer tensors must agree in every byte; of float tensors
-the largest error must stay below FLOAT_BOUND_ULP units in the last place of the tensor's largest
-value (sums of products in another order differ by so much).
+the largest error must stay below FLOAT_BOUND_ULP units in the last place of the largest value that
+the model computes for that input (sums of products in another order differ by so much, and a
+small result may be the difference of large ones).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from midge.graph.ir import OPS
 from midge.oracle import oracle_for
 from midge.run import RUNNERS
 
-FLOAT_BOUND_ULP = 64.0
+FLOAT_BOUND_ULP = 32.0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How one tensor of one stage compares. differing: elements; ulp: of the largest value."""
+    """How one tensor of one stage compares. differing: elements; ulp: the largest error in units
+    in the last place of the largest value of the inference."""
 
     tensor: str
     elements: int
@@ -53,13 +55,15 @@ class Difference:
 
 @dataclass(slots=True)
 class Stage:
-    """One way of computing. skipped: why not. outputs, layers: tensor -> comparison, in order."""
+    """One way of computing. skipped: why not. outputs, layers: tensor -> comparison, in order.
+    makers: tensor -> the operator that makes it, for people."""
 
     name: str
     title: str
     skipped: str = ""
     outputs: dict[str, Difference] = field(default_factory=dict)
     layers: dict[str, Difference] = field(default_factory=dict)
+    makers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -70,6 +74,11 @@ class Stage:
         """The first tensor, in the order of the model, that differs."""
         bad = (t for t, d in (*self.layers.items(), *self.outputs.items()) if not d.ok)
         return next(bad, None)
+
+    @property
+    def first_difference(self) -> str | None:
+        """The operator that makes `first_bad`, its place in the model file, and the tensor."""
+        return None if self.first_bad is None else self.makers.get(self.first_bad, self.first_bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,9 @@ def verify(
         *(_runner(compiled, name, toolchain, optimize, layers) for name in runners),
     ]
     present = [s for s, run in stages if run is not None]
+    makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
+    for stage, _ in stages:
+        stage.makers = makers
     expected: list[Values] = []
     for stage, run in stages:
         if run is None:
@@ -166,8 +178,10 @@ def _compare(
     compiled: Compiled, stage: Stage, expected: Values, values: Values, layers: bool
 ) -> None:
     outputs = dict(zip(compiled.package_outputs, compiled.model.outputs, strict=True))
+    largest = largest_value(expected)
     for mine, theirs in outputs.items():
-        _note(stage.outputs, theirs, _pick(expected, theirs, mine), _pick(values, mine, theirs))
+        wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
+        _note(stage.outputs, difference(theirs, wanted, got, largest))
     if not layers:
         return
     for node in compiled.graph.nodes:
@@ -175,20 +189,28 @@ def _compare(
             if OPS[node.op].alias or name in outputs or name not in values:
                 continue
             if name in expected and expected[name].shape == values[name].shape:
-                _note(stage.layers, name, expected[name], values[name])
+                found = difference(name, expected[name], values[name], largest)
+                _note(stage.layers, found)
 
 
 def _pick(values: Values, *names: str) -> Array:
     return next(values[n] for n in names if n in values)
 
 
-def _note(into: dict[str, Difference], name: str, expected: Array, value: Array) -> None:
-    found = difference(name, expected, value)
+def _note(into: dict[str, Difference], found: Difference) -> None:
+    name = found.tensor
     into[name] = into[name].merged(found) if name in into else found
 
 
-def difference(tensor: str, expected: Array, value: Array) -> Difference:
-    """Compare two arrays of one shape and type."""
+def largest_value(values: Values) -> float:
+    """The largest finite magnitude among all floating tensors; 1.0 if there is none."""
+    floats = (a for a in values.values() if np.issubdtype(a.dtype, np.floating))
+    found = (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in floats)
+    return max(found, default=0.0) or 1.0
+
+
+def difference(tensor: str, expected: Array, value: Array, largest: float) -> Difference:
+    """Compare two arrays of one type; `largest` is the magnitude whose ulp counts."""
     exact = not np.issubdtype(expected.dtype, np.floating)
     a, b = expected.astype(np.float64), value.reshape(expected.shape).astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -196,6 +218,5 @@ def difference(tensor: str, expected: Array, value: Array) -> Difference:
         error = np.where(same, 0.0, np.abs(a - b))
     error = np.where(np.isnan(error), np.inf, error)
     worst = float(error.max(initial=0.0))
-    finite = np.abs(a[np.isfinite(a)])
-    unit = float(np.spacing(np.float32(max(float(finite.max(initial=0.0)), 1e-30))))
+    unit = float(np.spacing(np.float32(largest)))
     return Difference(tensor, a.size, int((~same).sum()), worst, worst / unit, exact)

@@ -88,12 +88,12 @@ def draw(compiled: Compiled, path: Path) -> None:
     steps = max(len(compiled.program.operations), 1)
     figure = Figure(figsize=(max(6.0, 0.45 * steps + 2.0), 4.5), layout="constrained")
     axes = figure.add_subplot()
-    colours = matplotlib.colormaps["tab20"].colors
+    colours = matplotlib.colormaps["tab20"]
     for i, b in enumerate(made):
         axes.add_patch(
             Rectangle(
                 (b.start, b.offset), b.stop - b.start, b.size,
-                facecolor=colours[i % 20], edgecolor="white", linewidth=1.0,
+                facecolor=colours(i % 20), edgecolor="white", linewidth=1.0,
             )
         )  # fmt: skip
     live = [sum(_bytes(made, step)) for step in range(steps)]

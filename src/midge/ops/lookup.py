@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
+from midge.graph.fixed_point import f32, per_tensor, round_half_away
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -40,6 +41,25 @@ def by_table(ctx: Expansion, function: Callable[[int], int]) -> None:
     values = [max(dtype.min, min(dtype.max, function(q))) for q in range(-128, 128)]
     table = ctx.add_const(np.array(values, dtype.numpy), "table")
     ctx.finish("lookup", [ctx.node.inputs[0], table])
+
+
+def float_table(
+    ctx: Expansion, function: Callable[[np.float32], np.float32]
+) -> Callable[[int], int]:
+    """A quantised `function` of real numbers as one of int8 values, each step in binary32.
+
+    LUTPopulateInt8 in lite/kernels/internal/common.h.
+    """
+    (sx, zx), (sy, zy) = (per_tensor(t, ctx.node.where) for t in (ctx.inputs[0], ctx.output))
+    inverse = f32(1) / sy
+
+    def quantized(q: int) -> int:
+        with np.errstate(all="ignore"):
+            rescaled = function(sx * f32(q - zx)) * inverse
+            rounded = f32(round_half_away(float(rescaled))) + f32(zy)
+        return int(rounded)
+
+    return quantized
 
 
 _TABLE = {1: np.arange(255, -1, -1).astype(np.int64).astype(np.uint8).view(np.int8)}

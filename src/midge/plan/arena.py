@@ -44,7 +44,7 @@ def plan_arena(
     The memory of an input is reused once it is dead. sizes in bytes, for inputs and all written.
     """
     lifetimes = _lifetimes(uses, inputs, outputs)
-    shared = _share(uses, lifetimes, sizes)
+    shared = _share(uses, lifetimes, sizes, frozenset(outputs))
     owner = {name: _owner(shared, name) for name in lifetimes}
     groups: dict[str, list[str]] = {}
     for name, base in owner.items():
@@ -79,13 +79,19 @@ def _lifetimes(
 
 
 def _share(
-    uses: Sequence[Use], lifetimes: Mapping[str, tuple[int, int]], sizes: Mapping[str, int]
+    uses: Sequence[Use],
+    lifetimes: Mapping[str, tuple[int, int]],
+    sizes: Mapping[str, int],
+    kept: frozenset[str],
 ) -> dict[str, str]:
-    """Output -> input it overwrites: one that dies in the same step and has the same size."""
+    """Output -> input it overwrites: one that dies in the same step and has the same size.
+
+    Those in `kept`, the model's outputs, never die: the last step must not overwrite them either.
+    """
     shared: dict[str, str] = {}
     for step, use in enumerate(uses):
         for name in use.inplace:
-            dies = lifetimes[name][1] == step + 1
+            dies = lifetimes[name][1] == step + 1 and name not in kept
             if dies and sizes[name] == sizes[use.writes] and name != use.writes:
                 shared[use.writes] = name
                 break

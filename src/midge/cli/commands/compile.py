@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,7 +38,14 @@ def compile_command(
     folder = output if output is not None else Path(package.name)
     package.save(folder, force=force)
     if as_json:
-        print_json({"folder": str(folder), "files": sorted(package.files), **package.metadata})
+        print_json(
+            {
+                "folder": str(folder),
+                "files": sorted(package.files),
+                "warnings": misfits(package),
+                **package.metadata,
+            }
+        )
         return
     _show(package, folder)
 
@@ -48,13 +55,42 @@ def _show(package: Package, folder: Path) -> None:
     arena = package.metadata["arena"]
     macs = sum(op.macs for op in package.operators)
     rows = [
-        ("arena", number(arena["size"]), "bytes of RAM"),
-        ("constants", number(package.weights_size), "bytes of flash"),
+        ("arena", number(arena["size"]), f"bytes of RAM{share(package, 'ram', arena['size'])}"),
+        (
+            "constants",
+            number(package.weights_size),
+            f"bytes of flash{share(package, 'flash', package.weights_size)}",
+        ),
         ("operators", number(len(package.operators)), ""),
         ("multiply-accumulates", number(macs), "per inference"),
     ]
     out.print(
         table(("", "", ""), rows, title=f"{package.name} for {package.target.name}", right=" r ")
     )
+    for warning in misfits(package):
+        out.print(f"[bold yellow]warning:[/] {warning}")
     out.print(f"\nWrote {len(package.files)} files to {folder}{'/' if folder.name else ''}")
     out.print("Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast.")
+
+
+def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:
+    """How much of the target's memory that is, for people."""
+    memory = package.target.memory(kind)
+    return f", {100 * size / memory.size:.0f} % of {package.target.name}'s" if memory else ""
+
+
+def misfits(package: Package) -> list[str]:
+    """What does not fit the target's memories, before stack and code are counted."""
+    found = []
+    kinds: tuple[tuple[Literal["ram", "flash"], str, int], ...] = (
+        ("ram", "the arena", package.arena_size),
+        ("flash", "the constants", package.weights_size),
+    )
+    for kind, what, size in kinds:
+        memory = package.target.memory(kind)
+        if memory is not None and size > memory.size:
+            found.append(
+                f"{what} of {number(size)} bytes does not fit the {number(memory.size)} bytes of "
+                f"{memory.name}; choose a larger target or describe your board in a .toml"
+            )
+    return found

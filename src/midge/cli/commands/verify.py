@@ -102,7 +102,7 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
                 "title": s.title,
                 "skipped": s.skipped or None,
                 "ok": s.ok,
-                "first_difference": s.first_bad,
+                "first_difference": s.first_difference,
                 "outputs": [_difference(d) for d in s.outputs.values()],
                 "layers": [_difference(d) for d in s.layers.values()],
             }
@@ -137,7 +137,7 @@ def _show(name: str, verdict: Verdict, layers: bool) -> None:
                 out.print(_layers(stage))
     out.print()
     for stage in verdict.stages:
-        if (bad := stage.first_bad) is not None:
+        if (bad := stage.first_difference) is not None:
             out.print(f"First difference on {stage.title}: {bad}", markup=False, soft_wrap=True)
     _conclude(out, verdict)
 
@@ -146,7 +146,7 @@ def _conclude(out: Any, verdict: Verdict) -> None:
     judge = "the framework" if verdict.against == "framework" else "the NumPy reference"
     if verdict.ok:
         exact = all(d.exact for s in verdict.stages for d in s.outputs.values())
-        how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp of the largest value"
+        how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp"
         out.print(f"[bold green]right[/]: agrees with {judge} {how}")
     else:
         out.print(f"[bold red]wrong[/]: differs from {judge}; --layers shows where it begins")

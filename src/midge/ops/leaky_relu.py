@@ -1,0 +1,113 @@
+"""leaky_relu: x where x > 0, else alpha * x.
+
+Quantised: either branch requantised from x - zero point by its own multiplier; on int8 a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import number
+from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.loop import ir
+from midge.loop.intrinsics import requantize_twice
+from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops._common import arity, fail
+from midge.ops.lookup import by_table
+from midge.ops.requantize import requantize
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 1)
+    (x,) = inputs
+    if x.quant is None and x.dtype is not DType.F32:
+        raise fail(f"leaky_relu of {x}, expected f32")
+    return (x.plain,)
+
+
+def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    (x,) = inputs
+    with np.errstate(all="ignore"):
+        return (np.where(x > 0, x, x * f32(number(attrs, "alpha"))),)
+
+
+def element(e: Element) -> ir.Expr:
+    (x,) = e.args
+    scaled = ir.Bin("*", x, ir.f32(float(f32(number(e.attrs, "alpha")))))
+    return ir.Select(ir.Bin("<", ir.f32(0.0), x), x, scaled)
+
+
+def expand(node: Node, ctx: Expansion) -> None:
+    """QuantizeLeakyRelu in lite/kernels/internal/reference/leaky_relu.h; the multipliers are
+    taken in binary32, as LeakyReluPrepare of lite/kernels/activations.cc does."""
+    x, y = ctx.inputs[0], ctx.output
+    (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
+    alpha = f32(number(node.attrs, "alpha"))
+    identity, scaled = float(sx / sy), float(sx * alpha / sy)
+    if x.dtype is DType.I8:
+        positive, negative = quantize_multiplier(identity), quantize_multiplier(scaled)
+        by_table(ctx, lambda q: requantize_twice(q - zx, *(positive if q >= zx else negative)) + zy)
+        return
+    attrs: dict[str, Attr] = {
+        "zero_in": zx,
+        "zero_out": zy,
+        "low": y.dtype.min,
+        "high": y.dtype.max,
+        "dtype": y.dtype.value,
+    }
+    branches = [requantize(ctx, node.inputs[0], [r], attrs) for r in (identity, scaled)]
+    ctx.finish("select_sign", [node.inputs[0], *branches], {"zero": zx})
+
+
+def infer_select(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 3)
+    x, a, b = inputs
+    if not a == b or x.shape != a.shape or not x.dtype.is_integer:
+        raise fail(f"select_sign of {x}, {a}, {b}")
+    return (a.plain,)
+
+
+def reference_select(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    """a where x >= zero, else b."""
+    x, a, b = inputs
+    return (np.where(x >= number(attrs, "zero"), a, b),)
+
+
+def element_select(e: Element) -> ir.Expr:
+    x, a, b = e.args
+    zero = int(number(e.attrs, "zero"))
+    return ir.Select(ir.Bin("<=", ir.i32(zero), x), a, b)
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+    alpha = float(op.attrs.get("alpha", 0.0))
+    if alpha < 0 and op.type(0).dtype is not DType.F32:
+        raise op.error(f"alpha {alpha} is negative", "quantised: only alpha >= 0 is supported")
+    return (op.node("leaky_relu", {"alpha": alpha}),)
+
+
+_SAMPLES = tuple(
+    Sample((TensorType(s, DType.F32),), {"alpha": a})
+    for s, a in (((2, 3), 0.1), ((), 0.0), ((1, 1, 5), -0.3))
+)
+_SELECTS = tuple(
+    Sample((TensorType((7,), d),) * 3, {"zero": z}) for d, z in ((DType.I16, 0), (DType.I8, -3))
+)
+OPS.add(
+    "leaky_relu",
+    OpDef("leaky_relu", infer, reference, expand, elementwise=True, samples=_SAMPLES),
+)
+OPS.add(
+    "select_sign",
+    OpDef("select_sign", infer_select, reference_select, elementwise=True, samples=_SELECTS),
+)
+SCALAR_RULES.add("leaky_relu", ScalarRule(("x",), element))
+SCALAR_RULES.add("select_sign", ScalarRule(("x", "a", "b"), element_select))
+IMPORTERS["tflite"].add("LEAKY_RELU", from_tflite)

@@ -1,0 +1,66 @@
+"""What all tests share: goldens, a cache folder of their own, and the models they run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "examples" / "digits" / "digits_int8.tflite"
+SHARED = ROOT.parent / "shared" / "models"
+
+Golden = Callable[[str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Builds start from an empty cache and leave the user's alone; workers of one run share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "midge-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIDGE_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare text with tests/golden/<module>/<test>.txt; `--update-golden` rewrites the file."""
+    name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
+    path = Path(__file__).parent / "golden" / request.path.stem / f"{name}.txt"
+
+    def check(actual: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(actual, encoding="utf-8", newline="\n")
+        assert path.is_file(), "no golden yet: run with --update-golden and review it"
+        expected = path.read_text(encoding="utf-8")
+        assert actual == expected, "run with --update-golden and review the diff"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def digits() -> Path:
+    """The model that is checked in."""
+    return DIGITS
+
+
+@pytest.fixture(scope="session")
+def shared_model() -> Callable[[str], Path]:
+    """A file of ../shared/models by its stem; skips where that folder is not there."""
+
+    def find(stem: str) -> Path:
+        path = SHARED / f"{stem}.tflite"
+        if not path.is_file():
+            pytest.skip(f"{path} is not here: the shared models lie beside the repository")
+        return path
+
+    return find
