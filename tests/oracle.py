@@ -1,6 +1,6 @@
 """The framework as the judge of single operators: LiteRT with its reference kernels.
 
-    same(model.build([y]), {"t0": x})     # exact on integers, within `ulps` on floats
+same(model.build([y]), {"t0": x})     # exact on integers, within `ulps` on floats
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def same(data: bytes, inputs: Arrays, ulps: float = 0.0) -> None:
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
         if expected.dtype == np.float32 and ulps:
             top = max(float(np.abs(expected).max(initial=0.0)), float(np.finfo(np.float32).tiny))
-            np.testing.assert_allclose(got, expected, rtol=0, atol=ulps * float(np.spacing(np.float32(top))))
+            np.testing.assert_allclose(
+                got, expected, rtol=0, atol=ulps * float(np.spacing(np.float32(top)))
+            )
         else:
             np.testing.assert_array_equal(got, expected, err_msg=name)
 

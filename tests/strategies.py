@@ -99,10 +99,26 @@ class _Writer:
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
         self.loops = 0
+        self.scalars: list[str] = []
 
     def block(self, scope: tuple[str, ...], depth: int) -> ir.Block:
         count = self.draw(st.integers(1, 2 if depth else 1))
-        return tuple(self.stmt(scope, depth) for _ in range(count))
+        body = [self.stmt(scope, depth) for _ in range(count)]
+        if depth and self.draw(st.integers(0, 2)) == 0:
+            return self.with_scalar(tuple(body), scope, depth)
+        return tuple(body)
+
+    def with_scalar(self, body: ir.Block, scope: tuple[str, ...], depth: int) -> ir.Block:
+        """A local scalar around some statements, set somewhere before it is used."""
+        self.loops += 1
+        name = f"s{self.loops}"
+        start = ir.Store(name, (), ir.Cast(DType.I32, ir.Load("x", (self.index(scope, 16),))))
+        self.scalars.append(name)
+        using = tuple(self.stmt(scope, depth) for _ in range(self.draw(st.integers(1, 3))))
+        self.scalars.pop()
+        place = self.draw(st.integers(0, len(body)))
+        parts = (ir.Alloc(name, DType.I32, ()), *body[:place], start, *using, *body[place:])
+        return parts
 
     def stmt(self, scope: tuple[str, ...], depth: int) -> ir.Stmt:
         kind = self.draw(st.sampled_from(["loop", "loop", "store", "guard"]))
@@ -112,8 +128,9 @@ class _Writer:
             extent = self.draw(st.integers(1, 3))
             return ir.Loop(var, extent, self.block((*scope, var), depth + 1))
         if kind == "guard" and depth < 3:
-            limit = ir.i32(self.draw(st.integers(0, 3)))
-            cond = ir.Bin("<", self.index(scope, 4), limit)
+            on_data = self.draw(st.integers(0, 4)) == 0
+            left = self.element(scope) if on_data else self.index(scope, 4)
+            cond = ir.Bin("<", left, ir.i32(self.draw(st.integers(0, 3))))
             return ir.Guard(cond, self.block(scope, depth + 1))
         return self.store(scope)
 
@@ -142,6 +159,8 @@ class _Writer:
         return ir.Store(target.buffer, target.index, value)
 
     def element(self, scope: tuple[str, ...]) -> ir.Load:
+        if self.scalars and self.draw(st.booleans()):
+            return ir.Load(self.draw(st.sampled_from(self.scalars)), ())
         if self.draw(st.integers(0, 3)) == 0:
             return ir.Load("t", (self.index(scope, 8),))
         return ir.Load("y", (self.index(scope, 16), self.index(scope, 8)))

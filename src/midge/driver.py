@@ -83,7 +83,9 @@ def compile_graph(
     plain = run(PLAIN_PASSES, model)
     program = lower(plain, target, model.types)
     arena = arrange(program)
-    options = Options(version("midge"), model_hash or hash_graph(graph), static_arena)
+    flags = {"static_arena": static_arena}
+    digest = model_hash or hash_graph(graph)
+    options = Options(version("midge"), digest, static_arena, flags)
     package = make_package(program, arena, target, options)
     return Compiled(graph, model, plain, program, arena, package)
 

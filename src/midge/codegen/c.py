@@ -71,24 +71,30 @@ _WIDTH = 100
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """`line` in pieces of at most 100 columns where that is possible, broken at a space after an
-    operator or a comma, as far outside of parentheses as there is one in the second half."""
+    """`line` in pieces of at most 100 columns where that is possible."""
     indent = " " * (len(line) - len(line.lstrip()) + 2 * len(_INDENT))
     while len(line) > _WIDTH and (cut := _break(line)) is not None:
         yield line[:cut]
-        line = indent + line[cut + 1 :]
+        line = indent + line[cut:].lstrip()
     yield line
 
 
 def _break(line: str) -> int | None:
-    """The column of the space at which to break a long line."""
-    depth, best, best_depth = 0, None, 0
-    for i, c in enumerate(line[:_WIDTH]):
+    """The column at which to break a long line. Of the spaces after an operator or a comma: in the
+    second half of the columns the last of the least deep ones, else the last that fits; else after
+    the last parenthesis of a call that fits."""
+    start = len(line) - len(line.lstrip())
+    depth, spaces, calls = 0, [], []
+    for i, c in enumerate(line[: _WIDTH + 1]):
         depth += (c in "([") - (c in ")]")
-        after = line[i - 1] in ",+*=&|?:" or line[i - 2 : i] == " -"
-        if c == " " and i > _WIDTH // 2 and after and (best is None or depth <= best_depth):
-            best, best_depth = i, depth
-    return best
+        if c == " " and i > start and (line[i - 1] in ",+*=&|?:" or line[i - 2 : i] == " -"):
+            spaces.append((depth, i))
+        if c == "(" and start < i < _WIDTH and line[i - 1].isalnum():
+            calls.append(i + 1)
+    second = [(d, i) for d, i in spaces if i > _WIDTH // 2]
+    if second:
+        return min(second, key=lambda p: (p[0], -p[1]))[1]
+    return max([i for _, i in spaces] or calls, default=None)
 
 
 @dataclass(frozen=True, slots=True)

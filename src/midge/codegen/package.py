@@ -29,7 +29,7 @@ class Options:
     version: str
     model_hash: str
     static_arena: bool = False
-    flags: Mapping[str, str] | None = None
+    flags: Mapping[str, bool | int | str] | None = None
 
 
 def make_package(program: Program, arena: Arena, target: Target, options: Options) -> Package:
@@ -137,18 +137,19 @@ class _Maker:
             "size": t.size,
             "elements": t.elements,
             "scale": float_literal(quant.scale[0]) if quant else "",
-            "zero_point": zero,
+            "real": f"{float_literal(quant.scale[0])[:-1]} * {_offset(zero)}" if quant else "",
             "zero_point_c": f"({zero})" if zero < 0 else zero,
             "offset": self.offset(value),
         }
 
     def kernel(self, kernel: Kernel) -> dict[str, Any]:
         users = [op for op in self.program.operations if op.kernel == kernel.func.name]
-        title = "; ".join(f"{op.name}: {'+'.join(op.kinds)} ({op.src})" for op in users)
-        lines = [f"Schedule: {'; '.join(kernel.schedule)}."] if kernel.schedule else []
+        lines = [_comment_safe(f"{op.name}: {'+'.join(op.kinds)} ({op.src})") for op in users]
+        if kernel.schedule:
+            lines.append(f"Schedule: {'; '.join(kernel.schedule)}.")
         return {
-            "title": _comment_safe(title),
-            "lines": lines,
+            "title": lines[0],
+            "lines": lines[1:],
             "text": emit(kernel.func, self.kernel_name(kernel.func.name)),
             "headers": headers(kernel.func),
         }
@@ -285,16 +286,22 @@ class _Maker:
         }
 
 
+def _offset(zero: int) -> str:
+    return f"(q - {zero})" if zero >= 0 else f"(q + {-zero})"
+
+
+_LABEL = 64  # characters of a name that are shown; converters join many names into one
+
+
 def _comment_safe(text: str) -> str:
-    """Text from a model file, fit for a C comment and a table cell."""
+    """Text from a model file, fit for a C comment and a table cell; long ones lose their middle."""
     printable = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
-    return (
-        printable.replace("*/", "* /")
-        .replace("/*", "/ *")
-        .replace("|", "/")
-        .replace("\\", "/")
-        .replace("??", "? ?")[:120]
-    )
+    for risky, harmless in (("*/", "* /"), ("/*", "/ *"), ("|", "/"), ("\\", "/"), ("??", "? ?")):
+        printable = printable.replace(risky, harmless)
+    if len(printable) <= _LABEL:
+        return printable
+    half = (_LABEL - 3) // 2
+    return f"{printable[:half]}...{printable[-half:]}"
 
 
 @cache

@@ -35,7 +35,9 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name not in self._items:
             near = get_close_matches(name, self._items, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(self)}"
+            hint = f"known: {', '.join(self)}"
+            if near:
+                hint = f"did you mean {', '.join(near)}?" + (f" {hint}" if len(self) <= 8 else "")
             raise self._error(f"unknown {self._kind}", where=name, hint=hint)
         return self._items[name]
 

@@ -6,7 +6,7 @@ the loop variables that matter, as far as these are few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from midge.loop import ir
 from midge.loop.affine import Bounds
 from midge.loop.indices import is_index
-from midge.loop.rewrite import variables
+from midge.loop.rewrite import conjuncts, variables
 
 _POINTS = 1 << 14
 
@@ -40,19 +40,10 @@ def outside(
     low, high = bounds.of(e)
     if low >= 0 and high < extent:
         return None
-    leaves = [leaf for c in conditions for leaf in _leaves(c)]
+    leaves = [leaf for c in conditions for leaf in conjuncts(c)]
     if not all(map(_is_known, leaves)):
         return None
     return _tried(e, extent, extents, leaves)
-
-
-def _leaves(c: ir.Expr) -> Iterator[ir.Expr]:
-    match c:
-        case ir.Bin("and", lhs, rhs):
-            yield from _leaves(lhs)
-            yield from _leaves(rhs)
-        case _:
-            yield c
 
 
 def _is_known(c: ir.Expr) -> bool:

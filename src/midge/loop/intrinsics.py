@@ -93,6 +93,17 @@ def _saturate(x: int) -> int:
     return max(-(1 << 31), min((1 << 31) - 1, x))
 
 
+def round_to_int(x: float) -> int:
+    """x to the nearest integer, ties away from zero, limited to -2^30..2^30; -2^30 for NaN."""
+    if not x > -(1 << 30):
+        return -(1 << 30)
+    if x >= 1 << 30:
+        return 1 << 30
+    whole = math.trunc(x)
+    rest = x - whole
+    return whole + (rest >= 0.5) - (rest <= -0.5)
+
+
 def _f32(function: Callable[[float], float]) -> Callable[[float], float]:
     def meaning(x: float) -> float:
         with np.errstate(all="ignore"):
@@ -128,6 +139,7 @@ _add("requantize_once", (_I32, _I32, _I32), _I32, requantize_once, _FIXED)
 _add("requantize_wide", (_I64, _I32, _I32), _I32, requantize_wide, _FIXED)
 _add("leading_zeros", (_I32,), _I32, leading_zeros, _FIXED)
 _add("reciprocal", (_I32,), _I32, reciprocal, _FIXED)
+_add("round_to_int", (_F32,), _I32, round_to_int, "midge_round.h")
 _add("exp", (_F32,), _F32, _f32(math.exp), _FLOAT)
 _add("tanh", (_F32,), _F32, _f32(math.tanh), _FLOAT)
 _add("logistic", (_F32,), _F32, _f32(logistic), _FLOAT)

@@ -127,6 +127,16 @@ def subexprs(e: ir.Expr) -> Iterator[ir.Expr]:
         yield from subexprs(part)
 
 
+def conjuncts(cond: ir.Expr) -> Iterator[ir.Expr]:
+    """The conditions that must all hold for `cond` to hold."""
+    match cond:
+        case ir.Bin("and", lhs, rhs):
+            yield from conjuncts(lhs)
+            yield from conjuncts(rhs)
+        case _:
+            yield cond
+
+
 def variables(e: ir.Expr) -> frozenset[str]:
     """The loop variables in an expression."""
     return frozenset(x.name for x in subexprs(e) if isinstance(x, ir.Var))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from midge.core.errors import ModelError
 from midge.core.target import Target
 from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph
@@ -75,7 +74,7 @@ def _operation(graph: Graph, group: Group, name: str, kernel: Kernel, built: Bui
     inplace = [
         value
         for value, param in zip(built.args[:-1], built.func.params[:-1], strict=True)
-        if param.mode == "in" and can_overwrite(built.func, param, built.args.count(value))
+        if param.mode == "in" and can_overwrite(built.func, param)
     ]
     return Operation(
         name,
@@ -89,11 +88,11 @@ def _operation(graph: Graph, group: Group, name: str, kernel: Kernel, built: Bui
     )
 
 
-def can_overwrite(func: ir.Func, param: ir.Param, mentions: int = 1) -> bool:
+def can_overwrite(func: ir.Func, param: ir.Param) -> bool:
     """Whether output `y` may lie over input `param`: each element is read only where, and before,
     the same element is written."""
     y = func.params[-1]
-    if mentions != 1 or param.shape != y.shape or param.dtype.size != y.dtype.size:
+    if param.shape != y.shape or param.dtype.size != y.dtype.size:
         return False
     return _reads_before_writing(func.body, param.name)
 
@@ -113,24 +112,14 @@ def _reads_before_writing(block: ir.Block, buffer: str) -> bool:
 
 
 def _resolve(op: Operation, aliases: Mapping[str, str]) -> Operation:
+    """Arguments as the buffers behind them. A buffer that comes in twice, under whatever name,
+    cannot be overwritten: the other argument may read elsewhere."""
+
     def base(value: str) -> str:
         while value in aliases:
             value = aliases[value]
         return value
 
-    return replace(
-        op,
-        args=tuple(map(base, op.args)),
-        output=base(op.output),
-        inplace=tuple(map(base, op.inplace)),
-    )
-
-
-def check_supported(graph: Graph) -> None:
-    """ModelError for a plain node without loops; happens before anything is built."""
-    from midge.lower import LOOP_RULES, SCALAR_RULES
-
-    for node in graph.nodes:
-        rules = SCALAR_RULES if OPS[node.op].elementwise else LOOP_RULES
-        if node.op not in rules and not OPS[node.op].alias:
-            raise ModelError(f"operator {node.op} has no loops yet", where=node.where)
+    args = tuple(map(base, op.args))
+    inplace = tuple(b for b in map(base, op.inplace) if args.count(b) == 1)
+    return replace(op, args=args, output=base(op.output), inplace=inplace)

@@ -142,6 +142,16 @@ def tflite_activation(op: Foreign) -> dict[str, Attr]:
     return {"activation": _ACTIVATIONS[code]} if code else {}
 
 
+def expect_same_scale(op: Foreign, inputs: Sequence[str]) -> None:
+    """ModelError where bytes are moved, but mean another number in the output."""
+    for name in inputs:
+        if op.types[name].quant != op.output.quant:
+            raise op.error(
+                f"{name!r} and the output have different scales",
+                "the framework's kernel moves bytes only; convert the model again",
+            )
+
+
 def tflite_window(op: Foreign, size: tuple[int, int], kernel: tuple[int, int]) -> dict[str, Attr]:
     """strides, dilations and explicit padding from SAME or VALID.
 

@@ -68,6 +68,7 @@ def value_of(text: str) -> ir.Expr:
         ("select(i < 2, select(i < 3, 1, 2), 3)", "select(i < 2, 1, 3)"),
         ("select(i < 2 and true, 1, 3)", "select(i < 2, 1, 3)"),
         ("select(i < 2 or 0 <= i, 1, 3)", "1"),
+        ("select(i < 2 or i < 3, 1, 3)", "select(i < 2 or i < 3, 1, 3)"),
         ("select(1 <= i + j and i + j - 1 < 0, 1, 3)", "3"),
         ("a + 0", "a"),
         ("a * 0", "0"),

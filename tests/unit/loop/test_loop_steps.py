@@ -133,6 +133,26 @@ def test_reorder_keeps_what_one_part_needs_inside_it() -> None:
     )
 
 
+def test_reorder_moves_a_local_to_the_part_that_uses_it() -> None:
+    check(
+        "  for p in 2:\n    alloc t: i32\n    for k in 3:\n      y[p] = y[p] + i32(x[p + k])\n"
+        "    t = y[p]\n    y[p + 2] = t\n",
+        [Reorder(("k", "p"))],
+        "  for k in 3:\n    for p in 2:\n      y[p] = y[p] + i32(x[p + k])\n"
+        "  for p_post in 2:\n    alloc t: i32\n    t = y[p_post]\n    y[p_post + 2] = t\n",
+    )
+
+
+def test_reorder_leaves_conditions_of_other_loops_outside() -> None:
+    check(
+        "  for r in 3:\n    for p in 2:\n      if 1 <= r and p + r < 3:\n        for k in 3:\n"
+        "          y[p] = y[p] + i32(x[p + k])\n",
+        [Reorder(("k", "p"))],
+        "  for r in 3:\n    if 1 <= r:\n      for k in 3:\n        for p in 2:\n"
+        "          if p + r < 3:\n            y[p] = y[p] + i32(x[p + k])\n",
+    )
+
+
 def test_reorder_takes_conditions_along() -> None:
     check(
         "  for p in 4:\n    if p < 3:\n      y[p] = 0\n      for k in 3:\n"
@@ -204,6 +224,12 @@ def test_reorder_of_three_loops_keeps_the_others_where_they_are() -> None:
             ("b", "a"),
             "a condition around b depends on data",
         ),
+        # some elements are the same, all are a multiple of 2
+        (
+            func("  for a in 2:\n    for b in 2:\n      y[a * 2 + b * 2] = a\n"),
+            ("b", "a"),
+            "y would be touched in another order",
+        ),
         # elements of data-dependent places
         (
             func("  for a in 2:\n    for b in 3:\n      y[i32(x[b]) & 7] = a\n"),
@@ -269,6 +295,17 @@ def test_stage_reads_nothing_that_the_body_writes_first() -> None:
         [Stage("y", "i")],
         "  for i in 2:\n    alloc y_s: i32[4]\n    for k in 4:\n      y_s[k] = 0\n"
         "    y_s[1] = y_s[0] + 1\n    for y_w0 in 4:\n      y[i * 4 + y_w0] = y_s[y_w0]\n",
+    )
+
+
+def test_stage_reads_what_the_body_leaves_alone() -> None:
+    check(
+        "  for i in 2:\n    for k in 2:\n      y[i * 4 + k * 2] = k\n",
+        [Stage("y", "i")],
+        "  for i in 2:\n    alloc y_s: i32[3]\n    for y_s0 in 3:\n"
+        "      y_s[y_s0] = y[i * 4 + y_s0]\n"
+        "    for k in 2:\n      y_s[k * 2] = k\n"
+        "    for y_w0 in 3:\n      y[i * 4 + y_w0] = y_s[y_w0]\n",
     )
 
 
@@ -384,6 +421,29 @@ def test_compute_at_of_iterations_that_cannot_be_left_out() -> None:
         [ComputeAt("t", "o")],
         "  for o in 4:\n    alloc t: i32[4]\n    t[0] = 1\n    for i in 3:\n"
         "      t[i + 1] = t[i] + i32(x[i])\n    y[o] = t[o]\n",
+    )
+
+
+def test_compute_at_of_a_sum_that_is_carried_along() -> None:
+    check(
+        "  alloc t: i32[2x4]\n  for q in 2:\n    alloc run: i32\n    run = 0\n    for i in 4:\n"
+        "      run = run + i32(x[i])\n      t[q, i] = run\n"
+        "  for p in 2:\n    for o in 4:\n      y[o] = y[o] + t[p, o]\n",
+        [ComputeAt("t", "o")],
+        "  for p in 2:\n    for o in 4:\n      alloc t: i32[1x4]\n      alloc run: i32\n"
+        "      run = 0\n"
+        "      for i in 4:\n        run = run + i32(x[i])\n        t[0, i] = run\n"
+        "      y[o] = y[o] + t[0, o]\n",
+    )
+
+
+def test_compute_at_of_a_diagonal() -> None:
+    check(
+        "  alloc t: i32[4x4]\n  for i in 4:\n    t[i, i] = i32(x[i])\n"
+        "  for o in 4:\n    y[o] = t[o, o]\n",
+        [ComputeAt("t", "o")],
+        "  for o in 4:\n    alloc t: i32[4x4]\n    for i in 4:\n      t[i, i] = i32(x[i])\n"
+        "    y[o] = t[o, o]\n",
     )
 
 

@@ -82,6 +82,7 @@ def test_a_broken_rule_is_named(body: str, message: str) -> None:
         "for i in 6:\n  y[0] = select(4 <= i, 0, y[i])",  # the other side is not analysed
         "for i in 6:\n  if y[0] < 3:\n    y[i] = 0",  # may never be reached
         "for i in 6:\n  if 9 < i:\n    y[i] = 0",  # is never reached
+        "for i in 6:\n  for j in 3:\n    if 3 <= j * j:\n      if j * j < 4:\n        y[i] = 0",
         "for i in 3:\n  if i * 4 <= 6:\n    y[i * 2] = 0",  # only i = 0 and 1
         "for i in 3:\n  for j in 3:\n    if 2 <= i + j and i + j < 4:\n      y[i + j - 2] = 0",
         "y[y[0]] = 0",

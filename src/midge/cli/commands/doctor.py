@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -65,6 +66,12 @@ def _version(module: str, package: str) -> str:
         return "found"
 
 
+def _short(found: str) -> str:
+    """The version number in what a compiler says of itself."""
+    numbers = re.findall(r"\d+(?:\.\d+)+", found)
+    return max(numbers, key=lambda n: n.count("."), default=found)
+
+
 @command("doctor")
 def doctor_command(as_json: Json = False) -> None:
     """Say which compilers, emulators and extras are here, and what the others would add."""
@@ -73,10 +80,12 @@ def doctor_command(as_json: Json = False) -> None:
         print_json([{k: getattr(c, k) for k in Check.__slots__} for c in found])
         return
     out = console()
-    rows = [(c.kind, c.name, c.found.split("\n")[0][:30] or "missing", c.adds) for c in found]
-    out.print(table(("", "", "found", "adds"), rows))
+    for kind, title in (("toolchain", "compilers"), ("runner", "runners"), ("extra", "extras")):
+        rows = [(c.name, _short(c.found) or "missing", c.adds) for c in found if c.kind == kind]
+        out.print(table((title, "found", "adds"), rows))
+        out.print()
     missing = [c for c in found if not c.found]
     if missing:
-        out.print("\nTo get what is missing:")
+        out.print("To get what is missing:")
         for c in missing:
             out.print(f"  {c.name}: {c.install}", markup=False, soft_wrap=True)

@@ -140,8 +140,8 @@ def _axes(s: ir.Stmt, alloc: ir.Alloc, instructions: Instructions) -> _Axes:
             axis = _axis(a, d)
             if axis is None:
                 whole.add(d)
-            else:
-                loops.setdefault(axis[0], (d, axis[1]))
+            elif loops.setdefault(axis[0], (d, axis[1])) != (d, axis[1]):
+                whole |= {d, loops[axis[0]][0]}
     for v, (d, offset) in loops.items():
         elsewhere = any(v in a.inner and _axis(a, d) != (v, offset) for a in own)
         if elsewhere or _carries(s, v, alloc.buffer, found):

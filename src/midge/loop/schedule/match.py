@@ -161,7 +161,7 @@ class Match:
 
     def check_alone(self, param: ir.Param, buffer: str) -> None:
         for other in self.meaning.params:
-            written = "out" in (param.mode + other.mode)
+            written = {param.mode, other.mode} & {"out", "inout"}
             same = other is not param and self.windows.get(other.name, ("",))[0] == buffer
             if same and written:
                 raise Mismatch(f"{param.name} and {other.name} are both {buffer}")

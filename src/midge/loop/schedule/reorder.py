@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from midge.loop import ir
 from midge.loop.affine import reads_nothing
-from midge.loop.rewrite import allocs_in, fresh, map_stmts, names, substitute, touched
+from midge.loop.rewrite import (
+    allocs_in,
+    conjuncts,
+    fresh,
+    map_stmts,
+    names,
+    substitute,
+    touched,
+    variables,
+)
 from midge.loop.schedule.access import Access, Instructions, accesses, conflict
 from midge.loop.schedule.base import Place, Refused, StepText, find, put
 
@@ -77,8 +86,8 @@ def _exchange(func: ir.Func, outer: str, inner: str, instructions: Instructions)
     place, q = find(func, outer), find(func, inner).loop
     p = place.loop
     parts = _parts_around(p.body, q)
-    cond = ir.conjunction(parts.conditions)
-    core = q.body if cond is None else (ir.Guard(cond, q.body),)
+    fixed = [c for c in parts.conditions if p.var not in variables(c)]
+    core = _guarded([c for c in parts.conditions if p.var in variables(c)], q.body)
     allocs = {s.buffer: s for s in (*parts.before, *parts.after) if isinstance(s, ir.Alloc)}
     bounds = place.bounds(func)
     found = [
@@ -87,12 +96,14 @@ def _exchange(func: ir.Func, outer: str, inner: str, instructions: Instructions)
     ]
     _check_distribution(p, found, allocs)
     _check_exchange(p, q, core, found[1], allocs)
-    used, grown = names(func), _shared(allocs, parts, core)
+    used = names(func)
+    grown = _shared(allocs, parts, core)
+    kept = [a for b, a in allocs.items() if b not in grown]
     return put(func, p, (
         *(replace(a, shape=(p.extent, *a.shape)) for a in grown.values()),
-        *_copied(p, parts.before, "_pre", used, grown),
-        replace(q, body=(_indexed(replace(p, body=core), grown),)),
-        *_copied(p, parts.after, "_post", used, grown),
+        *_copied(p, _with_own(parts.before, kept), "_pre", used, grown),
+        *_guarded(fixed, (replace(q, body=(_indexed(replace(p, body=core), grown),)),)),
+        *_copied(p, _with_own(parts.after, kept), "_post", used, grown),
     ))  # fmt: skip
 
 
@@ -100,6 +111,12 @@ def _shared(allocs: dict[str, ir.Alloc], parts: _Parts, core: ir.Block) -> dict[
     """The buffers that one part leaves to another."""
     uses = [touched(body) for body in (parts.before, core, parts.after)]
     return {b: a for b, a in allocs.items() if sum(b in u for u in uses) > 1 or b in uses[1]}
+
+
+def _with_own(part: ir.Block, kept: list[ir.Alloc]) -> ir.Block:
+    """A part with the buffers that it alone uses, and no other allocations."""
+    own = tuple(a for a in kept if a.buffer in touched(part))
+    return (*own, *(s for s in part if not isinstance(s, ir.Alloc)))
 
 
 def _parts_around(body: ir.Block, q: ir.Loop) -> _Parts:
@@ -115,9 +132,9 @@ def _parts_around(body: ir.Block, q: ir.Loop) -> _Parts:
             allocs = tuple(x for x in inner.before if isinstance(x, ir.Alloc))
             rest = tuple(x for x in inner.before if not isinstance(x, ir.Alloc))
             return _Parts(
-                (*before, *allocs, *_guarded(s.cond, rest)),
-                (s.cond, *inner.conditions),
-                (*_guarded(s.cond, inner.after), *after),
+                (*before, *allocs, *_guarded([s.cond], rest)),
+                (*conjuncts(s.cond), *inner.conditions),
+                (*_guarded([s.cond], inner.after), *after),
             )
     raise AssertionError(f"{q.var} is not next inside")
 
@@ -130,8 +147,9 @@ def _below(s: ir.Guard) -> Iterator[ir.Stmt]:
             yield from _below(x)
 
 
-def _guarded(cond: ir.Expr, body: ir.Block) -> ir.Block:
-    return (ir.Guard(cond, body),) if body else ()
+def _guarded(conditions: Sequence[ir.Expr], body: ir.Block) -> ir.Block:
+    cond = ir.conjunction(conditions)
+    return (ir.Guard(cond, body),) if body and cond is not None else body
 
 
 def _check_distribution(
@@ -194,9 +212,8 @@ def _copied(
     p: ir.Loop, part: ir.Block, suffix: str, used: set[str], grown: dict[str, ir.Alloc]
 ) -> ir.Block:
     """A loop like `p` around one part of its body; none if nothing happens there."""
-    body = tuple(s for s in part if not (isinstance(s, ir.Alloc) and s.buffer in grown))
-    if all(isinstance(s, ir.Alloc) for s in body):
+    if not part:
         return ()
     var = fresh(p.var + suffix, used)
-    renamed = substitute(body, {p.var: ir.Var(var)})
+    renamed = substitute(part, {p.var: ir.Var(var)})
     return (_indexed(ir.Loop(var, p.extent, renamed, p.kind), grown),)

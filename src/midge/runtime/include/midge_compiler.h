@@ -4,8 +4,14 @@
 
 #include <stdint.h>
 
-_Static_assert((-1 >> 1) == -1, "Midge needs an arithmetic right shift");
-_Static_assert(sizeof(float) == 4U, "Midge needs 32-bit floats");
+#ifdef __cplusplus
+#define MIDGE_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define MIDGE_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+MIDGE_ASSERT((-1 >> 1) == -1, "Midge needs an arithmetic right shift");
+MIDGE_ASSERT(sizeof(float) == 4U, "Midge needs 32-bit floats");
 
 /* A kernel stays a function of its own, so that profiles and stack reports name it. */
 #if defined(__GNUC__)

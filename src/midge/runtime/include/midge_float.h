@@ -11,11 +11,12 @@
 /* 2^n for -126 <= n <= 127. */
 static inline float midge_pow2(int32_t n)
 {
-    const union {
+    union {
         uint32_t bits;
         float value;
-    } power = {.bits = (uint32_t)(n + 127) << 23};
+    } power;
 
+    power.bits = (uint32_t)(n + 127) << 23;
     return power.value;
 }
 
