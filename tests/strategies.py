@@ -159,8 +159,10 @@ class _Writer:
         return ir.Store(target.buffer, target.index, value)
 
     def element(self, scope: tuple[str, ...]) -> ir.Load:
-        if self.scalars and self.draw(st.booleans()):
-            return ir.Load(self.draw(st.sampled_from(self.scalars)), ())
+        scalar: bool = self.draw(st.booleans())
+        if self.scalars and scalar:
+            names: st.SearchStrategy[str] = st.sampled_from(self.scalars)
+            return ir.Load(self.draw(names), ())
         if self.draw(st.integers(0, 3)) == 0:
             return ir.Load("t", (self.index(scope, 8),))
         return ir.Load("y", (self.index(scope, 16), self.index(scope, 8)))
@@ -263,7 +265,7 @@ def consts() -> st.SearchStrategy[ir.Const]:
     """A constant of any type."""
     integers = [d for d in DType if d.is_integer]
     return st.one_of(
-        *(st.integers(d.min, d.max).map(lambda v, d=d: ir.Const(v, d)) for d in integers),
+        *(st.builds(ir.Const, st.integers(d.min, d.max), st.just(d)) for d in integers),
         _FLOATS.map(lambda v: ir.Const(v, DType.F32)),
         st.floats(width=16, allow_nan=False).map(lambda v: ir.Const(v, DType.F16)),
         st.booleans().map(lambda v: ir.Const(v, DType.BOOL)),
@@ -278,7 +280,8 @@ _OPS = (
 
 def exprs() -> st.SearchStrategy[ir.Expr]:
     """Any expression, well typed or not, over loops `i`, `j`, buffers `x[2]` and scalar `s`."""
-    leaves = st.one_of(consts(), st.sampled_from([ir.Var("i"), ir.Var("j"), ir.Load("s", ())]))
+    names: tuple[ir.Expr, ...] = (ir.Var("i"), ir.Var("j"), ir.Load("s", ()))
+    leaves: st.SearchStrategy[ir.Expr] = st.one_of(consts(), st.sampled_from(names))
     return st.recursive(
         leaves,
         lambda inner: st.one_of(

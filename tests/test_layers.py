@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "oracle": {"core", "graph", "frontends"},
 }
 # They see the whole house, but not what is above them.
-TOP = ("driver", "data", "verify", "api", "cli", "__init__")
+TOP = ("driver", "data", "verify", "api", "cli", "__init__", "__main__")
 HEAVY = (
     "rich", "typer", "jinja2", "tflite", "flatbuffers", "unicorn", "capstone", "elftools",
     "ziglang", "matplotlib", "ai_edge_litert",

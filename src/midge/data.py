@@ -47,7 +47,10 @@ def load_inputs(path: Path, graph: Graph) -> list[dict[str, Array]]:
     counts = {len(b) for b in batches.values()}
     if len(counts) != 1:
         raise UsageError(f"inputs have different counts: {sorted(counts)}", where=str(path))
-    return [{n: b[i] for n, b in batches.items()} for i in range(counts.pop())]
+    count = counts.pop()
+    if count == 0:
+        raise UsageError("holds an empty batch", where=str(path), hint="give one input or more")
+    return [{n: b[i] for n, b in batches.items()} for i in range(count)]
 
 
 def _read(path: Path, graph: Graph) -> Mapping[str, Array]:

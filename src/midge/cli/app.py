@@ -6,15 +6,18 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
 from midge.cli import commands
 from midge.cli.output import error_console
-from midge.core.errors import MidgeError
+from midge.core.errors import MidgeError, UsageError
 from midge.core.registry import import_all
 
 BUG, INTERRUPTED = 70, 130
+# What parsing a command line raises: click's UsageError, of which typer may have its own copy.
+_WrongUsage: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="midge",
@@ -50,24 +53,28 @@ def options(
 
 def run(args: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
-    import_all(commands)
-    for name, function in sorted(commands.COMMANDS.items()):
-        app.command(name)(function)
+    if not app.registered_commands:
+        import_all(commands)
+        for name, function in sorted(commands.COMMANDS.items()):
+            app.command(name)(function)
     debug = "--debug" in args
     rest = [a for a in args if a != "--debug"]
     try:
-        app(rest)
+        code = app(rest, standalone_mode="--json" not in rest)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except MidgeError as error:
         return _report(error, rest, debug)
+    except _WrongUsage as error:
+        wrong = UsageError(error.format_message(), where="command line", hint="midge --help")
+        return _report(wrong, rest, debug)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001  # the last line of defence
         return _bug(error, debug)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:

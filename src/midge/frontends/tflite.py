@@ -27,6 +27,7 @@ _DTYPES = {
 }  # fmt: skip
 _MAX_ELEMENTS = 1 << 28
 _MAX_RANK = 8
+_AGAIN = "get the file again or convert again"
 
 
 def read(data: bytes, name: str) -> Graph:
@@ -49,7 +50,7 @@ def _broken_file(name: str) -> Iterator[None]:
         UnicodeError, MemoryError, ArithmeticError, RecursionError,
     ) as error:  # fmt: skip
         what = f"the file is damaged ({type(error).__name__}: {error})"
-        raise ModelError(what, where=name, hint="get the file again or convert again") from error
+        raise ModelError(what, where=name, hint=_AGAIN) from error
 
 
 class _Reader:
@@ -78,9 +79,10 @@ class _Reader:
         inputs = self.values(self.subgraph.InputsAsNumpy(), self.subgraph.InputsLength())
         outputs = self.values(self.subgraph.OutputsAsNumpy(), self.subgraph.OutputsLength())
         if not inputs or not outputs or "" in (*inputs, *outputs):
-            raise ModelError("the model has no inputs or no outputs", where=self.name)
+            raise ModelError("the model has no inputs or no outputs", where=self.name, hint=_AGAIN)
         for name in (*inputs, *outputs):
             self.type(name)
+        self.defined = set(inputs)
         nodes: list[Node] = []
         for i in range(self.length(self.subgraph.OperatorsLength(), "operators")):
             nodes.extend(self.operator(i))
@@ -97,7 +99,7 @@ class _Reader:
     def length(self, n: int, what: str) -> int:
         """A vector's length; a corrupt one is larger than the file."""
         if not 0 <= n <= len(self.data):
-            raise ModelError(f"the file is damaged ({n} {what})", where=self.name)
+            raise ModelError(f"the file is damaged ({n} {what})", where=self.name, hint=_AGAIN)
         return n
 
     def tensor_names(self) -> list[str]:
@@ -113,19 +115,18 @@ class _Reader:
         self.index = {n: i for i, n in enumerate(names)}
         return names
 
-    def values(self, indices: Any, length: int) -> tuple[str, ...]:
+    def values(self, indices: Any, length: int, where: str = "") -> tuple[str, ...]:
         """Tensor indices as names; -1 (an absent optional input) is ""."""
         if self.length(length, "indices") == 0:
             return ()
-        return tuple(self.value(int(i)) for i in indices)
+        return tuple(self.value(int(i), where or self.name) for i in indices)
 
-    def value(self, index: int) -> str:
+    def value(self, index: int, where: str) -> str:
         if index == -1:
             return ""
         if not 0 <= index < len(self.names):
-            raise ModelError(
-                f"tensor {index} does not exist, there are {len(self.names)}", where=self.name
-            )
+            what = f"tensor {index} does not exist, there are {len(self.names)}"
+            raise ModelError(what, where=where, hint=_AGAIN)
         return self.names[index]
 
     def type(self, name: str) -> TensorType:
@@ -134,6 +135,7 @@ class _Reader:
             tensor = self.subgraph.Tensors(self.index[name])
             where = f"tensor {self.index[name]} {name!r}"
             self.types[name] = t = self.tensor_type(tensor, where)
+            _check_zero_points(t, where)
             array = self.constant(tensor, t, where)
             if array is not None:
                 self.consts[name] = array
@@ -143,12 +145,14 @@ class _Reader:
         rank = self.length(tensor.ShapeLength(), "dimensions")
         shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if rank else ()
         if rank > _MAX_RANK or any(d < 0 for d in shape) or prod(shape) > _MAX_ELEMENTS:
-            raise ModelError(f"shape {shape} is not possible", where=where)
+            what = f"shape {shape} is not possible"
+            limits = f"at most {_MAX_RANK} dimensions and {_MAX_ELEMENTS} elements"
+            raise ModelError(what, where=where, hint=limits)
         if tensor.ShapeSignatureLength():
             self.check_signature(tensor, shape, where)
         if tensor.Type() not in _DTYPES:
             code = _enum(self.schema.TensorType).get(tensor.Type(), str(tensor.Type()))
-            known = ", ".join(d.value for d in _DTYPES.values())
+            known = f"supported: {', '.join(d.value for d in _DTYPES.values())}"
             raise ModelError(f"element type {code} is not supported", where=where, hint=known)
         if tensor.Sparsity() is not None:
             raise ModelError(
@@ -178,11 +182,12 @@ class _Reader:
             zeros = [int(z) for z in q.ZeroPointAsNumpy()]
         axis = q.QuantizedDimension() if count > 1 else None
         if axis is not None and not (0 <= axis < len(shape) and shape[axis] == count):
-            raise ModelError(f"{count} scales on axis {axis} of {shape}", where=where)
+            what = f"{count} scales on axis {axis} of {shape}"
+            raise ModelError(what, where=where, hint=_AGAIN)
         try:
             return Quant(tuple(scales), tuple(zeros), axis)
         except ValueError as error:
-            raise ModelError(f"bad quantisation: {error}", where=where) from None
+            raise ModelError(f"bad quantisation: {error}", where=where, hint=_AGAIN) from None
 
     def constant(self, tensor: Any, t: TensorType, where: str) -> Array | None:
         """The tensor's data, or None if it is computed at run time."""
@@ -190,26 +195,29 @@ class _Reader:
         if index == 0:
             return None
         if tensor.IsVariable():
-            raise ModelError("variable tensors are not supported", where=where)
+            what = "variable tensors are not supported"
+            raise ModelError(what, where=where, hint="convert the model without state")
         if index >= self.length(self.model.BuffersLength(), "buffers"):
-            raise ModelError(f"buffer {index} does not exist", where=where)
+            raise ModelError(f"buffer {index} does not exist", where=where, hint=_AGAIN)
         buffer = self.model.Buffers(index)
         size = self.length(buffer.DataLength(), "bytes")
         if size == 0:
             return None
         if size != t.size:
-            raise ModelError(f"{size} bytes of data for {t}, expected {t.size}", where=where)
+            what = f"{size} bytes of data for {t}, expected {t.size}"
+            raise ModelError(what, where=where, hint=_AGAIN)
         values = np.frombuffer(buffer.DataAsNumpy().tobytes(), t.dtype.numpy).reshape(t.shape)
         if t.dtype.is_float and not np.isfinite(values).all():
-            raise ModelError("constant data is not finite", where=where)
-        _check_zero_points(t, where)
+            what = "constant data is not finite"
+            raise ModelError(what, where=where, hint="the training has diverged: train again")
         return values
 
     def operator(self, i: int) -> tuple[Node, ...]:
         op = self.subgraph.Operators(i)
         index = op.OpcodeIndex()
         if index >= self.length(self.model.OperatorCodesLength(), "operator codes"):
-            raise ModelError(f"operator code {index} does not exist", where=f"operator {i}")
+            what = f"operator code {index} does not exist"
+            raise ModelError(what, where=f"operator {i}", hint=_AGAIN)
         code = self.model.OperatorCodes(index)
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         kind = self.opcodes.get(number, f"builtin operator {number}")
@@ -221,36 +229,50 @@ class _Reader:
                 where=src,
                 hint="convert the model with built-in operators only",
             )
-        inputs = self.values(op.InputsAsNumpy(), op.InputsLength())
-        outputs = self.values(op.OutputsAsNumpy(), op.OutputsLength())
+        inputs = self.values(op.InputsAsNumpy(), op.InputsLength(), src)
+        outputs = self.values(op.OutputsAsNumpy(), op.OutputsLength(), src)
         if kind not in IMPORTERS["tflite"]:
             known = ", ".join(IMPORTERS["tflite"])
             raise ModelError(f"operator {kind} is not supported", where=src, hint=f"known: {known}")
         for name in filter(None, (*inputs, *outputs)):
             self.type(name)
         if not outputs or "" in outputs:
-            raise ModelError(f"{kind} has no outputs", where=src)
+            raise ModelError(f"{kind} has no outputs", where=src, hint=_AGAIN)
         foreign = Foreign(
-            kind, inputs, outputs, self.options(op, kind), src, self.types, self.consts
+            kind, inputs, outputs, self.options(op), src, self.types, self.consts
         )
-        for i in range(len(outputs)):
-            _check_zero_points(self.types[outputs[i]], foreign.where)
-        nodes = IMPORTERS["tflite"][kind](foreign)
+        self.check_defined(foreign)
+        nodes = self.imported(foreign)
         self.add_types(foreign, nodes)
         return nodes
 
-    def options(self, op: Any, kind: str) -> dict[str, Any]:
+    def check_defined(self, op: Foreign) -> None:
+        """Everything it reads is an input, a constant or computed before."""
+        for name in filter(None, op.inputs):
+            if name not in self.defined and name not in self.consts:
+                raise op.error(f"{name!r} has no data, and nothing before computes it", _AGAIN)
+        self.defined.update(op.outputs)
+
+    def imported(self, op: Foreign) -> tuple[Node, ...]:
+        try:
+            return IMPORTERS["tflite"][op.kind](op)
+        except KeyError as error:
+            if op.attrs:
+                raise
+            raise op.error(f"has no options, {error.args[0]!r} is needed", _AGAIN) from None
+
+    def options(self, op: Any) -> dict[str, Any]:
         """The operator's options table as snake_case name -> value."""
         number = op.BuiltinOptionsType()
         name = _enum(self.schema.BuiltinOptions).get(number)
         table = op.BuiltinOptions()
         if number == 0 or table is None or name is None:
-            return dict(_DEFAULTS.get(kind, {}))
+            return {}
         cls = getattr(self.schema, name)
         options = cls()
         options.Init(table.Bytes, table.Pos)
         fields = _fields(cls)
-        return {**_DEFAULTS.get(kind, {}), **{f: get(options) for f, get in fields.items()}}
+        return {f: get(options) for f, get in fields.items()}
 
     def add_types(self, op: Foreign, nodes: tuple[Node, ...]) -> None:
         """Types of values that an importer put between its nodes."""
@@ -270,10 +292,6 @@ def _check_zero_points(t: TensorType, where: str) -> None:
         for z in t.quant.zero_point:
             if not t.dtype.min <= z <= t.dtype.max:
                 raise ModelError(f"zero point {z} is outside {t.dtype.value}", where=where)
-
-
-# What an absent options table means, where an importer needs to know.
-_DEFAULTS: dict[str, dict[str, Any]] = {}
 
 
 def _enum(cls: type) -> dict[int, str]:
@@ -313,7 +331,7 @@ def _vector(name: str) -> Callable[[Any], Any]:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 FRONTENDS.add("tflite", Frontend("tflite", (".tflite",), lambda data: data[4:8] == b"TFL3", read))

@@ -70,6 +70,15 @@ def requantize_wide(x: int, multiplier: int, shift: int) -> int:
     return wrap32((x * multiplier + (1 << (14 - shift))) >> (15 - shift))
 
 
+def requantize_real(x: int, high: int, low: int, shift: int) -> int:
+    """round(x * real) for real = (high * 2^27 + low) * 2^-shift, the product rounded to binary64
+    first; ties away from zero; limited to -2^30..2^30."""
+    product = float(abs(x)) * math.ldexp(float((high << 27) + low), -shift)
+    whole = math.trunc(product)
+    limited = min(whole + (product - whole >= 0.5), 1 << 30)
+    return -limited if x < 0 else limited
+
+
 def leading_zeros(x: int) -> int:
     """Zero bits above the highest set bit of a 32-bit x > 0."""
     return 32 - x.bit_length()
@@ -137,6 +146,7 @@ _add("round_shift", (_I32, _I32), _I32, round_shift, _FIXED)
 _add("requantize_twice", (_I32, _I32, _I32), _I32, requantize_twice, _FIXED)
 _add("requantize_once", (_I32, _I32, _I32), _I32, requantize_once, _FIXED)
 _add("requantize_wide", (_I64, _I32, _I32), _I32, requantize_wide, _FIXED)
+_add("requantize_real", (_I64, _I32, _I32, _I32), _I32, requantize_real, "midge_real.h")
 _add("leading_zeros", (_I32,), _I32, leading_zeros, _FIXED)
 _add("reciprocal", (_I32,), _I32, reciprocal, _FIXED)
 _add("round_to_int", (_F32,), _I32, round_to_int, "midge_round.h")

@@ -11,7 +11,7 @@ from midge.graph.ir import OPS, Graph
 from midge.loop import ir
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import expr_loads, own_exprs
-from midge.loop.schedule import Pack, Step, apply, pack_array
+from midge.loop.schedule import Pack, Step, apply, pack_consts
 from midge.lower.build import Built, build
 from midge.lower.fuse import Group, fuse
 from midge.lower.schedules import default_schedule
@@ -48,16 +48,14 @@ def _constants(
     graph: Graph, built: Built, steps: tuple[Step, ...], consts: dict[str, Array]
 ) -> tuple[str, ...]:
     """Put the constants that `built` reads, packed as its schedule says, into `consts`; returns
-    the arguments with the packed ones' names."""
+    the arguments, with names of their own for packed ones: others may read them as they were."""
+    packed = pack_consts(built.func, steps, built.args, graph.consts)
+    layout = "; ".join(str(s) for s in steps if isinstance(s, Pack))
     args = []
-    for value, param in zip(built.args, built.func.params, strict=True):
-        name = value
-        if param.mode == "const":
-            array = graph.consts[value]
-            for step in steps:
-                if isinstance(step, Pack) and step.buffer == param.name:
-                    array, name = pack_array(step, array), f"{name} {step}"
-            consts[name] = array
+    for value in built.args:
+        name = f"{value} {layout}" if value in packed else value
+        if value in graph.consts:
+            consts[name] = packed.get(value, graph.consts[value])
         args.append(name)
     return tuple(args)
 

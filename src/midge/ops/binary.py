@@ -69,7 +69,12 @@ def expand_shifted_sum(node: Node, ctx: Expansion) -> None:
     parts = []
     for value, t in zip(node.inputs, ctx.inputs, strict=True):
         shift = exponent(y) - exponent(t)
-        attrs = {"zero_out": 0, "low": y.dtype.min, "high": y.dtype.max, "dtype": "i32"}
+        attrs: dict[str, Attr] = {
+            "zero_out": 0,
+            "low": y.dtype.min,
+            "high": y.dtype.max,
+            "dtype": "i32",
+        }
         m, s = np.array([1 << 30], np.int32), np.array([14 + shift], np.int32)
         # (x << 15) * 2^30 / 2^31 is exactly x << 14, so that one rounding is left.
         parts.append(
@@ -158,7 +163,7 @@ class _Binary:
 
     def samples(self) -> tuple[Sample, ...]:
         shapes = (((2, 3), (2, 3)), ((2, 3, 4), (4,)), ((1, 3, 1), (2, 1, 4)), ((), (5,)))
-        dtypes = (DType.I32, DType.I64, DType.F32)
+        dtypes: tuple[DType, ...] = (DType.I32, DType.I64, DType.F32)
         if self.expand is None:
             dtypes += (DType.I8, DType.I16)
         return tuple(

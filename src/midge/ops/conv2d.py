@@ -229,7 +229,6 @@ def finish_requantized(
     acc: str,
     reals: list[float],
     activation: str,
-    rounding: str = "twice",
 ) -> None:
     """Emit the requantisation of accumulators to the node's output, its activation as the clamp."""
     y = ctx.output
@@ -237,7 +236,11 @@ def finish_requantized(
     low, high = activation_range(activation, y, node.where)
     attrs = {"zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
     wide = ctx.new_types[acc].dtype is DType.I64
-    rounding = "wide" if wide else rounding
+    if wide and len(ctx.inputs) == 3 and ctx.inputs[2].dtype is DType.I32:
+        # With a 32-bit bias the framework sums in 32 bits, which is the same unless it overflows.
+        acc = ctx.emit("cast", [acc], {"dtype": "i32"})
+        wide = False
+    rounding = "wide" if wide else "twice"
     requantize(ctx, acc, reals, attrs, rounding=rounding, output=node.outputs[0])
 
 

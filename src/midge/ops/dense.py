@@ -11,20 +11,22 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
-from midge.graph.fixed_point import ACTIVATIONS, accumulator, f32, per_tensor
+from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.graph.real_product import fit_multiplier
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail, tflite_activation
 from midge.ops.conv2d import (
     channel_scales,
     check_bias,
-    finish_requantized,
     initial,
     multiply,
     output_dtype,
 )
+from midge.ops.requantize import requantize_fixed
+from midge.ops.requantize_real import requantize_real
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -63,7 +65,8 @@ def loops(site: Site) -> ir.Block:
 
 
 def expand(node: Node, ctx: Expansion) -> None:
-    """FullyConnected in lite/kernels/internal/reference/integer_ops/fully_connected.h."""
+    """FullyConnected and FullyConnectedPerChannel in lite/kernels/internal/reference/integer_ops/
+    fully_connected.h: the accumulator times a double, rounded ties away from zero."""
     attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
     activation = text(node.attrs, "activation", "")
     x, w = ctx.inputs[:2]
@@ -72,18 +75,50 @@ def expand(node: Node, ctx: Expansion) -> None:
         ctx.finish("clip", [ctx.emit("dense", node.inputs, attrs)], {"low": low, "high": high})
         return
     _, zx = per_tensor(x, node.where)
+    _, zy = per_tensor(ctx.output, node.where)
+    low, high = activation_range(activation, ctx.output, node.where)
     acc = ctx.emit("dense", node.inputs, attrs | {"x_zero": zx})
-    finish_requantized(node, ctx, acc, _scales(node, ctx, w), activation, "once")
+    reals = channel_scales(node, ctx, w, 0)
+    clamp = {"zero_out": zy, "low": low, "high": high, "dtype": ctx.output.dtype.value}
+    fitted = _fitted(node, ctx, reals, (low - zy, high - zy)) if x.dtype is DType.I8 else None
+    if fitted is None:
+        requantize_real(ctx, acc, reals, clamp, output=node.outputs[0])
+    else:
+        requantize_fixed(ctx, acc, *fitted, clamp, rounding="once", output=node.outputs[0])
 
 
-def _scales(node: Node, ctx: Expansion, w: TensorType) -> list[float]:
-    """As GetQuantizedConvolutionMultipler: with one scale the product of scales is in binary32."""
-    scales = channel_scales(node, ctx, w, 0)
-    if w.quant is not None and w.quant.axis is None:
-        sx, _ = per_tensor(ctx.inputs[0], node.where)
-        sy, _ = per_tensor(ctx.output, node.where)
-        return [float(f32(sx * f32(w.quant.scale[0]))) / float(sy)]
-    return scales
+def _fitted(
+    node: Node, ctx: Expansion, reals: list[float], results: tuple[int, int]
+) -> tuple[Array, Array] | None:
+    """Multipliers and shifts that give the framework's result for every accumulator there can be
+    (they are i32 [1] or [N]), or None."""
+    least, most = _reach(node, ctx)
+    if len(reals) == 1:
+        least, most = least.min(keepdims=True), most.max(keepdims=True)
+    pairs = []
+    for real, a, b in zip(reals, least, most, strict=True):
+        pair = fit_multiplier(real, int(a), int(b), *results)
+        if pair is None:
+            return None
+        pairs.append(pair)
+    multipliers, shifts = np.array(pairs, np.int32).T
+    return np.ascontiguousarray(multipliers), np.ascontiguousarray(shifts)
+
+
+def _reach(node: Node, ctx: Expansion) -> tuple[Array, Array]:
+    """The least and the greatest accumulator of each output channel."""
+    x, w = ctx.inputs[:2]
+    if not all(map(ctx.is_const, node.inputs[1:])):
+        limits = np.iinfo(np.int32)
+        return np.full(w.shape[0], limits.min), np.full(w.shape[0], limits.max)
+    _, zero = per_tensor(x, node.where)
+    weights = ctx.const(node.inputs[1]).astype(np.int64)
+    ends = np.stack([weights * (x.dtype.min - zero), weights * (x.dtype.max - zero)])
+    least, most = ends.min(0).sum(1), ends.max(0).sum(1)
+    if len(node.inputs) == 3:
+        bias = ctx.const(node.inputs[2]).astype(np.int64).reshape(-1)
+        least, most = least + bias, most + bias
+    return least, most
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:

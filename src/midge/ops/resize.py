@@ -183,7 +183,8 @@ def _bilinear_float(x: Array, rows: _Axis, cols: _Axis) -> Array:
     result: Array = x[:, y0][:, :, x0] * (one - fy) * (one - fx)
     result = result + x[:, y1][:, :, x0] * fy * (one - fx)
     result = result + x[:, y0][:, :, x1] * (one - fy) * fx
-    return result + x[:, y1][:, :, x1] * fy * fx
+    result = result + x[:, y1][:, :, x1] * fy * fx
+    return result
 
 
 def _real_positions(axis: _Axis) -> tuple[Array, Array, Array]:

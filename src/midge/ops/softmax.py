@@ -16,11 +16,13 @@ from midge.graph.attrs import number, text
 from midge.graph.fixed_point import per_tensor
 from midge.graph.gemmlowp import exp_on_negative_values, high_mul, softmax_scaling
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.loop.intrinsics import INTRINSICS
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.ops import softmax_int16
 from midge.ops._common import arity, fail
+from midge.ops.softmax_int16 import rows
 
 _SUM_BITS = 12  # integer bits of the sum of exponentials: rows of up to 4096 elements
 
@@ -29,7 +31,8 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 1)
     if not inputs[0].shape or inputs[0].elements == 0:
         raise fail(f"softmax of {inputs[0]}")
-    return (inputs[0].plain,)
+    x = inputs[0]
+    return (TensorType(x.shape, DType(text(attrs, "dtype", x.dtype.value))),)
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
@@ -40,7 +43,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 def loops(site: Site) -> ir.Block:
     (x,) = site.inputs
-    axes, c, lead, extents = _row(site)
+    axes, c, lead, extents = rows(site)
     best, total = site.local("best", DType.F32), site.local("total", DType.F32)
     beta = number(site.attrs, "beta")
 
@@ -63,15 +66,6 @@ def loops(site: Site) -> ir.Block:
     return nest(lead, extents, body)
 
 
-def _row(
-    site: Site,
-) -> tuple[tuple[ir.Var, ...], int, tuple[ir.Var, ...], tuple[int, ...]]:
-    """All axes, the row length, and the leading axes with their extents."""
-    shape = site.output.shape
-    axes = site.axes(" ".join([*(f"m{d}" for d in range(len(shape) - 1)), "c"]))
-    return axes, shape[-1], axes[:-1], shape[:-1]
-
-
 def infer_q(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 2)
     x, table = inputs
@@ -85,10 +79,10 @@ def infer_q(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...
 def reference_q(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     x, table = (a.astype(np.int64) for a in inputs)
     dtype = DType(text(attrs, "dtype"))
-    rows = x.reshape(-1, x.shape[-1])
-    out = np.empty(rows.shape, dtype.numpy)
+    flat = x.reshape(-1, x.shape[-1])
+    out = np.empty(flat.shape, dtype.numpy)
     round_shift = INTRINSICS["round_shift"].meaning
-    for row, y in zip(rows, out, strict=True):
+    for row, y in zip(flat, out, strict=True):
         exps = [int(e) for e in table[row - row.max() + 255]]
         total = sum(int(round_shift(e, _SUM_BITS)) for e in exps)
         scale = int(INTRINSICS["reciprocal"].meaning(total))
@@ -100,7 +94,7 @@ def reference_q(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 def loops_q(site: Site) -> ir.Block:
     x, table = site.inputs
-    axes, c, lead, extents = _row(site)
+    axes, c, lead, extents = rows(site)
     best, total = site.local("best", DType.I32), site.local("total", DType.I32)
     scale, exponent = site.local("scale", DType.I32), site.local("exponent", DType.I32)
     dtype = site.output.dtype
@@ -133,6 +127,9 @@ def loops_q(site: Site) -> ir.Block:
 
 def expand(node: Node, ctx: Expansion) -> None:
     """The int8 softmax as `softmax_q` with its table of exponentials."""
+    if ctx.inputs[0].dtype is DType.I16:
+        softmax_int16.expand(node, ctx)
+        return
     scale, _ = per_tensor(ctx.inputs[0], node.where)
     table = ctx.add_const(exp_table(number(node.attrs, "beta"), float(scale)), "exp")
     ctx.finish("softmax_q", [node.inputs[0], table], {"dtype": ctx.output.dtype.value})
@@ -151,7 +148,11 @@ def exp_table(beta: float, scale: float) -> Array:
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(1)
     op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
-    return (op.node("softmax", {"beta": float(op.attrs.get("beta", 1.0))}),)
+    x, y = op.type(0), op.output
+    attrs: dict[str, Attr] = {"beta": float(op.attrs.get("beta", 1.0))}
+    if (x.dtype, y.dtype) == (DType.I8, DType.I16):
+        attrs["dtype"] = "i16"
+    return (op.node("softmax", attrs),)
 
 
 def _samples_q() -> tuple[Sample, ...]:

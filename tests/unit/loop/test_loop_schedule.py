@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -100,8 +100,8 @@ def test_a_schedule_keeps_the_meaning_of_any_nest(func: ir.Func, data: st.DataOb
 def test_a_producer_computed_at_its_consumer(
     func: ir.Func, loop: str, factor: int, data: st.DataObject
 ) -> None:
-    schedule: list[Step] = [Split("r", factor, "guard"), Split("c", factor, "peel")]
-    schedule = [s for s in schedule if loop == f"{s.loop}_o" and applied(func, s)]
+    splits = [Split("r", factor, "guard"), Split("c", factor, "peel")]
+    schedule: list[Step] = [s for s in splits if loop == f"{s.loop}_o" and applied(func, s)]
     schedule.append(ComputeAt("t", loop))
     current = apply(func, schedule[:-1])
     after = applied(current, schedule[-1])
@@ -148,5 +148,5 @@ def test_a_packed_constant(func: ir.Func, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_shared_programs_verify(program) -> None:
+def test_shared_programs_verify(program: Callable[[], ir.Func]) -> None:
     verify(program())

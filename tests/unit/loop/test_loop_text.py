@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -52,7 +53,7 @@ def test_every_function_reads_back(func: ir.Func) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_shared_programs_read_back(program) -> None:
+def test_shared_programs_read_back(program: Callable[[], ir.Func]) -> None:
     assert parse_func(str(program())) == program()
 
 

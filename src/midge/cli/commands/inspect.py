@@ -45,7 +45,8 @@ def inspect_command(
     if memory is not None:
         draw(compiled, memory)
     if show is not None:
-        print(_stage(compiled, show))
+        text = _stage(compiled, show)
+        print_json({"stage": show, "text": text}) if as_json else print(text)
     elif as_json:
         print_json(_as_json(compiled))
     else:
