@@ -1,5 +1,7 @@
 """The framework as the judge of single operators: LiteRT with its reference kernels.
 
+model = TFLiteModel()
+...
 same(model.build([y]), {"t0": x})     # exact on integers, within `ulps` on floats
 """
 
@@ -7,20 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from midge import ops
+from midge.core.errors import ModelError
 from midge.frontends.tflite import read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
+from tflite_builder import TFLiteModel
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install midge[verify]")
 
 Arrays = Mapping[str, Any]
+Rng = np.random.Generator
+ACTIVATIONS = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3}
 
 
 def load(data: bytes) -> Graph:
@@ -45,15 +51,6 @@ def litert(data: bytes, inputs: Arrays) -> dict[str, Any]:
     return {d["name"]: np.array(interpreter.get_tensor(d["index"])) for d in details}
 
 
-def refuses(data: bytes, inputs: Arrays) -> bool:
-    """Whether LiteRT itself cannot run the model."""
-    try:
-        litert(data, inputs)
-    except (RuntimeError, ValueError):
-        return True
-    return False
-
-
 def same(data: bytes, inputs: Arrays, ulps: float = 0.0) -> None:
     """Midge's evaluation of the file equals LiteRT's: bytes, or floats within `ulps` units in the
     last place of the largest magnitude of the output."""
@@ -65,11 +62,63 @@ def same(data: bytes, inputs: Arrays, ulps: float = 0.0) -> None:
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
         if expected.dtype == np.float32 and ulps:
             top = max(float(np.abs(expected).max(initial=0.0)), float(np.finfo(np.float32).tiny))
-            np.testing.assert_allclose(
-                got, expected, rtol=0, atol=ulps * float(np.spacing(np.float32(top)))
-            )
+            limit = ulps * float(np.spacing(np.float32(top)))
+            np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
         else:
             np.testing.assert_array_equal(got, expected, err_msg=name)
+
+
+def both_refuse(data: bytes, inputs: Arrays) -> None:
+    """LiteRT cannot run the model, and Midge says why."""
+    with pytest.raises(ModelError):
+        evaluate(load(data), inputs)
+    with pytest.raises((RuntimeError, ValueError)):
+        litert(data, inputs)
+
+
+def random(rng: Rng, shape: Sequence[int], dtype: str) -> Any:
+    """The whole range of an integer type, or normal floats."""
+    if dtype == "float32":
+        return rng.normal(0.0, 3.0, shape).astype(np.float32)
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, np.dtype(dtype), endpoint=True)
+
+
+def quant(rng: Rng, dtype: str, low: float = -3.0, high: float = 0.0) -> tuple[Any, int]:
+    """A random scale of 10^low..10^high and zero point, limits included; (None, 0) for floats."""
+    if dtype not in ("int8", "uint8", "int16"):
+        return None, 0
+    scale = float(np.float32(10 ** rng.uniform(low, high)))
+    if dtype == "int16":
+        return scale, 0
+    info = np.iinfo(dtype)
+    middle = int(rng.integers(info.min, info.max, endpoint=True))
+    return scale, int(rng.choice([info.min, info.max, middle, middle]))
+
+
+def unary(
+    kind: str,
+    x: Any,
+    dtype: str,
+    from_quant: tuple[Any, int],
+    to_quant: tuple[Any, int],
+    options: str = "",
+    **fields: Any,
+) -> bytes:
+    """A model of one operator that keeps the shape."""
+    model = TFLiteModel()
+    a = model.input(x.shape, str(x.dtype), *from_quant)
+    y = model.value(x.shape, dtype, *to_quant)
+    model.op(kind, [a], [y], options, **fields)
+    return model.build([y])
+
+
+def every(dtype: str) -> Any:
+    """Every value of an 8- or 16-bit type."""
+    info = np.iinfo(dtype)
+    return np.arange(info.min, info.max + 1).astype(dtype)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,9 @@ Errors that a user can cause are `MidgeError`s: they say what, where, and what t
 
 from __future__ import annotations
 
+# The folder `run/` before the function `run`: Python binds a submodule's name in its package when
+# it is first imported, and would put the folder in the function's place.
+from midge import run as _runners  # noqa: F401
 from midge.api import compile, load, run
 from midge.core.errors import (
     CompileError,

@@ -72,7 +72,7 @@ def load_operators() -> None:
 def load(path: Path, name: str | None = None) -> Graph:
     """The graph of a model file; `name` defaults to the file's."""
     load_operators()
-    return load_file(path, check_prefix(name) if name else prefix_from(path.stem))
+    return load_file(path, prefix_from(path.stem) if name is None else check_prefix(name))
 
 
 def compile_graph(

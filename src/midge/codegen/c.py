@@ -33,7 +33,8 @@ def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | Non
     func = expand_unrolled(func)
     shapes = {p.name: p.shape for p in func.params}
     shapes |= {s.buffer: s.shape for s in walk(func.body) if isinstance(s, ir.Alloc)}
-    emitter = _Emitter(shapes, buffer_types(func), instructions or {})
+    params = frozenset(p.name for p in func.params)
+    emitter = _Emitter(shapes, buffer_types(func), instructions or {}, params)
     head = _wrap_params(f"static MIDGE_KERNEL void {name}(", [_param(p) for p in func.params])
     body = (part for line in emitter.block(func.body) for part in _wrapped(_INDENT + line))
     return "\n".join([head, "{", *body, "}"]) + "\n"
@@ -102,6 +103,7 @@ class _Emitter:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, DType]
     instructions: Mapping[str, Instruction]
+    params: frozenset[str]  # one of shape () is a pointer, a local one a variable
 
     def block(self, body: ir.Block) -> Iterator[str]:
         i = 0
@@ -163,12 +165,12 @@ class _Emitter:
         return instr.c.format(**dict(zip(names, addresses, strict=True)))
 
     def place(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
-        return self.element(buffer, index) if self.shapes[buffer] or index else buffer
+        return self.element(buffer, index)
 
     def element(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
         shape = self.shapes[buffer]
         if not shape:
-            return buffer if buffer in self.types and not index else f"{buffer}[0]"
+            return f"{buffer}[0]" if buffer in self.params else buffer
         terms = []
         stride = 1
         for i, n in zip(reversed(index), reversed(shape), strict=True):

@@ -11,10 +11,10 @@ from midge.graph.ir import OPS, Graph
 from midge.loop import ir
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import expr_loads, own_exprs
-from midge.loop.schedule import Pack, Step, apply, pack_consts
+from midge.loop.schedule import Pack, Step, pack_consts
 from midge.lower.build import Built, build
 from midge.lower.fuse import Group, fuse
-from midge.lower.schedules import default_schedule
+from midge.lower.schedules import scheduled
 
 
 def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Program:
@@ -26,8 +26,7 @@ def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Prog
     for number, group in enumerate(fuse(graph)):
         name = f"{(group.anchor or group.nodes[-1]).op}_{number}"
         built = build(graph, group, name)
-        steps = default_schedule(built.func, group, target)
-        func = apply(built.func, steps)
+        func, steps = scheduled(built.func, group, target)
         built = replace(built, args=_constants(graph, built, steps, consts))
         key = replace(func, name="")
         kernel = kernels.setdefault(key, Kernel(func, tuple(map(str, steps))))

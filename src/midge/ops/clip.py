@@ -14,7 +14,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number
 from midge.graph.fixed_point import f32, per_tensor, quantize_value
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule, arithmetic
 from midge.ops._common import arity
@@ -70,7 +70,18 @@ def from_tflite(low: float, high: float):  # type: ignore[no-untyped-def]
     return importer
 
 
-OPS.add("clip", OpDef("clip", infer, reference, expand, elementwise=True))
+_SAMPLES = tuple(
+    Sample((TensorType(s, d),), {"low": low, "high": high})
+    for d in (DType.F32, DType.I32, DType.I8, DType.I64)
+    for s, low, high in (
+        ((2, 3), 0.0, math.inf),
+        ((7,), -1.0, 1.0),
+        ((), 0.0, 6.0),
+        ((2, 1, 3), -math.inf, 2.0),
+        ((40,), -math.inf, math.inf),
+    )
+)
+OPS.add("clip", OpDef("clip", infer, reference, expand, elementwise=True, samples=_SAMPLES))
 SCALAR_RULES.add("clip", ScalarRule(("x",), element))
 for _kind, _low, _high in (
     ("RELU", 0.0, math.inf),

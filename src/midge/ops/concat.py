@@ -40,7 +40,7 @@ def loops(site: Site) -> ir.Block:
     body: ir.Block = ()
     start = 0
     for x in site.inputs:
-        axes = site.axes(" ".join(f"i{d}" for d in range(len(x.type.shape))))
+        axes = site.axes(" ".join(f"k{d}" for d in range(len(x.type.shape))))
         place: list[ir.Expr] = list(axes)
         place[axis] = ir.add(axes[axis], ir.i32(start))
         body += nest(axes, x.type.shape, site.store(place, x(*axes)))

@@ -16,7 +16,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers, number, text
 from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, f32, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Operand, Site, nest
 from midge.ops._common import (
@@ -254,6 +254,36 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("conv2d", attrs, inputs=[n for n in op.inputs if n]),)
 
 
-OPS.add("conv2d", OpDef("conv2d", infer, reference, expand, macs=macs))
+def window_samples(
+    cases: Sequence[tuple[tuple[int, ...], tuple[int, ...], Attrs]], channel_axis: int
+) -> tuple[Sample, ...]:
+    """Uses of a convolution, (input shape, weight shape, attributes), in every element type."""
+    samples = []
+    for dtype in (DType.I8, DType.I16, DType.F32):
+        weight = DType.F32 if dtype.is_float else DType.I8
+        for x, w, attrs in cases:
+            types = [TensorType(x, dtype), TensorType(w, weight)]
+            zero = 0 if dtype is not DType.I8 else -7
+            samples.append(Sample(tuple(types), {**attrs, "x_zero": zero, "pad_value": zero}))
+            bias = TensorType((w[channel_axis],), accumulator(dtype))
+            samples.append(Sample((*types, bias), {**attrs, "pad_value": 3}, {}, -128, 127))
+    return tuple(samples)
+
+
+WINDOWS: tuple[Attrs, ...] = (
+    {"strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0)},
+    {"strides": (2, 1), "dilations": (1, 1), "padding": (1, 0, 1, 1)},
+    {"strides": (1, 2), "dilations": (2, 1), "padding": (2, 2, 0, 1)},
+)
+_SAMPLES = window_samples(
+    (
+        ((1, 4, 5, 3), (4, 3, 2, 3), WINDOWS[0]),
+        ((2, 5, 4, 4), (6, 3, 3, 2), WINDOWS[1]),
+        ((1, 5, 6, 1), (2, 2, 3, 1), WINDOWS[2]),
+        ((1, 1, 1, 5), (3, 1, 1, 5), WINDOWS[0]),
+    ),
+    0,
+)
+OPS.add("conv2d", OpDef("conv2d", infer, reference, expand, macs=macs, samples=_SAMPLES))
 LOOP_RULES.add("conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("CONV_2D", from_tflite)

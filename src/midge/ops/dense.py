@@ -13,7 +13,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
 from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.real_product import fit_multiplier
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -143,6 +143,18 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     )
 
 
-OPS.add("dense", OpDef("dense", infer, reference, expand, macs=macs))
+def _samples() -> tuple[Sample, ...]:
+    samples = []
+    for dtype in (DType.I8, DType.I16, DType.F32):
+        weight = DType.F32 if dtype.is_float else DType.I8
+        for m, n, k in ((1, 1, 1), (3, 4, 17), (1, 10, 8)):
+            types = (TensorType((m, k), dtype), TensorType((n, k), weight))
+            bias = TensorType((n,), accumulator(dtype))
+            samples.append(Sample(types, {"x_zero": -7 if dtype is DType.I8 else 0}))
+            samples.append(Sample((*types, bias), {}, {}, -128, 127))
+    return tuple(samples)
+
+
+OPS.add("dense", OpDef("dense", infer, reference, expand, macs=macs, samples=_samples()))
 LOOP_RULES.add("dense", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("FULLY_CONNECTED", from_tflite)

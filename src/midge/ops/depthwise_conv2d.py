@@ -29,6 +29,7 @@ from midge.ops._common import (
     window_output,
 )
 from midge.ops.conv2d import (
+    WINDOWS,
     check_bias,
     expand_conv,
     guarded,
@@ -36,6 +37,7 @@ from midge.ops.conv2d import (
     multiply,
     output_dtype,
     padding_product,
+    window_samples,
 )
 
 
@@ -113,6 +115,18 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("depthwise_conv2d", attrs, inputs=[n for n in op.inputs if n]),)
 
 
-OPS.add("depthwise_conv2d", OpDef("depthwise_conv2d", infer, reference, expand, macs=macs))
+_SAMPLES = window_samples(
+    (
+        ((1, 4, 5, 3), (1, 3, 2, 3), WINDOWS[0]),
+        ((2, 5, 4, 2), (1, 3, 3, 6), WINDOWS[1]),
+        ((1, 5, 6, 1), (1, 2, 3, 2), WINDOWS[2]),
+        ((1, 1, 1, 4), (1, 1, 1, 4), WINDOWS[0]),
+    ),
+    3,
+)
+OPS.add(
+    "depthwise_conv2d",
+    OpDef("depthwise_conv2d", infer, reference, expand, macs=macs, samples=_SAMPLES),
+)
 LOOP_RULES.add("depthwise_conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("DEPTHWISE_CONV_2D", from_tflite)

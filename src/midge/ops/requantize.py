@@ -21,7 +21,7 @@ from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
 from midge.graph.fixed_point import multipliers, reduced_multiplier
-from midge.graph.ir import OPS, Attrs, Expansion, OpDef
+from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, broadcast, fail
@@ -151,5 +151,34 @@ def _check_shifts(ctx: Expansion, rounding: str, shifts: Array) -> None:
         )
 
 
-OPS.add("requantize", OpDef("requantize", infer, reference, elementwise=True))
+def _samples() -> tuple[Sample, ...]:
+    """Each way of rounding, by shifts to either side, per tensor and per channel."""
+    byte: Attrs = {"zero_out": -3, "low": -128, "high": 127, "dtype": "i8"}
+    word: Attrs = {"zero_out": 0, "low": -(1 << 31), "high": (1 << 31) - 1, "dtype": "i32"}
+    top = (1 << 31) - 1
+    cases: tuple[tuple[str, DType, int, list[int], list[int], Attrs], ...] = (
+        ("twice", DType.I32, 1 << 20, [1 << 30], [3], byte),
+        ("twice", DType.I32, 1 << 20, [1518500250, 1 << 30, top], [-9, 0, 2], word),
+        ("twice", DType.I8, 127, [top], [1], {**word, "zero_in": 5, "left_shift": 20}),
+        ("right", DType.I32, 1 << 30, [1518500250], [0], byte),
+        ("right", DType.I32, 1 << 30, [1518500250, 1 << 30, top], [9, 31, 1], byte),
+        ("right", DType.I16, 1 << 15, [1 << 30], [16], {**word, "left_shift": 15}),
+        ("once", DType.I32, 1 << 30, [1518500250, 1 << 30, top], [-9, -31, -1], byte),
+        ("once", DType.I32, 1 << 20, [1 << 30], [3], byte),
+        ("wide", DType.I64, 1 << 40, [16384, 32767, 20000], [-20, -31, -12], byte),
+    )
+    samples = []
+    for rounding, dtype, most, multipliers_, shifts, attrs in cases:
+        consts = {1: np.array(multipliers_, np.int32), 2: np.array(shifts, np.int32)}
+        scaling = TensorType((len(shifts),), DType.I32)
+        types = (TensorType((20, 3), dtype), scaling, scaling)
+        attrs = {**attrs, "rounding": rounding}
+        samples.append(Sample(types, attrs, consts, -most, most))
+    return tuple(samples)
+
+
+OPS.add(
+    "requantize",
+    OpDef("requantize", infer, reference, elementwise=True, samples=_samples()),
+)
 SCALAR_RULES.add("requantize", ScalarRule(("x", "multiplier", "shift"), element))

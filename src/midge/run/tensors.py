@@ -41,7 +41,8 @@ def encode_inputs(package: Package, inputs: Mapping[str, Array]) -> list[tuple[T
 def _encode(package: Package, tensor: Tensor, inputs: Mapping[str, Array]) -> bytes:
     where = f"{package.name}: input {tensor.name}"
     if tensor.name not in inputs:
-        raise UsageError("is not given", where=where)
+        hint = f"give an array {tensor.type.dtype.numpy}{list(tensor.type.shape)}"
+        raise UsageError("is not given", where=where, hint=hint)
     array = np.asarray(inputs[tensor.name])
     expected = tensor.type
     if array.shape != expected.shape or array.dtype != expected.dtype.numpy:

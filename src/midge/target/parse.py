@@ -15,10 +15,10 @@ from midge.core.target import Memory, Target
 # What kernels may ask for. div: a divide instruction. mul64: 32 x 32 -> 64 bit products.
 # unaligned: loads and stores of words at any address. dsp: Arm's 16-bit SIMD. fpu: single
 # precision. fpu64: double precision. fp16: half precision. mve, mve-float: Helium. zba, zbb, rvv,
-# rvp: RISC-V extensions (rvp: packed SIMD).
+# rvp: RISC-V extensions (rvp: packed SIMD). few-registers: most instructions reach only eight.
 FEATURES = frozenset(
     {"div", "mul64", "unaligned", "dsp", "fpu", "fpu64", "fp16", "mve", "mve-float"}
-    | {"zba", "zbb", "rvv", "rvp"}
+    | {"zba", "zbb", "rvv", "rvp", "few-registers"}
 )
 ARCHS = ("arm", "riscv", "host")
 _KEYS = (

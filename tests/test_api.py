@@ -1,0 +1,292 @@
+"""The Python interface: load, compile, save, run, and what they refuse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import DIGITS
+from small_models import two_ports
+
+import midge
+from midge.core import files
+from midge.graph.evaluate import evaluate
+from midge.target import load_target
+
+
+@pytest.fixture(scope="module")
+def package() -> midge.Package:
+    return midge.compile(DIGITS, name="digits")
+
+
+def zeros(package: midge.Package) -> np.ndarray:
+    return np.zeros(package.inputs[0].type.shape, np.int8)
+
+
+# load and compile.
+
+
+def test_load_gives_a_graph_that_prints(tmp_path: Path) -> None:
+    graph = midge.load(DIGITS, name="net")
+    assert graph.name == "net"
+    assert str(graph).startswith("graph net(")
+    assert midge.load(str(DIGITS)).name == "digits_int8"
+
+
+def test_a_graph_compiles_as_its_file_does() -> None:
+    from_file = midge.compile(DIGITS, "cortex-m3", name="net")
+    from_graph = midge.compile(midge.load(DIGITS), "cortex-m3", name="net")
+    assert from_file.files["net.h"] == from_graph.files["net.h"]
+    assert from_file.arena_size == from_graph.arena_size
+    assert from_file.metadata["target"] == "cortex-m3"
+    assert midge.compile(midge.load(DIGITS, name="net"), "cortex-m3").name == "net"
+
+
+def test_a_target_is_a_name_a_file_or_a_value(tmp_path: Path) -> None:
+    target = load_target("cortex-m7")
+    by_name, by_value = (midge.compile(DIGITS, t) for t in ("cortex-m7", target))
+    assert by_name == by_value
+    source = Path(midge.__file__).parent / "target" / "cortex-m7.toml"
+    mine = tmp_path / "board.toml"
+    mine.write_text(source.read_text())
+    assert midge.compile(DIGITS, mine).target.cpu == target.cpu
+    with pytest.raises(midge.TargetError, match="did you mean cortex-m7"):
+        midge.compile(DIGITS, "cortex-m77")
+
+
+def test_a_package_describes_itself(package: midge.Package) -> None:
+    assert package.name == "digits"
+    assert package.sources == ("digits.c", "digits_weights.c")
+    assert {"digits.h", "digits.c", "metadata.json", "README.md", "Makefile"} <= set(package.files)
+    assert package.inputs[0].type.shape == (1, 8, 8, 1)
+    assert package.arena_size >= sum(t.type.size for t in package.inputs)
+    ends = [t.offset + t.type.size for o in package.operators for t in o.outputs]
+    assert max(ends) <= package.arena_size
+
+
+@pytest.mark.parametrize("name", ["", "9lives", "a-b", "int", "a b", "x_", "_x", "\u00fcber"])
+def test_a_name_must_be_a_c_prefix(name: str) -> None:
+    with pytest.raises(midge.UsageError, match="not usable as a C prefix"):
+        midge.compile(DIGITS, name=name)
+
+
+@pytest.mark.parametrize(
+    ("stem", "prefix"),
+    [("kws int8.v2", "kws_int8_v2"), ("3d", "model_3d"), ("int", "model_int"), ("___", "model"),
+     ("\u6570\u5b57", "model"), ("Midge", "model_midge")],
+)  # fmt: skip
+def test_a_files_name_becomes_a_prefix(stem: str, prefix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{stem}.tflite"
+    path.write_bytes(DIGITS.read_bytes())
+    assert midge.load(path).name == prefix
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(midge.UsageError, match="cannot read the model"):
+        midge.load(tmp_path / "missing.tflite")
+    with pytest.raises(midge.UsageError, match="cannot read the model"):
+        midge.load(tmp_path)
+    (tmp_path / "notes.txt").write_text("not a model")
+    with pytest.raises(midge.ModelError, match="unknown model format"):
+        midge.load(tmp_path / "notes.txt")
+
+
+# save.
+
+
+def test_save_writes_every_file_as_it_is(package: midge.Package, tmp_path: Path) -> None:
+    folder = package.save(tmp_path / "deep" / "out")
+    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert found == dict(package.files)
+    assert [p.name for p in folder.parent.iterdir()] == ["out"]
+
+
+def test_save_replaces_its_own_folder_and_an_empty_one(package: midge.Package, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    folder = package.save(tmp_path / "out")
+    (folder / "stale.o").write_text("old")
+    package.save(str(folder))
+    assert not (folder / "stale.o").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_save_leaves_what_is_not_its_own(package: midge.Package, tmp_path: Path) -> None:
+    foreign = tmp_path / "out"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("three years")
+    with pytest.raises(midge.UsageError, match="not written by Midge"):
+        package.save(foreign)
+    assert [p.name for p in foreign.iterdir()] == ["thesis.txt"]
+    package.save(foreign, force=True)
+    assert not (foreign / "thesis.txt").exists()
+    plain = tmp_path / "file"
+    plain.write_text("a file")
+    link = tmp_path / "link"
+    link.symlink_to(foreign, target_is_directory=True)
+    for path in (plain, link):
+        with pytest.raises(midge.UsageError, match="is not a folder"):
+            package.save(path, force=True)
+    with pytest.raises(midge.UsageError, match="cannot be written"):
+        package.save(plain / "below")
+
+
+def test_save_below_a_folder_that_is_read_only(package: midge.Package, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(0o500)
+    try:
+        if os.access(parent, os.W_OK):
+            _refuse_to_write(package, parent)
+            return
+        with pytest.raises(midge.UsageError, match="cannot be written: Permission denied"):
+            package.save(parent / "out")
+    finally:
+        parent.chmod(0o700)
+    assert list(parent.iterdir()) == []
+
+
+def _refuse_to_write(package: midge.Package, parent: Path) -> None:
+    """As root nothing is read-only: the system's refusal is acted instead."""
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.tempfile, "mkdtemp", refuse)
+        with pytest.raises(midge.UsageError, match="cannot be written: Permission denied"):
+            package.save(parent / "out")
+    assert list(parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_save_leaves_the_old_folder(
+    package: midge.Package, tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = package.save(tmp_path / "out")
+    (folder / "mark").write_text("old")
+    write, written = Path.write_text, []
+
+    def fails_at_the_fifth(self: Path, *args: object, **kwargs: object) -> int:
+        written.append(self)
+        if len(written) == 5:
+            raise error
+        return write(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", fails_at_the_fifth)
+    with pytest.raises(midge.UsageError if isinstance(error, OSError) else KeyboardInterrupt):
+        package.save(folder)
+    assert (folder / "mark").read_text() == "old"
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*package.files, "mark"])
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failed_swap_puts_the_old_folder_back(
+    package: midge.Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = package.save(tmp_path / "out")
+    (folder / "mark").write_text("old")
+    rename, calls = os.rename, []
+
+    def fails_at_the_second(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "rename", fails_at_the_second)
+    with pytest.raises(midge.UsageError, match="Input/output error"):
+        package.save(folder)
+    assert (folder / "mark").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_save_leaves_the_old_folder(package: midge.Package, tmp_path: Path) -> None:
+    package.save(tmp_path / "out")
+    (tmp_path / "out" / "mark").write_text("old")
+    code = (
+        "import os, sys, midge\nfrom pathlib import Path\nwrite = Path.write_text\n"
+        "def dies(self, *a, **k):\n    write(self, *a, **k)\n    os._exit(9)\n"
+        f"package = midge.compile({str(DIGITS)!r}, name='digits')\nPath.write_text = dies\n"
+        f"package.save({str(tmp_path / 'out')!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert (tmp_path / "out" / "mark").read_text() == "old"
+
+
+# run.
+
+
+@pytest.mark.parametrize("first", ["midge.run", "midge.run.host", "midge.cli.app", "midge.api"])
+def test_run_is_a_function_whatever_is_imported(first: str) -> None:
+    code = f"import {first}, midge; assert callable(midge.run); from midge.run import RUNNERS"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = f"import midge, {first}; assert callable(midge.run); from midge.run import RUNNERS"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("on", ["host", "emulator"])
+def test_run_takes_one_array_or_arrays_by_name(on: str, package: midge.Package) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.integers(-128, 128, (1, 8, 8, 1), np.int8)
+    graph = midge.load(DIGITS)
+    want = evaluate(graph, {graph.inputs[0]: x})[graph.outputs[0]]
+    for inputs in (x, {package.inputs[0].name: x}):
+        result = midge.run(package, inputs, on=on)
+        assert isinstance(result, midge.Run)
+        assert np.array_equal(result.outputs[package.outputs[0].name], want)
+    assert (result.instructions is None) == (on == "host")
+
+
+Wrong = tuple[Callable[[midge.Package], object], str]
+WRONG: dict[str, Wrong] = {
+    "shape": (lambda p: zeros(p)[0], "input"),
+    "type": (lambda p: zeros(p).astype(np.float32), "input"),
+    "name": (lambda p: {"nobody": zeros(p)}, "input"),
+    "too many": (lambda p: {p.inputs[0].name: zeros(p), "more": zeros(p)}, "more"),
+    "none": (lambda p: {}, "input"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("on", ["host", "emulator"])
+def test_wrong_inputs_are_refused(case: str, on: str, package: midge.Package) -> None:
+    make, message = WRONG[case]
+    with pytest.raises(midge.UsageError, match=message) as caught:
+        midge.run(package, make(package), on=on)  # type: ignore[arg-type]
+    assert caught.value.hint
+
+
+def test_two_inputs_want_names(tmp_path: Path) -> None:
+    path = tmp_path / "ports.tflite"
+    path.write_bytes(two_ports())
+    package = midge.compile(path)
+    with pytest.raises(midge.UsageError, match="name them: left, right"):
+        midge.run(package, np.zeros((1, 4, 6), np.int8))
+    left, right = np.ones((1, 4, 6), np.int8), np.ones(6, np.int8)
+    result = midge.run(package, {"left": left, "right": right}, on="host")
+    assert {n: a.shape for n, a in result.outputs.items()} == {
+        "sum": (1, 4, 6), "product": (1, 4, 6),
+    }  # fmt: skip
+
+
+def test_unknown_runners_and_toolchains(package: midge.Package) -> None:
+    with pytest.raises(midge.UsageError, match="unknown runner"):
+        midge.run(package, zeros(package), on="mainframe")
+    with pytest.raises(midge.ToolchainError, match="unknown toolchain"):
+        midge.run(package, zeros(package), toolchain="tcc")
+    with pytest.raises(midge.UsageError, match="optimisation"):
+        midge.run(package, zeros(package), optimize="best")
+
+
+def test_inputs_are_left_as_they_were(package: midge.Package) -> None:
+    x = np.full((1, 8, 8, 1), 77, np.int8)
+    x.setflags(write=False)
+    first = midge.run(package, x, on="host").outputs
+    assert (x == 77).all()
+    again = midge.run(package, np.asfortranarray(x), on="host").outputs
+    assert all(np.array_equal(first[n], again[n]) for n in first)

@@ -1,0 +1,222 @@
+"""Every intrinsic: its meaning in Python == its C in the runtime, over edges and random values."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midge.core.types import Array, DType
+from midge.loop.intrinsics import INTRINSICS
+from midge.runtime import header
+from midge.toolchain import build_library
+
+I32_MIN, I32_MAX = -(2**31), 2**31 - 1
+EDGES = sorted(
+    {s * (1 << e) + d for e in range(32) for s in (-1, 1) for d in (-1, 0, 1)} | {0, 3, -3}
+)
+I32_EDGES = [v for v in EDGES if I32_MIN <= v <= I32_MAX]
+COUNT = 20_000
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an intrinsic is defined, argument by argument: edges, least and greatest value.
+    `but` excludes combinations."""
+
+    edges: tuple[list[int], ...]
+    limits: tuple[tuple[int, int], ...]
+    but: Callable[..., bool] = lambda *_: False
+
+    def cases(self, seed: int) -> list[tuple[int, ...]]:
+        """Combinations of edges, and random values of all magnitudes."""
+        rng = np.random.default_rng(seed)
+        corners = list(product(*self.edges))
+        chosen = rng.permutation(len(corners))[:COUNT]
+        columns = [_spread(rng, low, high) for low, high in self.limits]
+        made = [corners[i] for i in chosen] + list(zip(*columns, strict=True))
+        return [args for args in made if not self.but(*args)]
+
+
+def _spread(rng: np.random.Generator, low: int, high: int) -> list[int]:
+    """Half of them uniform, half uniform in their number of bits."""
+    uniform = rng.integers(low, high, COUNT // 2, np.int64, endpoint=True)
+    bits = rng.integers(0, 64, COUNT // 2)
+    small = rng.integers(-(2**62), 2**62, COUNT // 2) >> bits
+    values = np.concatenate([uniform, np.clip(small, low, high)])
+    rng.shuffle(values)
+    return [int(v) for v in values]
+
+
+I32 = (I32_MIN, I32_MAX)
+MULTIPLIERS = [0, 1, 1 << 30, (1 << 30) + 1, 1518500250, I32_MAX - 1, I32_MAX]
+WIDE = sorted({s * (1 << e) + d for e in range(47) for s in (-1, 1) for d in (-1, 0, 1)})
+INTEGER = {
+    "high_mul": Domain((I32_EDGES, I32_EDGES), (I32, I32), lambda a, b: a == b == I32_MIN),
+    "round_shift": Domain((I32_EDGES, list(range(32))), (I32, (0, 31))),
+    "requantize_twice": Domain(
+        (I32_EDGES, MULTIPLIERS, list(range(-31, 31))), (I32, (0, I32_MAX), (-31, 30))
+    ),
+    "requantize_once": Domain(
+        (I32_EDGES, MULTIPLIERS, list(range(-31, 31))), (I32, (0, I32_MAX), (-31, 30))
+    ),
+    "requantize_wide": Domain(
+        (WIDE, [0, 1, 16384, 32767], list(range(-31, 8))),
+        ((-(2**47) + 1, 2**47 - 1), (0, 32767), (-31, 7)),
+    ),
+    "requantize_real": Domain(
+        (WIDE, [0, 1 << 25, 2**26 - 1], [0, 1, 2**27 - 1], [1, 2, 30, 52, 53, 64, 84, 117, 120]),
+        ((-(2**53) + 1, 2**53 - 1), (0, 2**26 - 1), (0, 2**27 - 1), (1, 120)),
+    ),
+    "leading_zeros": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
+    "reciprocal": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
+}
+# Units in the last place that midge_float.h promises, and the function in double precision.
+FLOAT: dict[str, tuple[float, Callable[[Array], Array]]] = {
+    "exp": (2.0, np.exp),
+    "tanh": (3.0, np.tanh),
+    "logistic": (4.0, lambda x: 1.0 / (1.0 + np.exp(-x))),
+}
+
+
+@pytest.fixture(scope="module")
+def call() -> Callable[..., Array]:
+    """`call(name, columns)`: the C of an intrinsic on arrays."""
+    names = list(INTRINSICS)
+    headers = sorted({INTRINSICS[n].header for n in names})
+    source = "#include <stddef.h>\n" + "".join(f'#include "{h}"\n' for h in headers)
+    for name in names:
+        i = INTRINSICS[name]
+        ins = "".join(f", const {d.c_name} *a{k}" for k, d in enumerate(i.args))
+        values = ", ".join(f"a{k}[i]" for k in range(len(i.args)))
+        head = f"void all_{name}(size_t n{ins}, {i.result.c_name} *y)"
+        loop = f"for (size_t i = 0U; i < n; ++i) {{ y[i] = midge_{name}({values}); }}"
+        source += f"{head};\n{head} {{ {loop} }}\n"
+    files = {h: header(h) for h in headers} | {"all.c": source}
+    library = ctypes.CDLL(str(build_library("all", files, ["all.c"], warnings_as_errors=True)))
+
+    def run(name: str, *columns: Any) -> Array:
+        i = INTRINSICS[name]
+        arrays = [np.ascontiguousarray(c, d.numpy) for c, d in zip(columns, i.args, strict=True)]
+        y = np.zeros(len(arrays[0]), i.result.numpy)
+        pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, y)]
+        library[f"all_{name}"](ctypes.c_size_t(len(y)), *pointers)
+        return y
+
+    return run
+
+
+def test_every_intrinsic_is_held_against_its_c() -> None:
+    assert set(INTRINSICS) == {*INTEGER, *FLOAT, "round_to_int"}
+
+
+@pytest.mark.parametrize("name", INTEGER)
+def test_integer_intrinsics_agree_exactly(name: str, call: Callable[..., Array]) -> None:
+    cases = INTEGER[name].cases(seed=len(name))
+    want = [INTRINSICS[name].meaning(*args) for args in cases]
+    have = call(name, *zip(*cases, strict=True)).tolist()
+    bad = [(a, w, h) for a, w, h in zip(cases, want, have, strict=True) if w != h]
+    assert not bad, f"{len(bad)} of {len(cases)}: {name}{bad[0][0]} is {bad[0][1]}, C: {bad[0][2]}"
+
+
+def test_requantize_real_rounds_products_next_to_a_half_as_binary64_does(
+    call: Callable[..., Array],
+) -> None:
+    """Factors whose product is so near to k + 1/2 that its own rounding decides."""
+    rng = np.random.default_rng(2)
+    cases = []
+    for _ in range(20_000):
+        x = int(rng.integers(1, 2**53, dtype=np.int64) >> rng.integers(0, 50)) | 1
+        half = 2 * int(rng.integers(0, 2**30, dtype=np.int64) >> rng.integers(0, 30)) + 1
+        shift = 53 + x.bit_length() - half.bit_length()
+        real = min(((half << shift) // x >> 1) + int(rng.integers(-1, 3)), 2**53 - 1)
+        if 2**52 <= real and 1 <= shift <= 120:
+            cases.append((x * int(rng.choice([-1, 1])), real >> 27, real & (2**27 - 1), shift))
+    assert len(cases) > 8000
+    want = [INTRINSICS["requantize_real"].meaning(*args) for args in cases]
+    exact = [_round_exactly(*args) for args in cases]
+    assert sum(w != e for w, e in zip(want, exact, strict=True)) > 100, "no hard case among them"
+    assert call("requantize_real", *zip(*cases, strict=True)).tolist() == want
+
+
+def _round_exactly(x: int, high: int, low: int, shift: int) -> int:
+    """As requantize_real, but the product is not rounded."""
+    product = abs(x) * ((high << 27) + low)
+    rounded = min((product + (1 << (shift - 1))) >> shift, 1 << 30)
+    return -rounded if x < 0 else rounded
+
+
+def floats() -> Array:
+    """A dense sweep of where the functions change, all exponents, and their edges."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 400_000, np.uint64).astype(np.uint32).view(np.float32)
+    dense = np.linspace(-110, 95, 600_001, dtype=np.float32)
+    near = np.linspace(-2, 2, 400_001, dtype=np.float32)
+    edges = np.array([0.0, -0.0, 88.8, 88.72284, 88.7, -104.0, -103.97, -87.33655, 0.625, 9.011],
+                     np.float32)  # fmt: skip
+    around = np.concatenate([np.nextafter(edges, np.float32(s)) for s in (-np.inf, np.inf)])
+    every = np.concatenate([bits, dense, near, edges, around, -edges])
+    return every[np.isfinite(every)]
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_float_intrinsics_keep_the_ulp_their_header_promises(
+    name: str, call: Callable[..., Array]
+) -> None:
+    bound, function = FLOAT[name]
+    assert f"{name} below {bound:g} ulp" in header("midge_float.h")
+    x = floats()
+    with np.errstate(all="ignore"):
+        exact = function(x.astype(np.float64))
+        rounded = exact.astype(np.float32)
+        have = call(name, x)
+        infinite = np.isinf(rounded) | np.isinf(have)
+        assert (have[infinite] == rounded[infinite]).all()
+        unit = np.spacing(np.abs(rounded)).astype(np.float64)
+        error = np.where(infinite, 0.0, np.abs(have.astype(np.float64) - exact) / unit)
+    worst = int(error.argmax())
+    assert error[worst] < bound, f"{name}({x[worst]!r}) = {have[worst]!r}, off by {error[worst]} ulp"
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_the_meaning_of_a_float_intrinsic_is_the_rounded_function(name: str) -> None:
+    _, function = FLOAT[name]
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-100, 100, 500), [0.0, 88.9, -200.0, 500.0, -1e30, 1e30]])
+    with np.errstate(all="ignore"):
+        want = function(x.astype(np.float32).astype(np.float64)).astype(np.float32)
+    have = np.array([INTRINSICS[name].meaning(float(v)) for v in x.astype(np.float32)], np.float32)
+    np.testing.assert_array_max_ulp(have, want, 1)
+
+
+def test_special_floats(call: Callable[..., Array]) -> None:
+    special = np.array([math.nan, math.inf, -math.inf, 0.0], np.float32)
+    for name, want in {
+        "exp": [math.nan, math.inf, 0.0, 1.0],
+        "tanh": [math.nan, 1.0, -1.0, 0.0],
+        "logistic": [math.nan, 1.0, 0.0, 0.5],
+    }.items():
+        np.testing.assert_array_equal(call(name, special), np.array(want, np.float32))
+
+
+def test_round_to_int_agrees_everywhere(call: Callable[..., Array]) -> None:
+    halves = np.arange(-40, 41, dtype=np.float32) / 2
+    powers = np.array([s * 2.0**e for e in range(-30, 40) for s in (-1, 1)], np.float32)
+    x = np.concatenate([
+        halves, powers, np.nextafter(halves, np.float32(9e9)), np.nextafter(powers, np.float32(0)),
+        floats()[::50], [math.nan, math.inf, -math.inf],
+    ]).astype(np.float32)  # fmt: skip
+    want = [INTRINSICS["round_to_int"].meaning(float(v)) for v in x]
+    assert call("round_to_int", x).tolist() == want
+
+
+def test_ops_on_two_values_have_c_of_every_type() -> None:
+    text = header("midge_minmax.h")
+    for op, dtype in product(("min", "max"), (DType.I32, DType.I64, DType.F32)):
+        assert f"midge_{op}_{dtype.value}(" in text
