@@ -1,9 +1,9 @@
 """Convolutions and fully connected layers with blocks of accumulators in registers.
 
 A block of 2 channels x 2 pixels loads four values for four products instead of eight; a fully
-connected layer, where there are no two pixels, takes four rows of weights at a time. The best of
-1x1, 2x1, 4x1, 1x2, 2x2 and 4x2 on Cortex-M3, M4, M7, M33 and RV32IMAC; with the eight registers of
-Armv6-M every block spills and the plain loops win.
+connected layer, where there are no two pixels, takes four rows of weights at a time; a depthwise
+one two pixels of a channel. The best of 1x1, 2x1, 4x1, 1x2, 2x2 and 4x2 on Cortex-M3, M4, M7, M33
+and RV32IMAC; with the eight registers of Armv6-M every block spills and the plain loops win.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _CHANNELS, _PIXELS, _ROWS = 2, 2, 4
 
 
 def convolution(func: ir.Func, group: Group, target: Target) -> tuple[Schedule, ...]:
-    """2 channels x 2 columns, border columns apart; where that is not possible, those alone."""
+    """2 channels x 2 columns (depthwise: 2 columns), border columns apart; where that is not
+    possible, those alone."""
     peel = border(func, group)
     peeled: Schedule = () if peel is None else (peel,)
     if FEW_REGISTERS in target.features:
@@ -29,11 +30,13 @@ def convolution(func: ir.Func, group: Group, target: Target) -> tuple[Schedule, 
     extents = {s.var: s.extent for s in loops_in(func.body)}
     columns = extents["ow"] - (0 if peel is None else peel.first + peel.last)
     splits: list[Split] = []
-    if extents["oc"] % _CHANNELS == 0:
+    depthwise = "ic" not in extents
+    if not depthwise and extents["oc"] % _CHANNELS == 0:
         splits.append(Split("oc", _CHANNELS))
     if columns >= _PIXELS:
         splits.append(Split("ow", _PIXELS, tail="peel" if columns % _PIXELS else "exact"))
-    return ((*peeled, *_blocked(splits, ("kh", "kw", "ic"))), peeled)
+    summed = ("oc", "kh", "kw") if depthwise else ("kh", "kw", "ic")
+    return ((*peeled, *_blocked(splits, summed)), peeled)
 
 
 def dense(func: ir.Func, group: Group, target: Target) -> tuple[Schedule, ...]:
@@ -55,4 +58,5 @@ def _blocked(splits: list[Split], reduced: tuple[str, ...]) -> Schedule:
 
 
 SCHEDULES.add("conv2d", convolution)
+SCHEDULES.add("depthwise_conv2d", convolution)
 SCHEDULES.add("dense", dense)

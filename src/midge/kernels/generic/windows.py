@@ -47,5 +47,5 @@ def _outside(func: ir.Func, group: Group, columns: int) -> tuple[int, int]:
     return first, max(columns - max(inside, 0), 0)
 
 
-for _op in ("depthwise_conv2d", "avg_pool2d", "max_pool2d"):
+for _op in ("avg_pool2d", "max_pool2d"):
     SCHEDULES.add(_op, peel_border)
