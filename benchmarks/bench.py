@@ -73,7 +73,7 @@ def with_ratios(result: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]
 
 def show(results: list[dict[str, Any]], title: str) -> None:
     out = Console(highlight=False, width=max(Console().width, 100))
-    columns = ("model", "MACs", "instructions", "cycles", "cyc/MAC", "arena", "stack", "weights", "code")
+    costs = ("MACs", "instructions", "cycles", "cyc/MAC", "arena", "stack", "weights", "code")
     rows = [
         (
             r["model"], number(r["macs"]), number(r["instructions"]), number(r["cycles"]),
@@ -82,7 +82,7 @@ def show(results: list[dict[str, Any]], title: str) -> None:
         )
         for r in results
     ]  # fmt: skip
-    out.print(table(columns, rows, title=title, right=" rrrrrrrr"))
+    out.print(table(("model", *costs), rows, title=title, right=" rrrrrrrr"))
     rows = [
         (r["model"], peer, *(f"{ratios[f]:.2f}" if f in ratios else "-" for f in FIGURES))
         for r in results

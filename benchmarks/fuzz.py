@@ -35,16 +35,21 @@ class Tally:
     slowest_s: float = 0.0
 
 
-def damaged(data: bytes, cuts: int, flips: int, seed: int) -> list[tuple[str, bytes]]:
-    """The cases of one file: cut off at `cuts` places, one random bit flipped `flips` times."""
+def damages(size: int, cuts: int, flips: int, seed: int) -> list[tuple[str, int]]:
+    """The cases of a file of `size` bytes: cut off at `cuts` places, and `flips` times one random
+    bit flipped; as ("cut" or "bit", where)."""
     rng = random.Random(seed)
-    cases = [(f"cut {n}", data[:n]) for n in sorted(rng.sample(range(len(data)), cuts))]
-    for _ in range(flips):
-        bit = rng.randrange(8 * len(data))
-        broken = bytearray(data)
-        broken[bit // 8] ^= 1 << (bit % 8)
-        cases.append((f"bit {bit}", bytes(broken)))
-    return cases
+    cases = [("cut", n) for n in sorted(rng.sample(range(size), cuts))]
+    return cases + [("bit", rng.randrange(8 * size)) for _ in range(flips)]
+
+
+def damaged(data: bytes, how: str, where: int) -> bytes:
+    """`data` cut off before byte `where`, or with bit `where` flipped."""
+    if how == "cut":
+        return data[:where]
+    broken = bytearray(data)
+    broken[where // 8] ^= 1 << (where % 8)
+    return bytes(broken)
 
 
 def try_all(path: str, cuts: int, flips: int, part: int, parts: int) -> Tally:
@@ -63,7 +68,9 @@ def try_all(path: str, cuts: int, flips: int, part: int, parts: int) -> Tally:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, expired)
-    for name, data in damaged(Path(path).read_bytes(), cuts, flips, 1)[part::parts]:
+    whole = Path(path).read_bytes()
+    for how, where in damages(len(whole), cuts, flips, 1)[part::parts]:
+        data = damaged(whole, how, where)
         start = time.monotonic()
         signal.alarm(SECONDS)
         try:
@@ -71,10 +78,10 @@ def try_all(path: str, cuts: int, flips: int, part: int, parts: int) -> Tally:
             tally.compiled += 1
         except ModelError:
             tally.refused += 1
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is a failure
             place = traceback.extract_tb(error.__traceback__)[-1]
             tally.failures.append(
-                f"{name}: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+                f"{how} {where}: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
             )
         finally:
             signal.alarm(0)

@@ -42,7 +42,9 @@ def command(compiler: str, *, cxx: bool = False) -> list[str]:
         found = TOOLCHAINS["zig"].find()
         assert found is not None, "ziglang is a dependency"
         return [str(found.path), "c++" if cxx else "cc", *flags]
-    path = shutil.which(program.replace("gcc", "g++").replace("clang", "clang++") if cxx else program)
+    path = shutil.which(
+        program.replace("gcc", "g++").replace("clang", "clang++") if cxx else program
+    )
     if path is None:
         pytest.skip(f"{program} is not on this machine")
     return [path, *flags]
@@ -50,12 +52,16 @@ def command(compiler: str, *, cxx: bool = False) -> list[str]:
 
 def call(words: Sequence[str], folder: Path, data: bytes = b"") -> bytes:
     """Run a program in `folder`; its output. What it complained about is the failure's text."""
-    zig = {name: str(cache_dir() / "zig") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
+    zig = {
+        name: str(cache_dir() / "zig") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
+    }
     done = subprocess.run(
         words, cwd=folder, input=data, capture_output=True, env={**os.environ, **zig}, timeout=300
     )
     if done.returncode:
-        pytest.fail(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr.decode()[:3000]}")
+        pytest.fail(
+            f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr.decode()[:3000]}"
+        )
     return done.stdout
 
 
@@ -64,9 +70,7 @@ def write(package: Package, folder: Path) -> Path:
     return package.save(folder)
 
 
-def compile_objects(
-    package: Package, folder: Path, compiler: str, *flags: str
-) -> list[Path]:
+def compile_objects(package: Package, folder: Path, compiler: str, *flags: str) -> list[Path]:
     """Objects of a saved package's sources."""
     objects = []
     for source in package.sources:

@@ -51,9 +51,9 @@ def litert(data: bytes, inputs: Arrays) -> dict[str, Any]:
     return {d["name"]: np.array(interpreter.get_tensor(d["index"])) for d in details}
 
 
-def same(data: bytes, inputs: Arrays, ulps: float = 0.0) -> None:
+def same(data: bytes, inputs: Arrays, ulps: float = 0.0, *, sums: bool = False) -> None:
     """Midge's evaluation of the file equals LiteRT's: bytes, or floats within `ulps` units in the
-    last place of the largest magnitude of the output."""
+    last place of the largest magnitude of the output (and of the inputs, for `sums`)."""
     want = litert(data, inputs)
     have = evaluate(load(data), inputs)
     assert have.keys() == want.keys()
@@ -61,7 +61,8 @@ def same(data: bytes, inputs: Arrays, ulps: float = 0.0) -> None:
         got = have[name]
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape), name
         if expected.dtype == np.float32 and ulps:
-            top = max(float(np.abs(expected).max(initial=0.0)), float(np.finfo(np.float32).tiny))
+            around = [expected, *inputs.values()] if sums else [expected]
+            top = max(float(np.abs(a).max(initial=1e-30)) for a in around)
             limit = ulps * float(np.spacing(np.float32(top)))
             np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
         else:

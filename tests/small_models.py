@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tflite_builder import TFLiteModel
 
 from midge import driver
 from midge.frontends import tflite
 from midge.graph.ir import Graph
+from tflite_builder import TFLiteModel
 
 SAME, VALID = 0, 1
 NONE, RELU, RELU6 = 0, 1, 3

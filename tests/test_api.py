@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DIGITS
-from small_models import two_ports
 
 import midge
+from conftest import DIGITS
 from midge.core import files
 from midge.graph.evaluate import evaluate
 from midge.target import load_target
+from small_models import two_ports
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_save_writes_every_file_as_it_is(package: midge.Package, tmp_path: Path)
     assert [p.name for p in folder.parent.iterdir()] == ["out"]
 
 
-def test_save_replaces_its_own_folder_and_an_empty_one(package: midge.Package, tmp_path: Path) -> None:
+def test_save_replaces_its_own_folder_and_an_empty_one(
+    package: midge.Package, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
     folder = package.save(tmp_path / "out")
     (folder / "stale.o").write_text("old")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DIGITS
-from small_models import cnn_int8, two_ports
 
+from conftest import DIGITS
 from midge.cli.app import run
 from midge.core.errors import RunError
 from midge.graph.ir import OPS
+from small_models import cnn_int8, two_ports
 
 COMMANDS = ("compile", "doctor", "inspect", "ops", "run", "targets", "verify")
 
@@ -37,7 +37,9 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def midge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def midge(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Cli:
     """A command line in a folder of its own, at a terminal of 80 columns."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -98,7 +100,9 @@ def test_a_difference_is_1(midge: Cli, wrong_softmax: str) -> None:
     assert "wrong" in result.out
 
 
-def test_layers_names_the_first_operator_that_differs(midge: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_names_the_first_operator_that_differs(
+    midge: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = OPS["max_pool2d"] if "max_pool2d" in used_ops() else OPS["conv2d"]
 
     def reference(inputs: Any, attrs: Any) -> Any:
@@ -308,7 +312,9 @@ def test_inputs_that_do_not_fit_are_explained(midge: Cli, ports: Path, tmp_path:
     assert "has no array 'right'" in midge("verify", ports, "-i", "half.npz").err
     np.savez(tmp_path / "type.npz", left=np.zeros((1, 4, 6)), right=np.zeros(6, np.int8))
     assert "the model takes int8" in midge("verify", ports, "-i", "type.npz").err
-    np.savez(tmp_path / "count.npz", left=np.zeros((3, 1, 4, 6), np.int8), right=np.zeros(6, np.int8))
+    np.savez(
+        tmp_path / "count.npz", left=np.zeros((3, 1, 4, 6), np.int8), right=np.zeros(6, np.int8)
+    )
     assert "different counts" in midge("verify", ports, "-i", "count.npz").err
     np.save(tmp_path / "shape.npy", np.zeros((9, 9), np.int8))
     assert "[1, 8, 8, 1], or a batch" in midge("verify", DIGITS, "-i", "shape.npy").err
@@ -319,7 +325,9 @@ def test_inputs_that_do_not_fit_are_explained(midge: Cli, ports: Path, tmp_path:
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
-def test_the_picture_of_the_arena_is_always_the_same(midge: Cli, suffix: str, tmp_path: Path) -> None:
+def test_the_picture_of_the_arena_is_always_the_same(
+    midge: Cli, suffix: str, tmp_path: Path
+) -> None:
     pytest.importorskip("matplotlib", reason="needs pip install 'midge[plot]'")
     assert midge("inspect", DIGITS, "--memory", f"a.{suffix}").code == 0
     assert midge("inspect", DIGITS, "--memory", f"b.{suffix}").code == 0

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DIGITS
-from small_models import MODELS
 
 import midge
+from conftest import DIGITS
+from small_models import MODELS
 
 CODE = """
 import hashlib, sys, midge

@@ -7,26 +7,28 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import DIGITS, Golden
-from small_models import NONE, SAME, VALID, builder, cnn_int8, graph
-from tflite_builder import TFLiteModel
 
+from conftest import DIGITS, Golden
 from midge import driver
 from midge.core.errors import ModelError
 from midge.frontends import tflite
 from midge.target import load_target
+from small_models import NONE, SAME, VALID, builder, cnn_int8, graph
+from tflite_builder import TFLiteModel
 
 
 def attempt(data: bytes) -> str:
-    """"compiled", or the message of the ModelError; anything else is a failure of the test."""
+    """ "compiled", or the message of the ModelError; anything else is a failure of the test."""
     driver.load_operators()
     try:
         driver.compile_graph(tflite.read(data, "model"), load_target("cortex-m4"), model_hash="-")
     except ModelError as error:
-        assert error.what
-        assert error.where
-        return str(error)
-    return "compiled"
+        found = error
+    else:
+        return "compiled"
+    assert found.what
+    assert found.where
+    return str(found)
 
 
 # Damage.
@@ -62,7 +64,9 @@ def test_flipped_bits_of_the_structure_are_refused_or_compile() -> None:
         attempt(bytes(broken))
 
 
-@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"\xff" * 64, b"\x20\0\0\0TFL3" + bytes(99)])
+@pytest.mark.parametrize(
+    "data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"\xff" * 64, b"\x20\0\0\0TFL3" + bytes(99)]
+)
 def test_what_is_no_model_at_all(data: bytes) -> None:
     assert attempt(data) != "compiled"
 
@@ -98,12 +102,31 @@ def dense(change: Callable[[TFLiteModel], None] | None = None, **fields: int) ->
     return m.build(m.graph.outputs)
 
 
+def mixed(kinds: str) -> bytes:
+    """A dense layer whose input, weights and bias have the types of `kinds`; output as input."""
+    m = builder()
+    x_kind, w_kind, b_kind = kinds.split()
+    scale = None if x_kind == "float32" else 0.1
+    x = m.input((1, 4), x_kind, scale, name="x")
+    w = m.const(np.ones((3, 4), w_kind), 0.1, name="w")
+    b = m.const(np.ones(3, b_kind), 0.01, name="b")
+    y = m.value((1, 3), x_kind, scale, name="y")
+    m.op("FULLY_CONNECTED", [x, w, b], [y], "FullyConnectedOptions")
+    return m.build([y])
+
+
 def conv(**options: int) -> bytes:
     m = builder()
     x = m.input((1, 5, 5, 2), "int8", 0.1, name="x")
     w = m.const(np.ones((3, 2, 2, 2), np.int8), 0.1, name="w")
     y = m.value((1, 5, 5, 3), "int8", 0.1, name="y")
-    plain = {"strideH": 1, "strideW": 1, "padding": SAME, "dilationHFactor": 1, "dilationWFactor": 1}
+    plain = {
+        "strideH": 1,
+        "strideW": 1,
+        "padding": SAME,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+    }
     m.op("CONV_2D", [x, w, -1], [y], "Conv2DOptions", **{**plain, **options})
     return m.build([y])
 
@@ -221,6 +244,12 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "zero point out of range": lambda: dense(quantization(0, "zeroPoint", [200])),
     "weights with a zero point out of range": lambda: dense(quantization(1, "zeroPoint", [300])),
     "output without quantisation": lambda: dense(tensor(2, "quantization", None)),
+    "float with an integer bias": lambda: mixed("float32 float32 int64"),
+    "hybrid with an integer bias": lambda: mixed("float32 int8 int32"),
+    "int8 with a wide bias": lambda: mixed("int8 int8 int64"),
+    "int8 with a float bias": lambda: mixed("int8 int8 float32"),
+    "int8 with float weights": lambda: mixed("int8 float32 int32"),
+    "int16 with a narrow bias": lambda: mixed("int16 int8 int16"),
     "zero stride": lambda: conv(strideH=0),
     "negative dilation": lambda: conv(dilationWFactor=-1),
     "padding out of range": lambda: conv(padding=7),

@@ -136,7 +136,7 @@ def test_requantize_real_rounds_products_next_to_a_half_as_binary64_does(
         half = 2 * int(rng.integers(0, 2**30, dtype=np.int64) >> rng.integers(0, 30)) + 1
         shift = 53 + x.bit_length() - half.bit_length()
         real = min(((half << shift) // x >> 1) + int(rng.integers(-1, 3)), 2**53 - 1)
-        if 2**52 <= real and 1 <= shift <= 120:
+        if real >= 2**52 and 1 <= shift <= 120:
             cases.append((x * int(rng.choice([-1, 1])), real >> 27, real & (2**27 - 1), shift))
     assert len(cases) > 8000
     want = [INTRINSICS["requantize_real"].meaning(*args) for args in cases]
@@ -181,7 +181,9 @@ def test_float_intrinsics_keep_the_ulp_their_header_promises(
         unit = np.spacing(np.abs(rounded)).astype(np.float64)
         error = np.where(infinite, 0.0, np.abs(have.astype(np.float64) - exact) / unit)
     worst = int(error.argmax())
-    assert error[worst] < bound, f"{name}({x[worst]!r}) = {have[worst]!r}, off by {error[worst]} ulp"
+    assert error[worst] < bound, (
+        f"{name}({x[worst]!r}) = {have[worst]!r}, off by {error[worst]} ulp"
+    )
 
 
 @pytest.mark.parametrize("name", FLOAT)

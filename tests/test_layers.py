@@ -114,7 +114,9 @@ def test_importing_midge_imports_nothing_heavy() -> None:
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
 
 
-@pytest.mark.parametrize("module", ["midge.driver", "midge.run", "midge.toolchain", "midge.cli.app"])
+@pytest.mark.parametrize(
+    "module", ["midge.driver", "midge.run", "midge.toolchain", "midge.cli.app"]
+)
 def test_heavy_packages_wait_until_they_are_used(module: str) -> None:
     heavy = ("unicorn", "capstone", "elftools", "ziglang", "matplotlib", "ai_edge_litert", "tflite")
     code = f"import sys, {module}; print(*[m for m in {heavy} if m in sys.modules])"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DIGITS
 
+from conftest import DIGITS
 from midge import driver
 from midge.core.types import Array
 from midge.data import random_inputs

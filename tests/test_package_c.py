@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from c_program import (
     COMPILERS,
     STRICT,
@@ -23,8 +24,6 @@ from c_program import (
     undefined_symbols,
 )
 from conftest import DIGITS, Golden
-from small_models import MODELS, graph
-
 from midge import driver
 from midge.core.package import Package
 from midge.core.types import Array
@@ -34,13 +33,12 @@ from midge.graph.ir import Graph
 from midge.runtime import header
 from midge.target import load_target
 from midge.verify import difference
+from small_models import MODELS, graph
 
 NAMES = ["digits", *MODELS]
 INTEGER = ["digits", "int8", "int16", "ports"]
 SANITIZE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-RUNTIME = sorted(
-    p.name for p in (Path(driver.__file__).parent / "runtime" / "include").glob("*.h")
-)
+RUNTIME = sorted(p.name for p in (Path(driver.__file__).parent / "runtime" / "include").glob("*.h"))
 
 
 def model(kind: str, name: str = "") -> Graph:
@@ -56,7 +54,9 @@ def compiled(kind: str, name: str = "", *, static_arena: bool = False) -> tuple[
     return source, made.package
 
 
-def same(source: Graph, values: Mapping[str, Array], package: Package, have: Mapping[str, Array]) -> None:
+def same(
+    source: Graph, values: Mapping[str, Array], package: Package, have: Mapping[str, Array]
+) -> None:
     """The outputs of the C are those of the reference."""
     want = evaluate(source, values)
     for mine, theirs in zip(package.outputs, source.outputs, strict=True):
@@ -141,7 +141,8 @@ def test_two_models_and_two_instances_do_not_disturb_each_other(tmp_path: Path) 
     for name, text in beta.files.items():
         if name.endswith((".c", ".h")):
             (folder / name).write_text(text)
-    body = """    static _Alignas(ALPHA_ARENA_ALIGN) uint8_t arenas[2][(ALPHA_ARENA_SIZE + 15U) / 16U * 16U];
+    body = """    enum { ALPHA_ROOM = (ALPHA_ARENA_SIZE + 15U) / 16U * 16U };
+    static _Alignas(ALPHA_ARENA_ALIGN) uint8_t arenas[2][ALPHA_ROOM];
     static _Alignas(BETA_ARENA_ALIGN) uint8_t other[BETA_ARENA_SIZE];
     alpha_context one;
     alpha_context two;
@@ -170,7 +171,11 @@ def test_two_models_and_two_instances_do_not_disturb_each_other(tmp_path: Path) 
     given = b"".join(encoded(p, s) for p, s in zip(owners, sets, strict=True))
     data = call([str(folder / "main")], folder, given)
     for one, two, three in ((a[0], a[1], b[2]), (a[2], a[3], b[3])):
-        for source, package, values in ((first, alpha, one), (first, alpha, two), (second, beta, three)):
+        for source, package, values in (
+            (first, alpha, one),
+            (first, alpha, two),
+            (second, beta, three),
+        ):
             have, data = decoded(package, data)
             same(source, values, package, have)
 
@@ -263,7 +268,9 @@ def test_cmake_builds_an_application(tmp_path: Path) -> None:
         pytest.skip("cmake or cc is not on this machine")
     _, package = compiled("digits")
     package.save(tmp_path / "digits")
-    (tmp_path / "main.c").write_text('#include "digits.h"\nint main(void) { return digits_run(0) == 0; }\n')
+    (tmp_path / "main.c").write_text(
+        '#include "digits.h"\nint main(void) { return digits_run(0) == 0; }\n'
+    )
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.13)\nproject(app C)\nadd_subdirectory(digits)\n"
         "add_executable(app main.c)\ntarget_link_libraries(app PRIVATE digits)\n"

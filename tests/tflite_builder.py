@@ -1,11 +1,11 @@
 """Small TFLite files for tests, written with the framework's own schema classes.
 
-    model = TFLiteModel()
-    x = model.input((1, 4, 4, 3), "int8", scale=0.1, zero_point=3)
-    w = model.const(weights, scale=0.02)
-    y = model.value((1, 4, 4, 8), "int8", scale=0.2)
-    model.op("CONV_2D", [x, w, b], [y], "Conv2DOptions", strideH=1, strideW=1, padding=0)
-    data = model.build([y])
+model = TFLiteModel()
+x = model.input((1, 4, 4, 3), "int8", scale=0.1, zero_point=3)
+w = model.const(weights, scale=0.02)
+y = model.value((1, 4, 4, 8), "int8", scale=0.2)
+model.op("CONV_2D", [x, w, b], [y], "Conv2DOptions", strideH=1, strideW=1, padding=0)
+data = model.build([y])
 """
 
 from __future__ import annotations

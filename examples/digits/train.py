@@ -55,9 +55,7 @@ def main() -> None:
     )
     x_more, y_more = augmented(x, y)
     # Trained with a free batch; converted with a batch of one.
-    trained = tf.keras.models.clone_model(
-        network(), input_tensors=tf.keras.layers.Input((8, 8, 1))
-    )
+    trained = tf.keras.models.clone_model(network(), input_tensors=tf.keras.layers.Input((8, 8, 1)))
     schedule = tf.keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * (len(x_more) // 64))
     trained.compile(
         tf.keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"]

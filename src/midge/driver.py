@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from midge import kernels, ops
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Options, align_of, make_package
+from midge.core.errors import ModelError
 from midge.core.package import Package
 from midge.core.target import Target
 from midge.frontends import load_file
@@ -81,6 +84,7 @@ def compile_graph(
     """Everything from the model level down."""
     model = run(MODEL_PASSES, graph)
     plain = run(PLAIN_PASSES, model)
+    check_constants(plain)
     program = lower(plain, target, model.types)
     arena = arrange(program)
     flags = {"static_arena": static_arena}
@@ -88,6 +92,17 @@ def compile_graph(
     options = Options(version("midge"), digest, static_arena, flags)
     package = make_package(program, arena, target, options)
     return Compiled(graph, model, plain, program, arena, package)
+
+
+def check_constants(graph: Graph) -> None:
+    """ModelError if a constant has become infinite, or no number, on its way through the passes."""
+    for name, array in graph.consts.items():
+        if graph.types[name].dtype.is_float and not np.isfinite(array).all():
+            raise ModelError(
+                "is not finite once computed",
+                where=f"constant {name!r}",
+                hint="weights or scales of the model are too large for binary32",
+            )
 
 
 def compile_file(

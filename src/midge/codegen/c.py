@@ -150,7 +150,7 @@ class _Emitter:
         yield "}"
 
     def store(self, buffer: str, index: tuple[ir.Expr, ...], value: ir.Expr) -> str:
-        target = self.place(buffer, index)
+        target = self.element(buffer, index)
         wide = self.types[buffer] in (DType.I32, DType.I64, DType.F32)
         match value:
             case ir.Bin("+" | "-" as op, ir.Load(b, i), rhs) if wide and (b, i) == (buffer, index):
@@ -163,9 +163,6 @@ class _Emitter:
         names = [p.name for p in instr.meaning.params]
         addresses = [f"(&{self.element(b, i)})" for b, i in args]
         return instr.c.format(**dict(zip(names, addresses, strict=True)))
-
-    def place(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
-        return self.element(buffer, index)
 
     def element(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
         shape = self.shapes[buffer]
@@ -190,7 +187,7 @@ class _Emitter:
             case ir.Var(name):
                 return name, _ATOM
             case ir.Load(buffer, index):
-                return self.place(buffer, index), _ATOM
+                return self.element(buffer, index), _ATOM
             case ir.Bin("min" | "max" as op, lhs, rhs):
                 suffix = self.type(e).value
                 return f"midge_{op}_{suffix}({self.expr(lhs)}, {self.expr(rhs)})", _ATOM

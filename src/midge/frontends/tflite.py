@@ -238,9 +238,7 @@ class _Reader:
             self.type(name)
         if not outputs or "" in outputs:
             raise ModelError(f"{kind} has no outputs", where=src, hint=_AGAIN)
-        foreign = Foreign(
-            kind, inputs, outputs, self.options(op), src, self.types, self.consts
-        )
+        foreign = Foreign(kind, inputs, outputs, self.options(op), src, self.types, self.consts)
         self.check_defined(foreign)
         nodes = self.imported(foreign)
         self.add_types(foreign, nodes)

@@ -11,7 +11,7 @@ at one of two levels, and an operator's definition serves both:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from midge.core.errors import ModelError, VerifyError
@@ -29,6 +29,7 @@ __all__ = [
     "OpDef",
     "Sample",
     "expand",
+    "fresh",
     "is_plain",
     "same_array",
     "verify",
@@ -104,6 +105,15 @@ class Graph:
 def same_array(a: Array, b: Array) -> bool:
     """Equal type, shape and bytes (so that NaN equals itself)."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def fresh(name: str, *taken: Container[str]) -> str:
+    """`name`, or `name.2`, `name.3`, ..., the first that is in none of `taken`."""
+    unique, n = name, 1
+    while any(unique in names for names in taken):
+        n += 1
+        unique = f"{name}.{n}"
+    return unique
 
 
 Infer = Callable[[Sequence[TensorType], Attrs], tuple[TensorType, ...]]
@@ -203,11 +213,7 @@ class Expansion:
         return name
 
     def _fresh(self, name: str) -> str:
-        unique, n = name, 1
-        while unique in self.new_types or unique in self._types:
-            n += 1
-            unique = f"{name}.{n}"
-        return unique
+        return fresh(name, self.new_types, self._types)
 
     def emit(
         self, op: str, inputs: Sequence[str], attrs: Attrs | None = None, *, output: str = ""

@@ -18,7 +18,8 @@ from midge.core.types import Array, DType, Quant, TensorType
 from midge.graph.ir import Attr, Graph, Node
 
 _INLINE = 8
-_PLAIN_NAME = re.compile(r"[A-Za-z_][\w./]*\Z")
+# Other names stand in quotes: those of other characters, and those that mean something here.
+_PLAIN_NAME = re.compile(r"(?!(?:return|const)\Z|Infinity|NaN)[A-Za-z_][\w./]*\Z")
 
 
 def print_graph(graph: Graph) -> str:
@@ -32,7 +33,7 @@ def print_graph(graph: Graph) -> str:
 
 
 def _name(name: str) -> str:
-    return name if _PLAIN_NAME.match(name) and name != "return" else json.dumps(name)
+    return name if _PLAIN_NAME.match(name) else json.dumps(name)
 
 
 def _type(t: TensorType) -> str:
@@ -66,7 +67,7 @@ def _attr(value: Attr) -> str:
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<crc>\#[0-9a-f]{8})
-    |(?P<number>-?(?:Infinity|\d+(?:\.\d+)?(?:e[+-]?\d+)?))|(?P<word>[A-Za-z_][\w./]*)
+    |(?P<number>NaN|-?(?:Infinity|\d+(?:\.\d+)?(?:e[+-]?\d+)?))|(?P<word>[A-Za-z_][\w./]*)
     |(?P<punct>[\[\](){},:;=@]))""",
     re.VERBOSE,
 )
@@ -87,8 +88,9 @@ class _Parser:
         self.consts: dict[str, Array] = {}
 
     def fail(self, expected: str) -> VerifyError:
-        line = self.text.count("\n", 0, self.pos) + 1
-        found = self.text[self.pos : self.pos + 20].strip() or "the end"
+        rest = self.text[self.pos :].lstrip()
+        line = self.text.count("\n", 0, len(self.text) - len(rest)) + 1
+        found = rest[:20].partition("\n")[0].rstrip() or "the end"
         return VerifyError(f"expected {expected}, found {found!r}", where=f"graph text line {line}")
 
     def peek(self) -> str:
@@ -118,7 +120,12 @@ class _Parser:
         return self.take("word", "a name")
 
     def string(self) -> str:
-        return str(json.loads(self.take("string", "a string")))
+        start = self.pos
+        try:
+            return str(json.loads(self.take("string", "a string")))
+        except ValueError:
+            self.pos = start
+            raise self.fail("a string") from None
 
     def number(self) -> int | float:
         return _number(self.take("number", "a number"))
@@ -202,19 +209,31 @@ class _Parser:
         t = self.types[name] = self.type()
         self.punct("=")
         if self.peek().startswith("#"):
-            self.consts[name] = self.stored(name, self.take("crc", "a checksum"))
-            return
-        start = self.pos = (
-            self.pos + len(self.text[self.pos :]) - len(self.text[self.pos :].lstrip())
-        )
-        values, length = json.JSONDecoder().raw_decode(self.text[start:])
-        self.pos = start + length
-        self.consts[name] = np.array(values, t.dtype.numpy).reshape(t.shape)
+            self.consts[name] = self.stored(name)
+            self.take("crc", "a checksum")
+        else:
+            self.consts[name] = self.listed(t)
 
-    def stored(self, name: str, crc: str) -> Array:
+    def listed(self, t: TensorType) -> Array:
+        """The elements of a constant of type `t`."""
+        text = self.text[self.pos :].lstrip()
+        kinds = (bool,) if t.dtype is DType.BOOL else (int, float) if t.dtype.is_float else (int,)
+        try:
+            values, length = json.JSONDecoder().raw_decode(text)
+            if not isinstance(values, list) or not all(type(v) in kinds for v in values):
+                raise ValueError
+            with np.errstate(over="ignore"):
+                array = np.array(values, t.dtype.numpy).reshape(t.shape)
+        except (ValueError, OverflowError, RecursionError):
+            raise self.fail(f"a list of {t.elements} values of {t.dtype.value}") from None
+        self.pos = len(self.text) - len(text) + length
+        return array
+
+    def stored(self, name: str) -> Array:
+        """The given array of constant `name`, whose checksum comes next."""
         if name not in self.given:
             raise self.fail(f"the array of constant {name!r} in the table of constants")
-        if f"#{zlib.crc32(self.given[name].tobytes()):08x}" != crc:
+        if f"#{zlib.crc32(self.given[name].tobytes()):08x}" != self.peek():
             raise self.fail(f"an array with this checksum for constant {name!r}")
         return self.given[name]
 
@@ -252,4 +271,4 @@ class _Parser:
 
 
 def _number(text: str) -> int | float:
-    return int(text) if re.fullmatch(r"-?\d+", text) else float(text.replace("Infinity", "inf"))
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)

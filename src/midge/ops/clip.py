@@ -64,7 +64,8 @@ def expand(node: Node, ctx: Expansion) -> None:
 def from_tflite(low: float, high: float):  # type: ignore[no-untyped-def]
     def importer(op: Foreign) -> tuple[Node, ...]:
         op.expect_inputs(1)
-        op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
+        dtypes = (DType.F32, DType.I8, DType.I16)
+        op.expect_dtype(0, *(dtypes[:2] if op.kind == "RELU_N1_TO_1" else dtypes))
         return (op.node("clip", {"low": low, "high": high}),)
 
     return importer

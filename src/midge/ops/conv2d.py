@@ -48,8 +48,17 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def check_bias(inputs: Sequence[TensorType], channels: int) -> None:
-    if len(inputs) == 3 and inputs[2].elements != channels:
-        raise fail(f"bias is {inputs[2]}, expected {channels} elements")
+    """VerifyError unless weights and bias have types and sizes that belong to the input's."""
+    x, w = inputs[:2]
+    if w.dtype.is_float and not x.dtype.is_float:
+        raise fail(f"weights are {w} for an input {x}")
+    if len(inputs) < 3:
+        return
+    bias = inputs[2]
+    wanted = {accumulator(x.dtype), DType.I32} if x.dtype is DType.I16 else {accumulator(x.dtype)}
+    if bias.elements != channels or bias.dtype not in wanted:
+        names = " or ".join(sorted(d.value for d in wanted))
+        raise fail(f"bias is {bias}, expected {channels} elements of {names}")
 
 
 def output_dtype(x: TensorType) -> DType:

@@ -49,19 +49,34 @@ def expand(node: Node, ctx: Expansion) -> None:
     (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
     alpha = f32(number(node.attrs, "alpha"))
     identity, scaled = float(sx / sy), float(sx * alpha / sy)
+    sign = -1 if scaled < 0 else 1
     if x.dtype is DType.I8:
-        positive, negative = quantize_multiplier(identity), quantize_multiplier(scaled)
-        by_table(ctx, lambda q: requantize_twice(q - zx, *(positive if q >= zx else negative)) + zy)
+        positive, negative = quantize_multiplier(identity), quantize_multiplier(abs(scaled))
+
+        def function(q: int) -> int:
+            if q >= zx:
+                return requantize_twice(q - zx, *positive) + zy
+            return sign * requantize_twice(q - zx, *negative) + zy
+
+        by_table(ctx, function)
         return
-    attrs: dict[str, Attr] = {
-        "zero_in": zx,
-        "zero_out": zy,
-        "low": y.dtype.min,
-        "high": y.dtype.max,
-        "dtype": y.dtype.value,
-    }
-    branches = [requantize(ctx, node.inputs[0], [r], attrs) for r in (identity, scaled)]
-    ctx.finish("select_sign", [node.inputs[0], *branches], {"zero": zx})
+    limits: dict[str, Attr] = {"low": y.dtype.min, "high": y.dtype.max, "dtype": y.dtype.value}
+    attrs: dict[str, Attr] = {**limits, "zero_in": zx, "zero_out": zy}
+    above = requantize(ctx, node.inputs[0], [identity], attrs)
+    if sign > 0:
+        below = requantize(ctx, node.inputs[0], [scaled], attrs)
+    else:
+        below = _negated(ctx, node.inputs[0], -scaled, attrs)
+    ctx.finish("select_sign", [node.inputs[0], above, below], {"zero": zx})
+
+
+def _negated(ctx: Expansion, value: str, real: float, attrs: Attrs) -> str:
+    """Emit the requantisation by `real` with the opposite sign; zero points are 0."""
+    wide = {**attrs, "low": DType.I32.min + 1, "high": DType.I32.max, "dtype": "i32"}
+    scaled = requantize(ctx, value, [real], wide)
+    negative = ctx.emit("sub", [ctx.add_const(np.zeros(1, np.int32), "zero"), scaled])
+    clipped = ctx.emit("clip", [negative], {"low": attrs["low"], "high": attrs["high"]})
+    return ctx.emit("cast", [clipped], {"dtype": attrs["dtype"]})
 
 
 def infer_select(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -87,10 +102,7 @@ def element_select(e: Element) -> ir.Expr:
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(1)
     op.expect_dtype(0, DType.F32, DType.I8, DType.I16)
-    alpha = float(op.attrs.get("alpha", 0.0))
-    if alpha < 0 and op.type(0).dtype is not DType.F32:
-        raise op.error(f"alpha {alpha} is negative", "quantised: only alpha >= 0 is supported")
-    return (op.node("leaky_relu", {"alpha": alpha}),)
+    return (op.node("leaky_relu", {"alpha": float(op.attrs.get("alpha", 0.0))}),)
 
 
 _SAMPLES = tuple(

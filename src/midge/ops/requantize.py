@@ -60,17 +60,20 @@ def _round_shift(x: Array, exponent: Array) -> Array:
 
 
 def _twice(x: Array, m: Array, s: Array) -> Array:
-    left = (x << np.maximum(s, 0)).astype(np.int32).astype(np.int64)  # wraps as the reference
-    return _round_shift(_high_mul(left, m), np.maximum(-s, 0))
+    return _round_shift(_high_mul(_wrapped(x << np.maximum(s, 0)), m), np.maximum(-s, 0))
 
 
 def _once(x: Array, m: Array, s: Array) -> Array:
-    result: Array = (x * m + (np.int64(1) << (30 - s))) >> (31 - s)
-    return result
+    return _wrapped((x * m + (np.int64(1) << (30 - s))) >> (31 - s))
 
 
 def _wide(x: Array, m: Array, s: Array) -> Array:
-    result: Array = (x * m + (np.int64(1) << (14 - s))) >> (15 - s)
+    return _wrapped((x * m + (np.int64(1) << (14 - s))) >> (15 - s))
+
+
+def _wrapped(x: Array) -> Array:
+    """Modulo 2^32, as the reference kernels cast to int32_t."""
+    result: Array = x.astype(np.int32).astype(np.int64)
     return result
 
 

@@ -80,13 +80,8 @@ def loops(site: Site) -> ir.Block:
         return _positioned(position, at, ir.add(scaled, ir.i32(32767)))
 
     summed = (*place(n), total.update("+", _entry(exp, position, at)))
-    mantissa = ir.Bin("<<", total(), ir.Bin("-", zeros(), ir.i32(1)))
-    mantissa = ir.Bin(">>", ir.add(ir.Bin(">>", mantissa, ir.i32(13)), ir.i32(1)), ir.i32(1))
-    half = ir.Bin("<<", ir.i32(1), ir.Bin("-", shift(), ir.i32(1)))
-    product = ir.Bin("*", _entry(exp, position, at), factor())
-    share = ir.Bin(">>", ir.Bin("+", product, half), shift())
-    clamped = ir.Bin("min", ir.Bin("max", share, ir.i32(0)), ir.i32(32767))
-    stored = (*place(axes[-1]), *site.store(axes, ir.cast(DType.I16, clamped, DType.I32)))
+    share = _share(ir.Bin("*", _entry(exp, position, at), factor()), shift())
+    stored = (*place(axes[-1]), *site.store(axes, share))
     body = (
         best.alloc,
         best.set(x.wide(*lead, ir.i32(0))),
@@ -98,7 +93,7 @@ def loops(site: Site) -> ir.Block:
         *nest((n,), (c,), summed),
         zeros.alloc,
         zeros.set(ir.Call("leading_zeros", (total(),))),
-        *_positioned(position, at, ir.sub(mantissa, ir.i32(98304))),
+        *_positioned(position, at, ir.sub(_mantissa(total(), zeros()), ir.i32(98304))),
         factor.alloc,
         factor.set(_entry(inverse, position, at)),
         shift.alloc,
@@ -106,6 +101,21 @@ def loops(site: Site) -> ir.Block:
         *nest(axes[-1:], (c,), stored),
     )
     return nest(lead, extents, body)
+
+
+def _mantissa(total: ir.Expr, zeros: ir.Expr) -> ir.Expr:
+    """round(total / 2^14) of a total shifted left until one leading zero is left; in two steps, as
+    the sum with the rounding would not fit."""
+    shifted = ir.Bin("<<", total, ir.Bin("-", zeros, ir.i32(1)))
+    return ir.Bin(">>", ir.add(ir.Bin(">>", shifted, ir.i32(13)), ir.i32(1)), ir.i32(1))
+
+
+def _share(product: ir.Expr, shift: ir.Expr) -> ir.Expr:
+    """round(product / 2^shift), limited to 0..32767."""
+    half = ir.Bin("<<", ir.i32(1), ir.Bin("-", shift, ir.i32(1)))
+    share = ir.Bin(">>", ir.Bin("+", product, half), shift)
+    clamped = ir.Bin("min", ir.Bin("max", share, ir.i32(0)), ir.i32(32767))
+    return ir.cast(DType.I16, clamped, DType.I32)
 
 
 def _positioned(position: Local, at: Local, value: ir.Expr) -> ir.Block:

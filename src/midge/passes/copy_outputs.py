@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from midge.graph.ir import OPS, Graph, Node
+from midge.graph.ir import OPS, Graph, Node, fresh
 
 
 def copy_outputs(graph: Graph) -> Graph:
@@ -19,7 +19,7 @@ def copy_outputs(graph: Graph) -> Graph:
         while base in views:
             base = views[base]
         if base in graph.inputs or base in graph.consts or base in taken:
-            copied = f"{name}/copy{len(outputs)}"
+            copied = fresh(f"{name}/copy{len(outputs)}", types)
             types[copied] = types[name]
             nodes.append(Node("copy", (name,), (copied,), {}, f"output {len(outputs)}", "COPY"))
             name = base = copied

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.ir import Graph
+from midge.graph.ir import Graph, Node, fresh
 
 _WEIGHTED = frozenset({"conv2d", "depthwise_conv2d", "dense"})
 
@@ -18,14 +19,22 @@ def dequantize_weights(graph: Graph) -> Graph:
     The framework instead quantises the activations at run time; that is less exact than this.
     """
     types, consts = dict(graph.types), dict(graph.consts)
+    nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op not in _WEIGHTED or graph.types[node.inputs[0]].dtype is not DType.F32:
-            continue
-        for name in node.inputs[1:]:
-            if name in consts and types[name].quant is not None and types[name].dtype is DType.I8:
-                consts[name] = dequantize(graph.consts[name], graph.types[name])
-                types[name] = TensorType(types[name].shape, DType.F32)
-    return replace(graph, types=types, consts=consts)
+        if node.op in _WEIGHTED and graph.types[node.inputs[0]].dtype is DType.F32:
+            for name in filter(partial(_is_quantised, graph), node.inputs[1:]):
+                floats = fresh(f"{name}/float", types)
+                consts[floats] = dequantize(graph.consts[name], graph.types[name])
+                types[floats] = TensorType(types[name].shape, DType.F32)
+                inputs = tuple(floats if n == name else n for n in node.inputs)
+                node = replace(node, inputs=inputs)
+        nodes.append(node)
+    return replace(graph, types=types, consts=consts).with_nodes(nodes)
+
+
+def _is_quantised(graph: Graph, name: str) -> bool:
+    t = graph.types[name]
+    return name in graph.consts and t.quant is not None and t.dtype is DType.I8
 
 
 def dequantize(array: Array, t: TensorType) -> Array:

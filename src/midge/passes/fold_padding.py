@@ -18,21 +18,24 @@ def fold_padding(graph: Graph) -> Graph:
     producers = {o: n for n in graph.nodes for o in n.outputs}
     nodes: list[Node] = []
     for node in graph.nodes:
-        source = producers.get(node.inputs[0]) if node.op in _WINDOWS else None
-        if source is not None and source.op == "pad" and _is_zero_padding(graph, source):
-            before = integers(source.attrs, "paddings")
-            extra = (before[2], before[3], before[4], before[5])
-            padding = tuple(
-                a + b for a, b in zip(integers(node.attrs, "padding"), extra, strict=True)
-            )
-            node = replace(
-                node,
-                inputs=(source.inputs[0], *node.inputs[1:]),
-                attrs={**node.attrs, "padding": padding},
-                kind=f"{source.kind}+{node.kind}",
-            )
+        while node.op in _WINDOWS and (source := producers.get(node.inputs[0])) is not None:
+            if source.op != "pad" or not _is_zero_padding(graph, source):
+                break
+            node = _padded(node, source)
         nodes.append(node)
     return graph.with_nodes(nodes)
+
+
+def _padded(node: Node, source: Node) -> Node:
+    """The convolution `node` on what `source` pads."""
+    extra = integers(source.attrs, "paddings")[2:6]
+    own = integers(node.attrs, "padding", 4)
+    return replace(
+        node,
+        inputs=(source.inputs[0], *node.inputs[1:]),
+        attrs={**node.attrs, "padding": tuple(a + b for a, b in zip(own, extra, strict=True))},
+        kind=f"{source.kind}+{node.kind}",
+    )
 
 
 def _is_zero_padding(graph: Graph, pad: Node) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.ir import Graph, Node
+from midge.graph.ir import Graph, Node, fresh
 
 # Operator -> the axis of its weights that is the output channel.
 _CHANNEL_AXIS = {"conv2d": 0, "depthwise_conv2d": 3, "dense": 0}
@@ -81,7 +81,7 @@ def _merge(graph: Graph, source: Node, node: Node, factor: str) -> Graph:
         w, b = w * f.reshape(shape), b * f
     else:
         b = b + f if node.op == "add" else b - f
-    names = (f"{node.outputs[0]}/w", f"{node.outputs[0]}/b")
+    names = tuple(fresh(f"{node.outputs[0]}/{part}", graph.types) for part in "wb")
     new = {n: a.astype(np.float32) for n, a in zip(names, (w, b), strict=True)}
     attrs = {**source.attrs, **{k: v for k, v in node.attrs.items() if k == "activation"}}
     merged = replace(

@@ -9,7 +9,7 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
-from midge.graph.ir import Graph, Node
+from midge.graph.ir import Graph, Node, fresh
 
 # Operator -> the axes of the weights that one output channel sums over.
 _SUMMED = {"conv2d": (1, 2, 3), "depthwise_conv2d": (0, 1, 2), "dense": (1,)}
@@ -45,19 +45,23 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     _check_overflow(node, types[x].dtype, acc, weights, bias)
     if zero == 0:
         return node
-    name = f"{node.outputs[0]}/bias"
+    name = fresh(f"{node.outputs[0]}/bias", types)
     consts[name] = folded.astype(acc.numpy)
     types[name] = TensorType(folded.shape, acc)
     return replace(node, inputs=(x, w, name), attrs={**node.attrs, "x_zero": 0})
 
 
 def _check_overflow(node: Node, x: DType, acc: DType, weights: Array, bias: Array) -> None:
-    """ModelError if |bias| + sum |x * w| can exceed the accumulator."""
+    """ModelError if |bias| + sum |x * w| can exceed the accumulator.
+
+    Of 64 bits 47 are used: that is what MultiplyByQuantizedMultiplier of the reference takes.
+    """
+    bits, limit = (48, (1 << 47) - 1) if acc is DType.I64 else (8 * acc.size, acc.max)
     magnitude = np.abs(weights).sum(_SUMMED[node.op]).reshape(-1) * (x.max - x.min)
-    worst = np.abs(bias) + magnitude
-    if worst.size and int(worst.max()) > acc.max:
+    worst = [abs(b) + m for b, m in zip(bias.tolist(), magnitude.tolist(), strict=True)]
+    if worst and max(worst) > limit:
         raise ModelError(
-            f"the accumulator of channel {int(worst.argmax())} can overflow {8 * acc.size} bits",
+            f"the accumulator of channel {worst.index(max(worst))} can overflow {bits} bits",
             where=node.where,
             hint="the bias is too large for its scale; check how the model was quantised",
         )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_package import expected, some_input, tiny_package
 
 from midge.core.errors import RunError, TargetError, UsageError
 from midge.core.package import Package
@@ -20,6 +19,7 @@ from midge.run.qemu import QemuRunner, QemuSession
 from midge.run.qemu_counts import Counts
 from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS
+from tiny_package import expected, some_input, tiny_package
 
 # Least and most instructions that each of the three operators has more with hooks than without.
 _MORE = ((0, 1), (3, 5), (3, 14))
