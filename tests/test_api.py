@@ -14,7 +14,9 @@ import pytest
 import midge
 from conftest import DIGITS
 from midge.core import files
+from midge.core.types import DType, Quant, TensorType
 from midge.graph.evaluate import evaluate
+from midge.graph.ir import Graph, Node
 from midge.target import load_target
 from small_models import two_ports
 
@@ -292,3 +294,28 @@ def test_inputs_are_left_as_they_were(package: midge.Package) -> None:
     assert (x == 77).all()
     again = midge.run(package, np.asfortranarray(x), on="host").outputs
     assert all(np.array_equal(first[n], again[n]) for n in first)
+
+
+def test_limits_say_what_is_needed_and_where(digits: Path) -> None:
+    with pytest.raises(midge.PlanError) as ram:
+        midge.compile(digits, max_ram=3071)
+    assert "needs 3072 bytes of RAM for the arena, 3071 are allowed" in str(ram.value)
+    assert "conv2d_2" in ram.value.hint
+    with pytest.raises(midge.PlanError, match="bytes of flash for constants alone"):
+        midge.compile(digits, max_flash=100)
+    assert midge.compile(digits, max_ram=3072, max_flash=1 << 20).arena_size == 3072
+
+
+def test_a_hybrid_model_means_its_dequantised_weights_at_every_level() -> None:
+    """evaluate() of the graph as it was read, without any pass."""
+    types = {
+        "x": TensorType((2, 3), DType.F32),
+        "w": TensorType((2, 3), DType.I8, Quant((0.5, 0.25), (0, 0), 0)),
+        "y": TensorType((2, 2), DType.F32),
+    }
+    weights = np.array([[1, -2, 3], [4, 5, -6]], np.int8)
+    node = Node("dense", ("x", "w"), ("y",), {"activation": "relu"})
+    graph = Graph("hybrid", ("x",), ("y",), types, {"w": weights}, (node,))
+    x = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]], np.float32)
+    want = np.maximum(x @ (weights * np.array([[0.5], [0.25]], np.float32)).T, 0)
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], want)

@@ -33,23 +33,27 @@ def compile(
     *,
     name: str | None = None,
     static_arena: bool = False,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
 ) -> Package:
     """A model as a package of C.
 
     model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
     file, or a Target.  static_arena: the package brings its own arena.
+    max_ram, max_flash: bytes that the arena and the constants may take, else PlanError.
     Raises ModelError, TargetError, PlanError or UsageError.
     """
     from midge import driver
     from midge.target import load_target
 
     chosen = target if isinstance(target, Target) else load_target(target)
+    limits = driver.Limits(max_ram, max_flash)
     if isinstance(model, str | Path):
         return driver.compile_file(
-            Path(model), chosen, name=name, static_arena=static_arena
+            Path(model), chosen, name=name, static_arena=static_arena, limits=limits
         ).package
     graph = driver.renamed(model, name) if name is not None else model
-    return driver.compile_graph(graph, chosen, static_arena=static_arena).package
+    return driver.compile_graph(graph, chosen, static_arena=static_arena, limits=limits).package
 
 
 def run(

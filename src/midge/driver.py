@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from midge import kernels, ops
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Options, align_of, make_package
-from midge.core.errors import ModelError
+from midge.core.errors import ModelError, PlanError
 from midge.core.package import Package
 from midge.core.target import Target
 from midge.frontends import load_file
@@ -44,6 +45,17 @@ MODEL_PASSES = (
 )
 # To the plain level: integer arithmetic is spelled out.
 PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, drop_dead)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes that the package may need: ram for its arena, flash for its constants."""
+
+    ram: int | None = None
+    flash: int | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,14 @@ def load(path: Path, name: str | None = None) -> Graph:
 
 
 def compile_graph(
-    graph: Graph, target: Target, *, model_hash: str = "", static_arena: bool = False
+    graph: Graph,
+    target: Target,
+    *,
+    model_hash: str = "",
+    static_arena: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> Compiled:
-    """Everything from the model level down."""
+    """Everything from the model level down. PlanError if the result exceeds `limits`."""
     model = run(MODEL_PASSES, graph)
     plain = run(PLAIN_PASSES, model)
     check_constants(plain)
@@ -91,7 +108,28 @@ def compile_graph(
     digest = model_hash or hash_graph(graph)
     options = Options(version("midge"), digest, static_arena, flags)
     package = make_package(program, arena, target, options)
+    check_limits(package, limits)
     return Compiled(graph, model, plain, program, arena, package)
+
+
+def check_limits(package: Package, limits: Limits) -> None:
+    """PlanError that says what is needed and which operator takes most of it."""
+    if limits.ram is not None and package.arena_size > limits.ram:
+        raise _too_large(package, package.arena_size, "RAM for the arena", limits.ram, "live")
+    if limits.flash is not None and package.weights_size > limits.flash:
+        what = "flash for constants alone"
+        raise _too_large(package, package.weights_size, what, limits.flash, "constants")
+
+
+def _too_large(package: Package, need: int, what: str, limit: int, column: str) -> PlanError:
+    rows: list[dict[str, Any]] = package.metadata["operators"]
+    most = max(rows, key=lambda row: int(row[column]))
+    return PlanError(
+        f"needs {need} bytes of {what}, {limit} are allowed",
+        where=package.name,
+        hint=f"the most is at {most['name']} ({most['src']}): {most[column]} bytes; a smaller "
+        "model, or int8 instead of float, would help",
+    )
 
 
 def check_constants(graph: Graph) -> None:
@@ -106,12 +144,17 @@ def check_constants(graph: Graph) -> None:
 
 
 def compile_file(
-    path: Path, target: Target, *, name: str | None = None, static_arena: bool = False
+    path: Path,
+    target: Target,
+    *,
+    name: str | None = None,
+    static_arena: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> Compiled:
     """From a model file to a package."""
     graph = load(path, name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return compile_graph(graph, target, model_hash=digest, static_arena=static_arena)
+    return compile_graph(graph, target, model_hash=digest, static_arena=static_arena, limits=limits)
 
 
 def hash_graph(graph: Graph) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -47,3 +48,13 @@ def check_count(value: int, option: str = "--count") -> int:
     if value < 1:
         raise UsageError(f"{value} is not a count", where=option, hint="give 1 or more")
     return value
+
+
+def byte_size(text: str | None, option: str) -> int | None:
+    """ "96K", "1M" or a number of bytes; None stays None. UsageError for anything else."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)([KM]?)", text.strip().upper())
+    if found is None:
+        raise UsageError(f"{text!r} is not a size", where=option, hint="e.g. 65536, 64K or 1M")
+    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[found[2]]

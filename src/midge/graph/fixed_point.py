@@ -94,3 +94,15 @@ def multipliers(reals: Sequence[float]) -> tuple[Array, Array]:
 def accumulator(dtype: DType) -> DType:
     """The type in which products of `dtype` elements are summed."""
     return {DType.I8: DType.I32, DType.U8: DType.I32, DType.I16: DType.I64}.get(dtype, dtype)
+
+
+def dequantize(array: Array, t: TensorType) -> Array:
+    """scale * (q - zero point) in binary32, for a tensor with Quant."""
+    assert t.quant is not None
+    shape = [1] * array.ndim
+    if t.quant.axis is not None:
+        shape[t.quant.axis] = -1
+    scale = np.array(t.quant.scale, np.float32).reshape(shape)
+    zero = np.array(t.quant.zero_point, np.float32).reshape(shape)
+    result: Array = (array.astype(np.float32) - zero) * scale
+    return result.astype(np.float32)

@@ -16,6 +16,8 @@ from midge.lower.build import Built, build
 from midge.lower.fuse import Group, fuse
 from midge.lower.schedules import scheduled
 
+_RESCALING = frozenset({"requantize", "requantize_real", "clip", "cast"})
+
 
 def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Program:
     """The plain `graph` as loops for `target`; `types` are the model's, with quantisation."""
@@ -24,7 +26,7 @@ def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Prog
     kernels: dict[ir.Func, Kernel] = {}
     operations = []
     for number, group in enumerate(fuse(graph)):
-        name = f"{(group.anchor or group.nodes[-1]).op}_{number}"
+        name = f"{_kind(group)}_{number}"
         built = build(graph, group, name)
         func, steps = scheduled(built.func, group, target)
         built = replace(built, args=_constants(graph, built, steps, consts))
@@ -41,6 +43,14 @@ def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Prog
         tuple(kernels.values()),
         tuple(_resolve(op, aliases) for op in operations),
     )
+
+
+def _kind(group: Group) -> str:
+    """What to call a group: its anchor, or the first operator that does more than rescale."""
+    if group.anchor is not None:
+        return group.anchor.op
+    telling = (n.op for n in group.nodes if n.op not in _RESCALING)
+    return next(telling, group.nodes[-1].op)
 
 
 def _constants(

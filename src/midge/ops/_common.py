@@ -126,6 +126,16 @@ def negate(conditions: Sequence[ir.Expr]) -> ir.Expr:
     return result
 
 
+def shifted_clamp(y: ir.Expr, zero: int, low: int, high: int) -> ir.Expr:
+    """min(max(y + zero, low), high) on i32, adding last, where nothing can overflow any more."""
+    least, most = DType.I32.min, DType.I32.max
+    if low > least:
+        y = ir.Bin("max", y, ir.i32(max(low - zero, least)))
+    if high < most:
+        y = ir.Bin("min", y, ir.i32(min(high - zero, most)))
+    return ir.add(y, ir.i32(zero))
+
+
 # TFLite's options.
 
 _ACTIVATIONS = {0: "", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}

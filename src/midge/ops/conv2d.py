@@ -14,7 +14,14 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers, number, text
-from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, f32, per_tensor
+from midge.graph.fixed_point import (
+    ACTIVATIONS,
+    accumulator,
+    activation_range,
+    dequantize,
+    f32,
+    per_tensor,
+)
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
@@ -202,7 +209,7 @@ def expand_conv(node: Node, ctx: Expansion, channel_axis: int) -> None:
     activation = text(node.attrs, "activation", "")
     x, w = ctx.inputs[:2]
     if x.dtype is DType.F32:
-        acc = ctx.emit(node.op, node.inputs, attrs)
+        acc = ctx.emit(node.op, float_inputs(ctx), attrs)
         low, high = ACTIVATIONS[activation]
         ctx.finish("clip", [acc], {"low": low, "high": high})
         return
@@ -210,6 +217,15 @@ def expand_conv(node: Node, ctx: Expansion, channel_axis: int) -> None:
     attrs |= {"x_zero": zx, "pad_value": zx}
     acc = ctx.emit(node.op, node.inputs, attrs)
     finish_requantized(node, ctx, acc, channel_scales(node, ctx, w, channel_axis), activation)
+
+
+def float_inputs(ctx: Expansion) -> list[str]:
+    """The node's inputs; quantised constants of a hybrid layer as the floats they stand for."""
+    names = list(ctx.node.inputs)
+    for i, (name, t) in enumerate(zip(names, ctx.inputs, strict=True)):
+        if t.quant is not None and not t.dtype.is_float:
+            names[i] = ctx.add_const(dequantize(ctx.const(name, "weights"), t), f"float{i}")
+    return names
 
 
 def channel_scales(node: Node, ctx: Expansion, w: TensorType, axis: int) -> list[float]:

@@ -21,6 +21,7 @@ from midge.ops._common import arity, checked_int, fail, tflite_activation
 from midge.ops.conv2d import (
     channel_scales,
     check_bias,
+    float_inputs,
     initial,
     multiply,
     output_dtype,
@@ -72,7 +73,9 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, w = ctx.inputs[:2]
     if x.dtype is DType.F32:
         low, high = ACTIVATIONS[activation]
-        ctx.finish("clip", [ctx.emit("dense", node.inputs, attrs)], {"low": low, "high": high})
+        ctx.finish(
+            "clip", [ctx.emit("dense", float_inputs(ctx), attrs)], {"low": low, "high": high}
+        )
         return
     _, zx = per_tensor(x, node.where)
     _, zy = per_tensor(ctx.output, node.where)

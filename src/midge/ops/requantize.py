@@ -24,7 +24,7 @@ from midge.graph.fixed_point import multipliers, reduced_multiplier
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
-from midge.ops._common import arity, broadcast, fail
+from midge.ops._common import arity, broadcast, fail, shifted_clamp
 
 ROUNDINGS = ("twice", "right", "once", "wide")
 
@@ -101,9 +101,8 @@ def element(e: Element) -> ir.Expr:
                 y = ir.Call("high_mul", (x, multiplier))
         case rounding:
             y = ir.Call(f"requantize_{rounding}", (x, multiplier, shift))
-    y = ir.add(y, ir.i32(integer(e.attrs, "zero_out")))
-    y = ir.Bin("max", y, ir.i32(integer(e.attrs, "low")))
-    return ir.Bin("min", y, ir.i32(integer(e.attrs, "high")))
+    bounds = (integer(e.attrs, "low"), integer(e.attrs, "high"))
+    return shifted_clamp(y, integer(e.attrs, "zero_out"), *bounds)
 
 
 def requantize(

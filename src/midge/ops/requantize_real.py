@@ -16,7 +16,7 @@ from midge.graph.ir import OPS, Attr, Attrs, Expansion, OpDef, Sample
 from midge.graph.real_product import LOW_BITS, split_real
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
-from midge.ops._common import arity, broadcast, fail
+from midge.ops._common import arity, broadcast, fail, shifted_clamp
 
 _LIMIT = 1 << 30  # where the intrinsic stops
 
@@ -43,9 +43,8 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 def element(e: Element) -> ir.Expr:
     x, *real = e.args
     y: ir.Expr = ir.Call("requantize_real", (ir.cast(DType.I64, x, e.inputs[0].dtype), *real))
-    y = ir.add(y, ir.i32(integer(e.attrs, "zero_out")))
-    y = ir.Bin("max", y, ir.i32(integer(e.attrs, "low")))
-    return ir.Bin("min", y, ir.i32(integer(e.attrs, "high")))
+    bounds = (integer(e.attrs, "low"), integer(e.attrs, "high"))
+    return shifted_clamp(y, integer(e.attrs, "zero_out"), *bounds)
 
 
 def requantize_real(

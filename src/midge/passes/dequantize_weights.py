@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from midge.core.types import Array, DType, TensorType
+from midge.core.types import DType, TensorType
+from midge.graph.fixed_point import dequantize
 from midge.graph.ir import Graph, Node, fresh
 
 _WEIGHTED = frozenset({"conv2d", "depthwise_conv2d", "dense"})
@@ -35,15 +34,3 @@ def dequantize_weights(graph: Graph) -> Graph:
 def _is_quantised(graph: Graph, name: str) -> bool:
     t = graph.types[name]
     return name in graph.consts and t.quant is not None and t.dtype is DType.I8
-
-
-def dequantize(array: Array, t: TensorType) -> Array:
-    """scale * (q - zero point) in binary32."""
-    assert t.quant is not None
-    shape = [1] * array.ndim
-    if t.quant.axis is not None:
-        shape[t.quant.axis] = -1
-    scale = np.array(t.quant.scale, np.float32).reshape(shape)
-    zero = np.array(t.quant.zero_point, np.float32).reshape(shape)
-    result: Array = (array.astype(np.float32) - zero) * scale
-    return result.astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName
+from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName, byte_size
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, table
 from midge.core.package import Package
@@ -25,16 +25,25 @@ def compile_command(
     static_arena: Annotated[
         bool, typer.Option("--static-arena", help="Let the package bring its own arena.")
     ] = False,
+    max_ram: Annotated[
+        str | None, typer.Option("--max-ram", help="Fail if the arena is larger, e.g. 64K.")
+    ] = None,
+    max_flash: Annotated[
+        str | None, typer.Option("--max-flash", help="Fail if the constants are larger.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
-    from midge.driver import compile_file
+    from midge.driver import Limits, compile_file
     from midge.target import load_target
 
-    package = compile_file(model, load_target(target), name=name, static_arena=static_arena).package
+    limits = Limits(byte_size(max_ram, "--max-ram"), byte_size(max_flash, "--max-flash"))
+    package = compile_file(
+        model, load_target(target), name=name, static_arena=static_arena, limits=limits
+    ).package
     folder = output if output is not None else Path(package.name)
     package.save(folder, force=force)
     if as_json:
