@@ -161,10 +161,14 @@ class _Binder:
     def compute(self, node: Node) -> ir.Expr:
         types = self.builder.graph.types
         rule = SCALAR_RULES[node.op]
-        holes = tuple(ir.Var(f"?{i}") for i in range(len(node.inputs)))
+        # Rules see constants as they are, everything else as a hole to be filled once it is known
+        # how often it is read.
+        holes = tuple(self.literal(v) or ir.Var(f"?{i}") for i, v in enumerate(node.inputs))
         inputs = tuple(types[v] for v in node.inputs)
         result = rule.value(Element(holes, inputs, types[node.outputs[0]], node.attrs))
         for hole, value, t in zip(holes, node.inputs, inputs, strict=True):
+            if isinstance(hole, ir.Const):
+                continue
             uses = _count(result, hole)
             arg = self.value(value) if uses else ir.i32(0)
             if uses > 1 and not isinstance(arg, ir.Const) and not _is_scalar(arg):
@@ -172,6 +176,15 @@ class _Binder:
                 self.values[value] = arg
             result = _fill(result, hole, arg)
         return result
+
+    def literal(self, name: str) -> ir.Const | None:
+        """The value of a constant of one element, as an arithmetic type."""
+        operand = self.builder.operands.get(name)
+        if operand is None or operand.literal is None:
+            return None
+        value = widen(operand.literal, operand.type.dtype)
+        assert isinstance(value, ir.Const)
+        return value
 
     def bind(self, value: ir.Expr, dtype: DType) -> ir.Expr:
         local = Local(self.builder.name("v"), dtype)

@@ -16,8 +16,6 @@ from midge.lower.build import Built, build
 from midge.lower.fuse import Group, fuse
 from midge.lower.schedules import scheduled
 
-_RESCALING = frozenset({"requantize", "requantize_real", "clip", "cast"})
-
 
 def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Program:
     """The plain `graph` as loops for `target`; `types` are the model's, with quantisation."""
@@ -46,11 +44,11 @@ def lower(graph: Graph, target: Target, types: Mapping[str, TensorType]) -> Prog
 
 
 def _kind(group: Group) -> str:
-    """What to call a group: its anchor, or the first operator that does more than rescale."""
+    """What to call a group: its anchor, or what the model calls the first of its operators."""
     if group.anchor is not None:
         return group.anchor.op
-    telling = (n.op for n in group.nodes if n.op not in _RESCALING)
-    return next(telling, group.nodes[-1].op)
+    first = group.nodes[0]
+    return first.kind.partition("+")[0].lower() or first.op
 
 
 def _constants(
