@@ -274,5 +274,9 @@ def _const(e: ir.Const) -> tuple[str, int]:
 def float_literal(value: float) -> str:
     """The shortest decimal that is this binary32 value."""
     assert math.isfinite(value), "constants are finite"
-    text = str(np.float32(value))
-    return f"{text}f" if any(c in text for c in ".en") else f"{text}.0f"
+    return float_text(str(np.float32(value)))
+
+
+def float_text(decimal: str) -> str:
+    """NumPy's text of a finite binary32 value as a C literal."""
+    return f"{decimal}f" if "." in decimal or "e" in decimal else f"{decimal}.0f"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from midge.codegen.c import float_literal
+from midge.codegen.c import float_text
 from midge.core.types import Array, DType
 
 _PER_LINE = {DType.I8: 20, DType.U8: 20, DType.I16: 14, DType.I32: 8, DType.I64: 4, DType.F32: 6}
@@ -23,7 +23,8 @@ def _words(flat: Array, dtype: DType) -> list[str]:
     values = flat.tolist()
     match dtype:
         case DType.F32:
-            return [float_literal(v) for v in values]
+            assert np.isfinite(flat).all(), "constants are finite"
+            return [float_text(word) for word in flat.astype("U32").tolist()]
         case DType.I64:
             return [f"INT64_C({v})" if v != -(2**63) else "INT64_MIN" for v in values]
         case DType.I32:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 
 from midge.core.errors import ScheduleError
 from midge.core.registry import Registry
@@ -23,6 +25,15 @@ def scheduled(func: ir.Func, group: Group, target: Target) -> tuple[ir.Func, Sch
     """`func`, which computes `group` on `target`, after the first candidate that applies."""
     rule = SCHEDULES.get(group.anchor.op if group.anchor is not None else "elementwise")
     candidates = rule(func, group, target) if rule is not None else ()
+    made, steps = _first_that_applies(replace(func, name="kernel"), candidates)
+    return replace(made, name=func.name), steps
+
+
+# Layers of one shape are scheduled once, in this model and in the next.
+@lru_cache(maxsize=256)
+def _first_that_applies(
+    func: ir.Func, candidates: tuple[Schedule, ...]
+) -> tuple[ir.Func, Schedule]:
     for steps in candidates:
         try:
             return apply(func, steps), steps
