@@ -7,9 +7,7 @@ same(model.build([y]), {"t0": x})     # exact on integers, within `ulps` on floa
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from midge.core.errors import ModelError
 from midge.frontends.tflite import read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
+from midge.oracle.litert import quiet
 from tflite_builder import TFLiteModel
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install midge[verify]")
@@ -39,7 +38,7 @@ def litert(data: bytes, inputs: Arrays) -> dict[str, Any]:
     """Outputs by tensor name; RuntimeError or ValueError if LiteRT refuses the model."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    with silence():
+    with quiet():
         interpreter: Any = Interpreter(
             model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
         )
@@ -120,16 +119,3 @@ def every(dtype: str) -> Any:
     """Every value of an 8- or 16-bit type."""
     info = np.iinfo(dtype)
     return np.arange(info.min, info.max + 1).astype(dtype)
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Without what LiteRT's C++ writes to the terminal."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -51,6 +51,19 @@ def _broken_file(name: str) -> Iterator[None]:
     ) as error:  # fmt: skip
         what = f"the file is damaged ({type(error).__name__}: {error})"
         raise ModelError(what, where=name, hint=_AGAIN) from error
+
+
+def unique_names(texts: Sequence[str]) -> list[str]:
+    """A name for each tensor: the file's own where it has one that no tensor before it has."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for i, text in enumerate(texts):
+        name = text
+        while not name or name in seen:
+            name = f"{name or 'tensor'}#{i}"
+        seen.add(name)
+        names.append(name)
+    return names
 
 
 class _Reader:
@@ -104,14 +117,9 @@ class _Reader:
 
     def tensor_names(self) -> list[str]:
         """One unique name per tensor, the file's own where it has one."""
-        names: list[str] = []
-        seen: set[str] = set()
-        for i in range(self.length(self.subgraph.TensorsLength(), "tensors")):
-            raw = self.subgraph.Tensors(i).Name()
-            text = raw.decode("utf-8", "replace") if raw else ""
-            name = text if text and text not in seen else f"{text or 'tensor'}#{i}"
-            seen.add(name)
-            names.append(name)
+        count = self.length(self.subgraph.TensorsLength(), "tensors")
+        raw = (self.subgraph.Tensors(i).Name() for i in range(count))
+        names = unique_names([r.decode("utf-8", "replace") if r else "" for r in raw])
         self.index = {n: i for i, n in enumerate(names)}
         return names
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from midge.core.errors import RunError
 from midge.core.types import Array, DType
+from midge.frontends.tflite import unique_names
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
 
@@ -47,7 +48,7 @@ class LiteRTSession:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         try:
-            with _quiet():
+            with quiet():
                 self._interpreter: Any = Interpreter(
                     model_content=data,
                     experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
@@ -74,12 +75,11 @@ class LiteRTSession:
 
 
 def _tensor_indices(details: list[dict[str, Any]]) -> dict[str, int]:
-    """Graph value name -> tensor index; the names are made as the frontend makes them."""
-    indices: dict[str, int] = {}
-    for d in sorted(details, key=lambda d: int(d["index"])):
-        text, i = str(d["name"]), int(d["index"])
-        indices[text if text and text not in indices else f"{text or 'tensor'}#{i}"] = i
-    return indices
+    """Graph value name -> tensor index, the names as the frontend makes them."""
+    texts = [""] * (1 + max((int(d["index"]) for d in details), default=-1))
+    for d in details:
+        texts[int(d["index"])] = str(d["name"])
+    return {name: i for i, name in enumerate(unique_names(texts))}
 
 
 def _hybrid_weights(graph: Graph) -> frozenset[str]:
@@ -99,11 +99,9 @@ def dequantized(data: bytes, names: frozenset[str], graph: Graph) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data, 0)
-    seen: set[str] = set()
-    for i, tensor in enumerate(model.subgraphs[0].tensors):
-        text = tensor.name.decode() if isinstance(tensor.name, bytes) else tensor.name or ""
-        name = text if text and text not in seen else f"{text or 'tensor'}#{i}"
-        seen.add(name)
+    tensors = model.subgraphs[0].tensors
+    texts = [t.name.decode("utf-8", "replace") if t.name else "" for t in tensors]
+    for tensor, name in zip(tensors, unique_names(texts), strict=True):
         if name in names:
             floats = _floats(graph.consts[name], tensor.quantization)
             buffer = schema.BufferT()
@@ -129,7 +127,7 @@ def _floats(array: Array, quantization: Any) -> Array:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The interpreter's C++ writes notices to the terminal; keep them from users and JSON."""
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
