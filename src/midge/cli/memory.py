@@ -101,7 +101,7 @@ def draw(compiled: Compiled, path: Path) -> None:
     axes.axvspan(peak, peak + 1, facecolor="none", edgecolor="black", linestyle="--", linewidth=1.0)
     axes.annotate(
         f"peak {number(max(live, default=0))} B", (peak + 0.5, compiled.arena.size),
-        xytext=(0, 4), textcoords="offset points", ha="center", annotation_clip=False, fontsize=8,
+        xytext=(0, 6), textcoords="offset points", ha="center", annotation_clip=False, fontsize=8,
     )  # fmt: skip
     axes.set_xlim(0, steps)
     axes.set_ylim(0, max(compiled.arena.size, 1) * 1.02)
