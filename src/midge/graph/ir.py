@@ -144,6 +144,9 @@ class OpDef:
     expand: for a node with quantised tensors or a fused activation: the plain nodes it stands for.
     elementwise: output[i] depends on input[i] only (inputs broadcast to the output's shape).
     alias: the output is the input's bytes under another shape.
+    activation: takes a fused activation, as attribute `activation`.
+    channel_axis: for an operator that sums products of input 0 and constant weights (input 1) and
+    adds a bias (input 2): the axis of the weights that is the output channel.
     macs: input and output types -> multiply-accumulates.
     samples: small uses of the plain operator, edges included.
     """
@@ -154,6 +157,8 @@ class OpDef:
     expand: Callable[[Node, Expansion], None] | None = None
     elementwise: bool = False
     alias: bool = False
+    activation: bool = False
+    channel_axis: int | None = None
     macs: Callable[[Sequence[TensorType], Sequence[TensorType]], int] | None = None
     samples: tuple[Sample, ...] = ()
 

@@ -189,6 +189,7 @@ for _binary in (
             _binary.reference,
             _binary.expand,
             elementwise=True,
+            activation=_binary.expand is not None,
             samples=_binary.samples(),
         ),
     )

@@ -309,6 +309,18 @@ _SAMPLES = window_samples(
     ),
     0,
 )
-OPS.add("conv2d", OpDef("conv2d", infer, reference, expand, macs=macs, samples=_SAMPLES))
+OPS.add(
+    "conv2d",
+    OpDef(
+        "conv2d",
+        infer,
+        reference,
+        expand,
+        activation=True,
+        channel_axis=0,
+        macs=macs,
+        samples=_SAMPLES,
+    ),
+)
 LOOP_RULES.add("conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("CONV_2D", from_tflite)

@@ -158,6 +158,18 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-OPS.add("dense", OpDef("dense", infer, reference, expand, macs=macs, samples=_samples()))
+OPS.add(
+    "dense",
+    OpDef(
+        "dense",
+        infer,
+        reference,
+        expand,
+        activation=True,
+        channel_axis=0,
+        macs=macs,
+        samples=_samples(),
+    ),
+)
 LOOP_RULES.add("dense", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("FULLY_CONNECTED", from_tflite)

@@ -126,7 +126,16 @@ _SAMPLES = window_samples(
 )
 OPS.add(
     "depthwise_conv2d",
-    OpDef("depthwise_conv2d", infer, reference, expand, macs=macs, samples=_SAMPLES),
+    OpDef(
+        "depthwise_conv2d",
+        infer,
+        reference,
+        expand,
+        activation=True,
+        channel_axis=3,
+        macs=macs,
+        samples=_SAMPLES,
+    ),
 )
 LOOP_RULES.add("depthwise_conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("DEPTHWISE_CONV_2D", from_tflite)

@@ -177,6 +177,6 @@ for _name, _reference, _loops, _kind in (
     ("avg_pool2d", avg_reference, avg_loops, "AVERAGE_POOL_2D"),
     ("max_pool2d", max_reference, max_loops, "MAX_POOL_2D"),
 ):
-    OPS.add(_name, OpDef(_name, infer, _reference, expand, samples=_samples()))
+    OPS.add(_name, OpDef(_name, infer, _reference, expand, activation=True, samples=_samples()))
     LOOP_RULES.add(_name, LoopRule(("x",), _loops))
     IMPORTERS["tflite"].add(_kind, from_tflite(_name))

@@ -19,10 +19,8 @@ import numpy as np
 from midge.core.errors import RunError
 from midge.core.types import Array, DType
 from midge.frontends.tflite import unique_names
-from midge.graph.ir import Graph
+from midge.graph.ir import OPS, Graph
 from midge.oracle.base import ORACLES
-
-_WEIGHTED = frozenset({"conv2d", "depthwise_conv2d", "dense"})
 
 
 class LiteRT:
@@ -87,7 +85,7 @@ def _hybrid_weights(graph: Graph) -> frozenset[str]:
     return frozenset(
         name
         for node in graph.nodes
-        if node.op in _WEIGHTED and graph.types[node.inputs[0]].dtype is DType.F32
+        if OPS[node.op].channel_axis is not None and graph.types[node.inputs[0]].dtype is DType.F32
         for name in node.inputs[1:]
         if name in graph.consts and graph.types[name].dtype is DType.I8
     )

@@ -7,9 +7,7 @@ from functools import partial
 
 from midge.core.types import DType, TensorType
 from midge.graph.fixed_point import dequantize
-from midge.graph.ir import Graph, Node, fresh
-
-_WEIGHTED = frozenset({"conv2d", "depthwise_conv2d", "dense"})
+from midge.graph.ir import OPS, Graph, Node, fresh
 
 
 def dequantize_weights(graph: Graph) -> Graph:
@@ -20,7 +18,7 @@ def dequantize_weights(graph: Graph) -> Graph:
     types, consts = dict(graph.types), dict(graph.consts)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op in _WEIGHTED and graph.types[node.inputs[0]].dtype is DType.F32:
+        if OPS[node.op].channel_axis is not None and graph.types[node.inputs[0]].dtype is DType.F32:
             for name in filter(partial(_is_quantised, graph), node.inputs[1:]):
                 floats = fresh(f"{name}/float", types)
                 consts[floats] = dequantize(graph.consts[name], graph.types[name])

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from midge.graph.attrs import integers
-from midge.graph.ir import Graph, Node
-
-_WINDOWS = frozenset({"conv2d", "depthwise_conv2d"})
+from midge.graph.ir import OPS, Graph, Node
 
 
 def fold_padding(graph: Graph) -> Graph:
@@ -18,12 +16,17 @@ def fold_padding(graph: Graph) -> Graph:
     producers = {o: n for n in graph.nodes for o in n.outputs}
     nodes: list[Node] = []
     for node in graph.nodes:
-        while node.op in _WINDOWS and (source := producers.get(node.inputs[0])) is not None:
+        while _is_convolution(node) and (source := producers.get(node.inputs[0])) is not None:
             if source.op != "pad" or not _is_zero_padding(graph, source):
                 break
             node = _padded(node, source)
         nodes.append(node)
     return graph.with_nodes(nodes)
+
+
+def _is_convolution(node: Node) -> bool:
+    """Whether the node sums products over windows that may reach over the border."""
+    return OPS[node.op].channel_axis is not None and "padding" in node.attrs
 
 
 def _padded(node: Node, source: Node) -> Node:

@@ -7,10 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.ir import Graph, Node, fresh
-
-# Operator -> the axis of its weights that is the output channel.
-_CHANNEL_AXIS = {"conv2d": 0, "depthwise_conv2d": 3, "dense": 0}
+from midge.graph.ir import OPS, Graph, Node, fresh
 
 
 def fold_scale_and_bias(graph: Graph) -> Graph:
@@ -52,7 +49,7 @@ def _operands(graph: Graph, node: Node) -> tuple[str, str]:
 def _fits(
     graph: Graph, source: Node, value: str, factor: str, readers: dict[str, list[Node]]
 ) -> bool:
-    if source.op not in _CHANNEL_AXIS or "activation" in source.attrs:
+    if OPS[source.op].channel_axis is None or "activation" in source.attrs:
         return False
     channels = graph.types[value].shape[-1]
     shape = graph.types[factor].shape
@@ -77,7 +74,9 @@ def _merge(graph: Graph, source: Node, node: Node, factor: str) -> Graph:
         b = graph.consts[source.inputs[2]].astype(np.float64).reshape(-1)
     if node.op == "mul":
         shape = [1] * w.ndim
-        shape[_CHANNEL_AXIS[source.op]] = channels
+        channel = OPS[source.op].channel_axis
+        assert channel is not None
+        shape[channel] = channels
         w, b = w * f.reshape(shape), b * f
     else:
         b = b + f if node.op == "add" else b - f

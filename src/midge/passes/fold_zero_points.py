@@ -9,10 +9,7 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
-from midge.graph.ir import Graph, Node, fresh
-
-# Operator -> the axes of the weights that one output channel sums over.
-_SUMMED = {"conv2d": (1, 2, 3), "depthwise_conv2d": (0, 1, 2), "dense": (1,)}
+from midge.graph.ir import OPS, Graph, Node, fresh
 
 
 def fold_zero_points(graph: Graph) -> Graph:
@@ -24,7 +21,7 @@ def fold_zero_points(graph: Graph) -> Graph:
     types, consts = dict(graph.types), dict(graph.consts)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op in _SUMMED and graph.types[node.inputs[0]].dtype.is_integer:
+        if OPS[node.op].channel_axis is not None and graph.types[node.inputs[0]].dtype.is_integer:
             node = _fold(node, types, consts)
         nodes.append(node)
     return replace(graph, types=types, consts=consts).with_nodes(nodes)
@@ -38,7 +35,7 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     if not constant:
         return node
     weights = consts[w].astype(np.int64)
-    sums = weights.sum(_SUMMED[node.op]).reshape(-1)
+    sums = _per_channel(node, weights)
     bias = consts[node.inputs[2]].astype(np.int64).reshape(-1) if len(node.inputs) > 2 else 0 * sums
     folded = bias - zero * sums
     _check_overflow(node, types[x].dtype, acc, weights, folded)
@@ -51,13 +48,21 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     return replace(node, inputs=(x, w, name), attrs={**node.attrs, "x_zero": 0})
 
 
+def _per_channel(node: Node, weights: Array) -> Array:
+    """The sum of each output channel's weights."""
+    channel = OPS[node.op].channel_axis
+    others = tuple(axis for axis in range(weights.ndim) if axis != channel)
+    sums: Array = weights.sum(others)
+    return sums
+
+
 def _check_overflow(node: Node, x: DType, acc: DType, weights: Array, bias: Array) -> None:
     """ModelError if |bias| + sum |x * w| can exceed the accumulator.
 
     Of 64 bits 47 are used: that is what MultiplyByQuantizedMultiplier of the reference takes.
     """
     bits, limit = (48, (1 << 47) - 1) if acc is DType.I64 else (8 * acc.size, acc.max)
-    magnitude = np.abs(weights).sum(_SUMMED[node.op]).reshape(-1) * (x.max - x.min)
+    magnitude = _per_channel(node, np.abs(weights)) * (x.max - x.min)
     worst = [abs(b) + m for b, m in zip(bias.tolist(), magnitude.tolist(), strict=True)]
     if worst and max(worst) > limit:
         raise ModelError(

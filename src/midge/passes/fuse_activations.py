@@ -6,11 +6,8 @@ from dataclasses import replace
 
 from midge.graph.attrs import number
 from midge.graph.fixed_point import ACTIVATIONS, same_quant
-from midge.graph.ir import Graph, Node
+from midge.graph.ir import OPS, Graph, Node
 
-_TAKES = frozenset(
-    {"conv2d", "depthwise_conv2d", "dense", "add", "sub", "mul", "avg_pool2d", "max_pool2d"}
-)
 _NAMES = {bounds: name for name, bounds in ACTIVATIONS.items() if name}
 
 
@@ -49,7 +46,7 @@ def _activation(node: Node) -> str | None:
 def _fits(graph: Graph, source: Node, node: Node, readers: dict[str, list[Node]]) -> bool:
     (value,) = node.inputs
     return (
-        source.op in _TAKES
+        OPS[source.op].activation
         and "activation" not in source.attrs
         and value not in graph.outputs
         and len(readers[value]) == 1
