@@ -8,13 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_package import (
-    OPERATORS,
-    expected,
-    some_input,
-    tiny_package,
-    with_operators,
-)
 
 from midge.core.errors import RunError, TargetError, UsageError
 from midge.core.package import Package
@@ -23,6 +16,13 @@ from midge.run.emulator import EmulatorRunner, EmulatorSession
 from midge.run.emulator_counters import riscv_instructions, thumb_instructions
 from midge.target import TARGETS
 from midge.toolchain import TOOLCHAINS, build_image
+from tiny_package import (
+    OPERATORS,
+    expected,
+    some_input,
+    tiny_package,
+    with_operators,
+)
 
 EMULATED = [name for name in TARGETS if TARGETS[name].emulator]
 PAIRS = [(target, name) for target in EMULATED for name in TARGETS[target].toolchains]

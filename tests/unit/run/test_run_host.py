@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_package import expected, some_input, tiny_package
 
 from midge.core.errors import RunError, ToolchainError, UsageError
 from midge.run import RUNNERS
 from midge.run.host import HostRunner
 from midge.toolchain import HOST_TOOLCHAINS, TOOLCHAINS
 from midge.toolchain.zig import Zig
+from tiny_package import expected, some_input, tiny_package
 
 
 @pytest.mark.parametrize("toolchain", HOST_TOOLCHAINS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_package import some_input, tiny_package
 
 from midge.core.errors import RunError
 from midge.core.package import Tensor
 from midge.core.types import DType, TensorType
 from midge.run.tensors import GUARD, GUARD_SIZE, arena_start, check_guards, decode, encode_inputs
+from tiny_package import some_input, tiny_package
 
 
 def test_an_arena_is_aligned_as_promised_and_no_better() -> None:

@@ -6,7 +6,6 @@ import ctypes
 from pathlib import Path
 
 import pytest
-from tiny_package import LENGTH, tiny_package
 
 from midge.core.errors import TargetError, ToolchainError, UsageError
 from midge.target import TARGETS, load_target
@@ -18,6 +17,7 @@ from midge.toolchain import (
     build_shared,
 )
 from midge.toolchain.zig import Zig
+from tiny_package import LENGTH, tiny_package
 
 BARE = [name for name in TARGETS if TARGETS[name].arch != "host"]
 PAIRS = [(target, name) for target in BARE for name in TARGETS[target].toolchains]
