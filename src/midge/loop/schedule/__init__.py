@@ -1,7 +1,7 @@
 """Schedules: small, frozen, printable descriptions of rewrites of a loop function.
 
-A schedule is a tuple of steps. It is the tuner's search point, the key of its record and the
-comment above the generated function. A step keeps the meaning of the function or is refused.
+A schedule is a tuple of steps: a value that can be compared, searched and stored, and the comment
+above the generated function. A step keeps the meaning of the function or is refused.
 
     steps = (Split("ow", 4), Reorder(("k", "ow_i")), Unroll("ow_i"))
     fast = apply(conv, steps)
