@@ -40,13 +40,13 @@ def check(given: Sequence[Buffer], result: Plan) -> None:
 
 
 @given(buffers)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 def test_what_is_alive_together_never_overlaps(given: list[Buffer]) -> None:
     check(given, plan(given))
 
 
 @given(buffers, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 def test_the_order_in_which_buffers_are_given_does_not_matter(
     given: list[Buffer], rng: random.Random
 ) -> None:
@@ -209,7 +209,7 @@ def programs(draw: st.DrawFn) -> tuple[list[Use], list[str], list[str], dict[str
 
 
 @given(programs(), st.randoms(use_true_random=False))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None)
 def test_running_in_the_arena_gives_what_separate_memory_gives(
     program: tuple[list[Use], list[str], list[str], dict[str, int]], rng: random.Random
 ) -> None:

@@ -179,7 +179,7 @@ SPEC = st.integers(-6, 6)
 MASK = st.integers(0, 7)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(
     st.tuples(*[st.integers(1, 4)] * 3),
     st.lists(st.tuples(SPEC, SPEC, st.sampled_from([1, 2, 3, -1, -2])), min_size=1, max_size=3),

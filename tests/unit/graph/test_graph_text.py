@@ -98,7 +98,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 
 @given(graphs())
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None)
 def test_what_is_printed_parses_back(graph: Graph) -> None:
     text = print_graph(graph)
     parsed = parse_graph(text, graph.consts)
@@ -107,7 +107,7 @@ def test_what_is_printed_parses_back(graph: Graph) -> None:
 
 
 @given(graphs(), st.data())
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None)
 def test_broken_text_is_a_verify_error_with_its_line(graph: Graph, data: st.DataObject) -> None:
     text = print_graph(graph)
     at = data.draw(st.integers(0, len(text)))
