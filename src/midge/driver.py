@@ -16,7 +16,7 @@ from midge.codegen.package import Options, align_of, make_package
 from midge.core.errors import ModelError, PlanError
 from midge.core.package import Package
 from midge.core.target import Target
-from midge.frontends import load_file
+from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
 from midge.loop.program import Program
 from midge.lower.lower import lower
@@ -86,8 +86,12 @@ def load_operators() -> None:
 
 def load(path: Path, name: str | None = None) -> Graph:
     """The graph of a model file; `name` defaults to the file's."""
+    return _parsed(read_file(path), path, name)
+
+
+def _parsed(data: bytes, path: Path, name: str | None) -> Graph:
     load_operators()
-    return load_file(path, prefix_from(path.stem) if name is None else check_prefix(name))
+    return parse(data, path, prefix_from(path.stem) if name is None else check_prefix(name))
 
 
 def compile_graph(
@@ -152,8 +156,9 @@ def compile_file(
     limits: Limits = NO_LIMITS,
 ) -> Compiled:
     """From a model file to a package."""
-    graph = load(path, name)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = read_file(path)
+    graph = _parsed(data, path, name)
+    digest = hashlib.sha256(data).hexdigest()
     return compile_graph(graph, target, model_hash=digest, static_arena=static_arena, limits=limits)
 
 

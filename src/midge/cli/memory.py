@@ -45,7 +45,7 @@ def timeline(compiled: Compiled, width: int) -> str:
     room = min(room, 24)
     columns = max(width - room - 13, 16)
     shade = {b.name: _SHADES[i % len(_SHADES)] for i, b in enumerate(made)}
-    live = [sum(_bytes(made, step)) for step in range(len(labels))]
+    live = compiled.arena.live
     lines = [f"The arena, {number(compiled.arena.size)} bytes from left to right:"]
     for step, label in enumerate(labels):
         row = [" "] * columns
@@ -60,15 +60,6 @@ def timeline(compiled: Compiled, width: int) -> str:
     bound = compiled.arena.plan.lower_bound
     lines.append(f"< is the peak; no plan of whole tensors is below {number(bound)} bytes.")
     return "\n".join(lines)
-
-
-def _bytes(made: list[Block], step: int) -> list[int]:
-    """Sizes of the ranges in use at a step; tensors in the same place count once."""
-    places: dict[int, int] = {}
-    for b in made:
-        if b.start <= step < b.stop:
-            places[b.offset] = max(places.get(b.offset, 0), b.size)
-    return list(places.values())
 
 
 def draw(compiled: Compiled, path: Path) -> None:
@@ -96,7 +87,7 @@ def draw(compiled: Compiled, path: Path) -> None:
                 facecolor=colours(i % 20), edgecolor="white", linewidth=1.0,
             )
         )  # fmt: skip
-    live = [sum(_bytes(made, step)) for step in range(steps)]
+    live = compiled.arena.live
     peak = live.index(max(live)) if live else 0
     axes.axvspan(peak, peak + 1, facecolor="none", edgecolor="black", linestyle="--", linewidth=1.0)
     axes.annotate(

@@ -46,26 +46,28 @@ class _Maker:
         self.operators = tuple(map(self.operator, program.operations))
         self.inputs = self.ports(program.inputs, "input")
         self.outputs = self.ports(program.outputs, "output")
+        self.tensors = self.tensor_rows()
+        self.rows = self.operator_rows()
 
     def package(self) -> Package:
         name = self.program.name
         kernels = [self.kernel(k) for k in self.program.kernels]
-        model = self.model()
+        model, metadata = self.model(), self.metadata()
         includes = sorted({"midge_compiler.h"}.union(*(k["headers"] for k in kernels)))
         sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]
         values: dict[str, Any] = {
             "m": model, "U": name.upper(), "inputs": self.inputs, "outputs": self.outputs,
             "kernels": kernels, "calls": [self.call(op) for op in self.program.operations],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
-            "has_weights": bool(self.consts), "tensors": self.tensor_rows(),
-            "operators": self.operator_rows(),
+            "has_weights": bool(self.consts), "tensors": self.tensors,
+            "operators": self.rows,
         }  # fmt: skip
         files = {
             f"{name}.h": _render("header.h.j2", values),
             f"{name}.c": _render("source.c.j2", values),
             **self.weight_files(),
             **{h: header(h) for h in sorted({"midge_status.h", *includes})},
-            "metadata.json": json.dumps(self.metadata(), indent=2) + "\n",
+            "metadata.json": json.dumps(metadata, indent=2) + "\n",
             "README.md": _render("README.md.j2", values),
             "CMakeLists.txt": _render("CMakeLists.txt.j2", values),
             "Makefile": _render("Makefile.j2", values),
@@ -80,7 +82,7 @@ class _Maker:
             self.operators,
             self.arena.size,
             self.weights_size,
-            self.metadata(),
+            metadata,
         )
 
     def tensor(self, value: str) -> Tensor:
@@ -207,7 +209,7 @@ class _Maker:
     def memory_map(self) -> list[str]:
         return [
             f"{r['offset']:>7} {r['size']:>7}  {r['label']}: {r['born']} -> {r['dies']}"
-            for r in self.tensor_rows()
+            for r in self.tensors
         ]
 
     def operator_rows(self) -> list[dict[str, Any]]:
@@ -225,21 +227,10 @@ class _Maker:
                     "output": str(t),
                     "macs": op.macs,
                     "constants": sum(self.program.consts[a].nbytes for a in mine),
-                    "live": self.live(step),
+                    "live": self.arena.live[step],
                 }
             )
         return rows
-
-    def live(self, step: int) -> int:
-        """Bytes of the buffers alive while operation `step` runs; shared memory counts once."""
-        spans: dict[str, int] = {}
-        for name, (start, stop) in self.arena.lifetimes.items():
-            if start <= step < stop:
-                base = name
-                while base in self.arena.shared:
-                    base = self.arena.shared[base]
-                spans[base] = max(spans.get(base, 0), self.program.types[name].size)
-        return sum(spans.values())
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -263,12 +254,11 @@ class _Maker:
                 for p, v in zip(self.outputs, self.program.outputs, strict=True)
             ],
             "tensors": [
-                {k: r[k] for k in ("label", "offset", "size", "born", "dies")}
-                for r in self.tensor_rows()
+                {k: r[k] for k in ("label", "offset", "size", "born", "dies")} for r in self.tensors
             ],
             "operators": [
                 {**row, "kernel": op.kernel, "schedule": list(self.kernels[op.kernel].schedule)}
-                for row, op in zip(self.operator_rows(), self.program.operations, strict=True)
+                for row, op in zip(self.rows, self.program.operations, strict=True)
             ],
         }
 

@@ -26,13 +26,17 @@ class Frontend:
 FRONTENDS: Registry[Frontend] = Registry("model format", ModelError)
 
 
-def load_file(path: Path, name: str) -> Graph:
-    """The graph in `path`, in whichever format it is, called `name`."""
-    import_all(sys.modules[__name__])
+def read_file(path: Path) -> bytes:
+    """The bytes of a model file; UsageError if they cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the model: {error.strerror}", where=str(path)) from None
+
+
+def parse(data: bytes, path: Path, name: str) -> Graph:
+    """The graph in the bytes of the file `path`, in whichever format it is, called `name`."""
+    import_all(sys.modules[__name__])
     frontends = [FRONTENDS[n] for n in FRONTENDS]
     for frontend in frontends:
         if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from midge.core.errors import UsageError
-from midge.core.types import Array
+from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph, Node, expand
 
 
@@ -19,18 +19,23 @@ def evaluate_all(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """As `evaluate`, with every value the graph names."""
     env = {**graph.consts, **{n: check_input(graph, n, inputs) for n in graph.inputs}}
     for node in graph.nodes:
-        local = dict(env)
-        for step in _plain_nodes(graph, node, local):
-            results = OPS[step.op].reference([local[n] for n in step.inputs], step.attrs)
-            local.update(zip(step.outputs, results, strict=True))
-        env.update((n, local[n]) for n in node.outputs)
+        env.update(evaluate_node(node, graph.types, graph.consts, env))
     return env
 
 
-def _plain_nodes(graph: Graph, node: Node, env: dict[str, Array]) -> tuple[Node, ...]:
-    expansion = expand(node, graph.types, graph.consts)
-    env.update(expansion.new_consts)
-    return tuple(expansion.nodes)
+def evaluate_node(
+    node: Node,
+    types: Mapping[str, TensorType],
+    consts: Mapping[str, Array],
+    values: Mapping[str, Array],
+) -> dict[str, Array]:
+    """The outputs of one node by its expansion; `values` has at least its inputs."""
+    expansion = expand(node, types, consts)
+    env = {**{n: values[n] for n in node.inputs}, **expansion.new_consts}
+    for step in expansion.nodes:
+        results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
+        env.update(zip(step.outputs, results, strict=True))
+    return {n: env[n] for n in node.outputs}
 
 
 def check_input(graph: Graph, name: str, inputs: Mapping[str, Array]) -> Array:

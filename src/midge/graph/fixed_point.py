@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.errors import ModelError
-from midge.core.types import Array, DType, Quant, TensorType
+from midge.core.types import Array, DType, TensorType
 
 f32 = np.float32
 
@@ -75,11 +75,6 @@ def activation_range(activation: str, t: TensorType, where: str) -> tuple[int, i
 def quantize_value(x: float, scale: np.float32, zero: int) -> int:
     """round(x / scale) + zero, the division in binary32."""
     return zero + round_half_away(float(f32(x) / scale))
-
-
-def same_quant(a: Quant | None, b: Quant | None) -> bool:
-    """Whether two tensors hold the same real numbers for the same integers."""
-    return a == b
 
 
 def multipliers(reals: Sequence[float]) -> tuple[Array, Array]:

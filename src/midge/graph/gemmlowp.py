@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import math
 
+from midge.core.rounding import high_mul, round_shift
 from midge.graph.fixed_point import quantize_multiplier
 
 _MAX = (1 << 31) - 1
 _MIN = -(1 << 31)
-
-
-def high_mul(a: int, b: int) -> int:
-    """SaturatingRoundingDoublingHighMul."""
-    return min((a * b + (1 << 30)) >> 31, _MAX)
-
-
-def round_shift(x: int, exponent: int) -> int:
-    """RoundingDivideByPOT: ties away from zero."""
-    mask = (1 << exponent) - 1
-    return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0))
 
 
 def shift_left(x: int, exponent: int) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.core.registry import Registry
+from midge.core.rounding import high_mul, round_shift
 from midge.core.types import DType
 
 
@@ -28,22 +29,6 @@ class Intrinsic:
 
 
 INTRINSICS: Registry[Intrinsic] = Registry("intrinsic")
-
-
-def high_mul(a: int, b: int) -> int:
-    """round(a * b / 2^31), ties towards +infinity, saturated to i32.
-
-    The saturating rounding doubling high multiply of the reference kernels' fixed-point library
-    and of Arm's SQRDMULH: its nudge-and-truncate rounds ties up for both signs.
-    """
-    return min((a * b + (1 << 30)) >> 31, (1 << 31) - 1)
-
-
-def round_shift(x: int, exponent: int) -> int:
-    """round(x / 2^exponent), ties away from zero; 0 <= exponent <= 31."""
-    mask = (1 << exponent) - 1
-    threshold = (mask >> 1) + (1 if x < 0 else 0)
-    return (x >> exponent) + (1 if (x & mask) > threshold else 0)
 
 
 def wrap32(x: int) -> int:

@@ -34,6 +34,13 @@ class Operation:
     inplace: tuple[str, ...] = ()
 
 
+def resolve(aliases: Mapping[str, str], value: str) -> str:
+    """What `value` is another name of, through any number of aliases."""
+    while value in aliases:
+        value = aliases[value]
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """types: of every buffer (as the model states it).  aliases: value -> buffer that holds it.
@@ -50,9 +57,7 @@ class Program:
 
     def buffer(self, value: str) -> str:
         """The buffer that holds `value`."""
-        while value in self.aliases:
-            value = self.aliases[value]
-        return value
+        return resolve(self.aliases, value)
 
     def kernel(self, name: str) -> Kernel:
         return next(k for k in self.kernels if k.func.name == name)

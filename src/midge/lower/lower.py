@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from midge.core.target import Target
 from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph
 from midge.loop import ir
-from midge.loop.program import Kernel, Operation, Program
+from midge.loop.program import Kernel, Operation, Program, resolve
 from midge.loop.rewrite import expr_loads, own_exprs
 from midge.loop.schedule import Pack, Step, pack_consts
 from midge.lower.build import Built, build
@@ -119,12 +120,7 @@ def _reads_before_writing(block: ir.Block, buffer: str) -> bool:
 def _resolve(op: Operation, aliases: Mapping[str, str]) -> Operation:
     """Arguments as the buffers behind them. A buffer that comes in twice, under whatever name,
     cannot be overwritten: the other argument may read elsewhere."""
-
-    def base(value: str) -> str:
-        while value in aliases:
-            value = aliases[value]
-        return value
-
+    base = partial(resolve, aliases)
     args = tuple(map(base, op.args))
     inplace = tuple(b for b in map(base, op.inplace) if args.count(b) == 1)
     return replace(op, args=args, output=base(op.output), inplace=inplace)

@@ -200,14 +200,14 @@ def when(conditions: Sequence[ir.Expr], body: ir.Block) -> ir.Block:
 
 def expand(node: Node, ctx: Expansion) -> None:
     """ConvPerChannel in lite/kernels/internal/reference/integer_ops/conv.h."""
-    expand_conv(node, ctx, channel_axis=0)
+    expand_conv(node, ctx)
 
 
-def expand_conv(node: Node, ctx: Expansion, channel_axis: int) -> None:
+def expand_conv(node: Node, ctx: Expansion) -> None:
     """A convolution with its activation as accumulators and a requantisation (or a clip)."""
     attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
     activation = text(node.attrs, "activation", "")
-    x, w = ctx.inputs[:2]
+    x = ctx.inputs[0]
     if x.dtype is DType.F32:
         acc = ctx.emit(node.op, float_inputs(ctx), attrs)
         low, high = ACTIVATIONS[activation]
@@ -216,7 +216,7 @@ def expand_conv(node: Node, ctx: Expansion, channel_axis: int) -> None:
     _, zx = per_tensor(x, node.where)
     attrs |= {"x_zero": zx, "pad_value": zx}
     acc = ctx.emit(node.op, node.inputs, attrs)
-    finish_requantized(node, ctx, acc, channel_scales(node, ctx, w, channel_axis), activation)
+    finish_requantized(node, ctx, acc, channel_scales(node, ctx), activation)
 
 
 def float_inputs(ctx: Expansion) -> list[str]:
@@ -228,8 +228,10 @@ def float_inputs(ctx: Expansion) -> list[str]:
     return names
 
 
-def channel_scales(node: Node, ctx: Expansion, w: TensorType, axis: int) -> list[float]:
+def channel_scales(node: Node, ctx: Expansion) -> list[float]:
     """input scale * weight scale / output scale, in double, per output channel or one."""
+    w, axis = ctx.inputs[1], OPS[node.op].channel_axis
+    assert axis is not None, f"{node.op} has no weights"
     sx, _ = per_tensor(ctx.inputs[0], node.where)
     sy, _ = per_tensor(ctx.output, node.where)
     quant = w.quant

@@ -70,7 +70,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     fully_connected.h: the accumulator times a double, rounded ties away from zero."""
     attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
     activation = text(node.attrs, "activation", "")
-    x, w = ctx.inputs[:2]
+    x = ctx.inputs[0]
     if x.dtype is DType.F32:
         low, high = ACTIVATIONS[activation]
         ctx.finish(
@@ -81,7 +81,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     _, zy = per_tensor(ctx.output, node.where)
     low, high = activation_range(activation, ctx.output, node.where)
     acc = ctx.emit("dense", node.inputs, attrs | {"x_zero": zx})
-    reals = channel_scales(node, ctx, w, 0)
+    reals = channel_scales(node, ctx)
     clamp = {"zero_out": zy, "low": low, "high": high, "dtype": ctx.output.dtype.value}
     fitted = _fitted(node, ctx, reals, (low - zy, high - zy)) if x.dtype is DType.I8 else None
     if fitted is None:

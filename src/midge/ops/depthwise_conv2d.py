@@ -102,7 +102,7 @@ def loops(site: Site) -> ir.Block:
 
 def expand(node: Node, ctx: Expansion) -> None:
     """DepthwiseConvPerChannel in lite/kernels/internal/reference/integer_ops/depthwise_conv.h."""
-    expand_conv(node, ctx, channel_axis=3)
+    expand_conv(node, ctx)
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.errors import ModelError
+from midge.core.rounding import round_shift
 from midge.core.types import Array, DType, TensorType
 from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier, reduced_multiplier
-from midge.graph.gemmlowp import round_shift
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir

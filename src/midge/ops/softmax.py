@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.errors import ModelError
+from midge.core.rounding import high_mul, round_shift
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
 from midge.graph.fixed_point import per_tensor
-from midge.graph.gemmlowp import exp_on_negative_values, high_mul, softmax_scaling
+from midge.graph.gemmlowp import exp_on_negative_values, softmax_scaling
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
@@ -82,15 +83,14 @@ def reference_q(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     dtype = DType(text(attrs, "dtype"))
     flat = x.reshape(-1, x.shape[-1])
     out = np.empty(flat.shape, dtype.numpy)
-    round_shift = INTRINSICS["round_shift"].meaning
     for row, y in zip(flat, out, strict=True):
         exps = [int(e) for e in table[row - row.max() + 255]]
-        total = sum(int(round_shift(e, _SUM_BITS)) for e in exps)
+        total = sum(round_shift(e, _SUM_BITS) for e in exps)
         scale = int(INTRINSICS["reciprocal"].meaning(total))
         exponent = _SUM_BITS - int(INTRINSICS["leading_zeros"].meaning(total)) + 31 - 8 * dtype.size
         excess = max(exponent - 31, 0)
         shares = [high_mul(scale, e) >> excess for e in exps]
-        values = [int(round_shift(s, exponent - excess)) + dtype.min for s in shares]
+        values = [round_shift(s, exponent - excess) + dtype.min for s in shares]
         y[:] = np.clip(values, dtype.min, dtype.max)
     return (out.reshape(x.shape),)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from midge.core.types import Array
-from midge.graph.ir import OPS, Graph, Node, expand
+from midge.graph.evaluate import evaluate_node
+from midge.graph.ir import Graph, Node
 
 # A constant may grow this much (elements); beyond it the code is smaller than the data.
 _MAX_ELEMENTS = 1 << 20
@@ -30,9 +31,5 @@ def _small(graph: Graph, node: Node) -> bool:
 
 
 def _evaluate(graph: Graph, node: Node, consts: dict[str, Array]) -> dict[str, Array]:
-    expansion = expand(node, graph.types, consts)
-    env = {**{n: consts[n] for n in node.inputs}, **expansion.new_consts}
-    for step in expansion.nodes:
-        results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
-        env.update(zip(step.outputs, map(np.ascontiguousarray, results), strict=True))
-    return {n: env[n].reshape(graph.types[n].shape) for n in node.outputs}
+    results = evaluate_node(node, graph.types, consts, consts)
+    return {n: np.ascontiguousarray(a).reshape(graph.types[n].shape) for n, a in results.items()}

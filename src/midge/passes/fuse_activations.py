@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from midge.graph.attrs import number
-from midge.graph.fixed_point import ACTIVATIONS, same_quant
+from midge.graph.fixed_point import ACTIVATIONS
 from midge.graph.ir import OPS, Graph, Node
 
 _NAMES = {bounds: name for name, bounds in ACTIVATIONS.items() if name}
@@ -50,5 +50,5 @@ def _fits(graph: Graph, source: Node, node: Node, readers: dict[str, list[Node]]
         and "activation" not in source.attrs
         and value not in graph.outputs
         and len(readers[value]) == 1
-        and same_quant(graph.types[value].quant, graph.types[node.outputs[0]].quant)
+        and graph.types[value].quant == graph.types[node.outputs[0]].quant
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from midge.plan.planner import Buffer, Plan, plan
+from midge.plan.planner import Buffer, Plan, live_bytes, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,14 @@ class Use:
 @dataclass(frozen=True, slots=True)
 class Arena:
     """offsets of every tensor; plan of the buffers behind them; shared: tensor -> the tensor in
-    whose place it is written; lifetimes: tensor -> (start, stop) in operations."""
+    whose place it is written; lifetimes: tensor -> (start, stop) in operations; live: bytes alive
+    at each operation, memory that tensors share counted once."""
 
     offsets: Mapping[str, int]
     plan: Plan
     shared: Mapping[str, str]
     lifetimes: Mapping[str, tuple[int, int]]
+    live: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -61,7 +63,8 @@ def plan_arena(
     ]
     result = plan(buffers)
     offsets = {name: result.offsets[owner[name]] for name in lifetimes}
-    return Arena(offsets, result, shared, lifetimes)
+    live = tuple(live_bytes(buffers, step) for step in range(len(uses)))
+    return Arena(offsets, result, shared, lifetimes, live)
 
 
 def _lifetimes(

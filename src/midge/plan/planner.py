@@ -58,10 +58,15 @@ def lower_bound(buffers: Sequence[Buffer]) -> tuple[int, int]:
     """The most live bytes at one step, and the first such step."""
     best, at = 0, 0
     for step in sorted({b.start for b in buffers}):
-        live = sum(b.size for b in buffers if b.start <= step < b.stop)
+        live = live_bytes(buffers, step)
         if live > best:
             best, at = live, step
     return best, at
+
+
+def live_bytes(buffers: Sequence[Buffer], step: int) -> int:
+    """Bytes of the buffers that are alive at `step`."""
+    return sum(b.size for b in buffers if b.start <= step < b.stop)
 
 
 def _orders(buffers: Sequence[Buffer]) -> list[list[Buffer]]:
