@@ -36,6 +36,11 @@ def _random(t: TensorType, rng: np.random.Generator) -> Array:
     return rng.integers(t.dtype.min, t.dtype.max, t.shape, t.dtype.numpy, endpoint=True)
 
 
+def inputs_for(graph: Graph, path: Path | None, count: int, seed: int) -> list[dict[str, Array]]:
+    """The sets of inputs in the file `path`, or `count` random ones without a file."""
+    return random_inputs(graph, count, seed) if path is None else load_inputs(path, graph)
+
+
 def load_inputs(path: Path, graph: Graph) -> list[dict[str, Array]]:
     """Sets of inputs from a file.
 

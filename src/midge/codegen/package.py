@@ -117,7 +117,7 @@ class _Maker:
         }
 
     def arena_align(self) -> int:
-        return max([4, *(self.program.types[n].dtype.size for n in self.arena.offsets)])
+        return max(align_of(self.program.types[n].dtype) for n in self.arena.offsets)
 
     def ports(self, values: Sequence[str], base: str) -> list[dict[str, Any]]:
         names = port_names(base, len(values))

@@ -47,18 +47,14 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
-    from midge.data import load_inputs, random_inputs
+    from midge.data import inputs_for
     from midge.driver import compile_file
     from midge.run import RUNNERS
     from midge.target import load_target
 
     compiled = compile_file(model, load_target(target), name=name)
     check_count(count)
-    sets = (
-        load_inputs(inputs, compiled.model)
-        if inputs
-        else random_inputs(compiled.model, count, seed)
-    )
+    sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
     with out.status("building and running"):
         session = RUNNERS[on].load(

@@ -49,7 +49,7 @@ def verify_command(
     """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
     from rich.progress import Progress
 
-    from midge.data import load_inputs, random_inputs
+    from midge.data import inputs_for
     from midge.driver import compile_file
     from midge.run import RUNNERS
     from midge.target import load_target
@@ -60,11 +60,7 @@ def verify_command(
         RUNNERS[runner]
     compiled = compile_file(model, load_target(target), name=name)
     check_count(count)
-    sets = (
-        load_inputs(inputs, compiled.model)
-        if inputs
-        else random_inputs(compiled.model, count, seed)
-    )
+    sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
     with Progress(console=out, transient=True, disable=as_json) as bar:
         tasks: dict[str, Any] = {}
