@@ -5,52 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import DIGITS
-from midge.cli.app import run
+from conftest import DIGITS, Cli
 from midge.core.errors import RunError
 from midge.graph.ir import OPS
 from small_models import cnn_int8, two_ports
 
-COMMANDS = ("compile", "doctor", "inspect", "ops", "run", "targets", "verify")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def midge(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Cli:
-    """A command line in a folder of its own, at a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*args: object) -> Result:
-        code = run([str(a) for a in args])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err or "--debug" in args
-        return Result(code, captured.out, captured.err)
-
-    return call
+COMMANDS = (
+    "compile", "doctor", "inspect", "ops", "profile", "run", "schedule", "targets", "verify",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -145,6 +114,10 @@ def used_ops() -> set[str]:
         ["verify", DIGITS, "--on", "hots"],
         ["inspect", DIGITS, "--show", "everything"],
         ["inspect", DIGITS, "--memory", "plan.gif"],
+        ["profile", DIGITS, "--asm", "conv2d_9"],
+        ["profile", DIGITS, "--asm", "1", "--on", "qemu"],
+        ["profile", DIGITS, "--on", "host"],
+        ["schedule", DIGITS, "99"],
     ],
     ids=lambda a: "_".join(Path(str(x)).name for x in a),
 )
@@ -257,7 +230,8 @@ def test_help_says_what_a_command_does(midge: Cli, command: str) -> None:
     [
         ["compile", DIGITS], ["inspect", DIGITS], ["inspect", DIGITS, "--show", "graph"],
         ["run", DIGITS], ["run", DIGITS, "--on", "host"], ["verify", DIGITS, "--count", "2"],
-        ["verify", DIGITS, "--count", "2", "--layers"], ["targets"], ["ops"], ["doctor"],
+        ["verify", DIGITS, "--count", "2", "--layers"], ["profile", DIGITS], ["schedule", DIGITS],
+        ["targets"], ["ops"], ["doctor"],
     ],
     ids=lambda a: "_".join(Path(str(x)).name for x in a),
 )  # fmt: skip
@@ -287,7 +261,7 @@ def test_run_counts_per_operator(midge: Cli) -> None:
     assert answer["instructions"] > 1000
     assert answer["cycles"] > answer["instructions"] * 0.8
     assert sum(o["instructions"] for o in answer["operators"]) <= answer["instructions"]
-    assert answer["arena"] == 3072
+    assert answer["arena"] == 3584
     assert len(answer["outputs"]) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from graphs import random_graph
 from midge import driver
-from midge.driver import MODEL_PASSES, PLAIN_PASSES
+from midge.driver import CHEAPER_PASSES, MODEL_PASSES, PLAIN_PASSES
 from midge.graph.ir import OPS, Graph, verify
 from midge.graph.text import parse_graph
 from midge.lower.fuse import Group, fuse
@@ -64,7 +64,7 @@ def test_the_rules_hold_on_random_graphs(quantised: bool) -> None:
     sizes: Counter[int] = Counter()
     for seed in range(250):
         graph = random_graph(random.Random(seed), quantised=quantised)
-        graph = run((*MODEL_PASSES, *PLAIN_PASSES), graph)
+        graph = run((*MODEL_PASSES, *PLAIN_PASSES, *CHEAPER_PASSES), graph)
         groups = fuse(graph)
         check(graph, groups)
         assert fuse(graph) == groups

@@ -57,6 +57,9 @@ def _spread(rng: np.random.Generator, low: int, high: int) -> list[int]:
 I32 = (I32_MIN, I32_MAX)
 MULTIPLIERS = [0, 1, 1 << 30, (1 << 30) + 1, 1518500250, I32_MAX - 1, I32_MAX]
 WIDE = sorted({s * (1 << e) + d for e in range(47) for s in (-1, 1) for d in (-1, 0, 1)})
+HALVES = (0, 1, -1, 127, -128, 255, -256, 32767, -32768)
+WORD_EDGES = [(high << 16) | (low & 0xFFFF) for high in HALVES for low in HALVES]
+SUMS = ("smlad", "smlabb", "smlabt", "smlatb", "smlatt")
 INTEGER = {
     "high_mul": Domain((I32_EDGES, I32_EDGES), (I32, I32), lambda a, b: a == b == I32_MIN),
     "round_shift": Domain((I32_EDGES, list(range(32))), (I32, (0, 31))),
@@ -74,6 +77,21 @@ INTEGER = {
         (WIDE, [0, 1 << 25, 2**26 - 1], [0, 1, 2**27 - 1], [1, 2, 30, 52, 53, 64, 84, 117, 120]),
         ((-(2**53) + 1, 2**53 - 1), (0, 2**26 - 1), (0, 2**27 - 1), (1, 120)),
     ),
+    "high_word": Domain(
+        (I32_EDGES, list(range(32)), I32_EDGES),
+        (I32, (0, 8), I32),
+        lambda x, left, factor: not I32_MIN <= x << left <= I32_MAX,
+    ),
+    "nudged": Domain(
+        (I32_EDGES, I32_EDGES[1:]),
+        (I32, (I32_MIN + 1, I32_MAX)),
+        lambda x, nudge: x < 0 and not I32_MIN <= x + nudge <= I32_MAX,
+    ),
+    **{n: Domain((WORD_EDGES, WORD_EDGES, [0, 1, -1]), (I32, I32, I32)) for n in SUMS},
+    **{n: Domain((WORD_EDGES, WORD_EDGES), (I32, I32)) for n in ("pkhbt", "pkhtb")},
+    **{n: Domain((I32_EDGES, I32_EDGES), (I32, I32)) for n in ("smmul", "smmulr")},
+    **{n: Domain((WORD_EDGES,), (I32,)) for n in ("sxtb16", "sxtb16_ror8", "ssat8", "ssat16")},
+    "smlald": Domain((WIDE, WORD_EDGES, [-(1 << 31), 1]), ((-(2**63), 2**63 - 1), I32, I32)),
     "leading_zeros": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
     "reciprocal": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
 }
@@ -98,7 +116,7 @@ def call() -> Callable[..., Array]:
         head = f"void all_{name}(size_t n{ins}, {i.result.c_name} *y)"
         loop = f"for (size_t i = 0U; i < n; ++i) {{ y[i] = midge_{name}({values}); }}"
         source += f"{head};\n{head} {{ {loop} }}\n"
-    files = {h: header(h) for h in headers} | {"all.c": source}
+    files = {h: header(h) for h in (*headers, "midge_compiler.h")} | {"all.c": source}
     library = ctypes.CDLL(str(build_library("all", files, ["all.c"], warnings_as_errors=True)))
 
     def run(name: str, *columns: Any) -> Array:

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "toolchain": {"core"},
     "run": {"core", "toolchain"},
     "oracle": {"core", "graph", "frontends"},
+    "tune": {"core", "loop", "plan", "target", "codegen", "toolchain", "run", "runtime"},
 }
 # They see the whole house, but not what is above them.
 TOP = ("driver", "data", "verify", "api", "cli", "__init__", "__main__")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from midge.core.package import Package
 from midge.core.runner import Run
@@ -35,12 +35,16 @@ def compile(
     static_arena: bool = False,
     max_ram: int | None = None,
     max_flash: int | None = None,
+    optimize: str = "speed",
+    search: bool = True,
 ) -> Package:
     """A model as a package of C.
 
     model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
     file, or a Target.  static_arena: the package brings its own arena.
     max_ram, max_flash: bytes that the arena and the constants may take, else PlanError.
+    optimize: "speed", "balanced" or "size".  search: measure the ways to compute each operator in
+    the emulator and take the best (remembered on disk); False: the first of each.
     Raises ModelError, TargetError, PlanError or UsageError.
     """
     from midge import driver
@@ -48,12 +52,13 @@ def compile(
 
     chosen = target if isinstance(target, Target) else load_target(target)
     limits = driver.Limits(max_ram, max_flash)
+    settings: dict[str, Any] = {
+        "static_arena": static_arena, "limits": limits, "optimize": optimize, "search": search,
+    }  # fmt: skip
     if isinstance(model, str | Path):
-        return driver.compile_file(
-            Path(model), chosen, name=name, static_arena=static_arena, limits=limits
-        ).package
+        return driver.compile_file(Path(model), chosen, name=name, **settings).package
     graph = driver.renamed(model, name) if name is not None else model
-    return driver.compile_graph(graph, chosen, static_arena=static_arena, limits=limits).package
+    return driver.compile_graph(graph, chosen, **settings).package
 
 
 def run(
@@ -62,13 +67,14 @@ def run(
     *,
     on: str = "emulator",
     toolchain: str | None = None,
-    optimize: str = "speed",
+    optimize: str | None = None,
 ) -> Run:
     """One inference of a package.
 
     inputs: arrays by tensor name, of exactly the model's shapes and types; or one array if the
     model has one input.  on: "emulator", "host" or "qemu".  toolchain: default: the target's
-    first that is found.  optimize: "speed", "balanced", "size" or "debug".
+    first that is found.  optimize: "speed", "balanced", "size" or "debug"; default: what
+    it was compiled for.
     The result has outputs by tensor name and, where the runner counts them, instructions,
     estimated cycles, stack bytes, and the same per operator.
     Raises RunError, ToolchainError or UsageError.

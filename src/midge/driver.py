@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,26 +13,35 @@ from typing import Any
 import numpy as np
 
 from midge import kernels, ops
+from midge.codegen.arrange import arrange
 from midge.codegen.names import check_prefix, prefix_from
-from midge.codegen.package import Options, align_of, make_package
-from midge.core.errors import ModelError, PlanError
+from midge.codegen.package import Options, make_package
+from midge.core.errors import ModelError, PlanError, UsageError
 from midge.core.package import Package
 from midge.core.target import Target
+from midge.core.types import TensorType
 from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
 from midge.loop.program import Program
+from midge.lower.candidates import Option
 from midge.lower.lower import lower
 from midge.passes import run
 from midge.passes.copy_outputs import copy_outputs
 from midge.passes.dequantize_weights import dequantize_weights
+from midge.passes.drop_channels import Dropped, drop_and_report
 from midge.passes.drop_dead import drop_dead
+from midge.passes.fit_elementwise import fit_elementwise
+from midge.passes.fit_requantize import fit_requantize
 from midge.passes.fold_constants import fold_constants
 from midge.passes.fold_padding import fold_padding
 from midge.passes.fold_scale_and_bias import fold_scale_and_bias
 from midge.passes.fold_zero_points import fold_zero_points
 from midge.passes.fuse_activations import fuse_activations
+from midge.passes.fuse_tables import fuse_tables
 from midge.passes.legalize import legalize
-from midge.plan.arena import Arena, Use, plan_arena
+from midge.plan.arena import Arena
+from midge.tune.rank import Ranked, rank, reason_against
+from midge.tune.trials import Trial
 
 # Model level: nodes mean what the framework means, tensors are quantised.
 MODEL_PASSES = (
@@ -45,6 +56,8 @@ MODEL_PASSES = (
 )
 # To the plain level: integer arithmetic is spelled out.
 PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, drop_dead)
+# At the plain level, once no channel is left that nobody needs: the same bytes in less work.
+CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+GOALS = ("speed", "balanced", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +77,13 @@ class Compiled:
     """A package and every stage it came through, for whoever inspects or verifies.
 
     model: as read.  graph: the model level after its passes.  plain: spelled out.
+    dropped: the channels that `graph` has and `plain` has no more.
     """
 
     model: Graph
     graph: Graph
     plain: Graph
+    dropped: Dropped
     program: Program
     arena: Arena
     package: Package
@@ -101,19 +117,62 @@ def compile_graph(
     model_hash: str = "",
     static_arena: bool = False,
     limits: Limits = NO_LIMITS,
+    optimize: str = "speed",
+    search: bool = False,
 ) -> Compiled:
-    """Everything from the model level down. PlanError if the result exceeds `limits`."""
+    """Everything from the model level down. PlanError if the result exceeds `limits`.
+
+    optimize: "speed", "balanced" or "size".  search: measure the candidates of every operator in
+    the emulator, where the target has one; otherwise take the first of each.
+    """
     model = run(MODEL_PASSES, graph)
-    plain = run(PLAIN_PASSES, model)
+    plain, dropped = spell_out(model)
     check_constants(plain)
-    program = lower(plain, target, model.types)
+    if optimize not in GOALS:
+        raise UsageError(
+            "unknown goal", where=f"optimize {optimize!r}", hint=f"one of {', '.join(GOALS)}"
+        )
+    searches = search and reason_against(target) is None
+    choose = partial(_choose, target, optimize, limits.flash) if searches else None
+    program = lower(plain, target, narrowed_types(model, plain), optimize, choose)
     arena = arrange(program)
-    flags = {"static_arena": static_arena}
+    flags: dict[str, bool | int | str] = {
+        "static_arena": static_arena,
+        "optimize": optimize,
+        "search": searches,
+    }
     digest = model_hash or hash_graph(graph)
-    options = Options(version("midge"), digest, static_arena, flags)
-    package = make_package(program, arena, target, options)
+    options = Options(version("midge"), digest, static_arena, optimize, flags)
+    package = make_package(program, arena, target, options, dropped.totals)
     check_limits(package, limits)
-    return Compiled(graph, model, plain, program, arena, package)
+    return Compiled(graph, model, plain, dropped, program, arena, package)
+
+
+def _choose(
+    target: Target, optimize: str, flash: int | None, found: Sequence[tuple[Option, ...]]
+) -> Sequence[int]:
+    """The option of every operation that measures best."""
+    trials = [[_trial(option) for option in own] for own in found]
+    ranked: Ranked = rank(trials, target, optimize, flash)
+    return ranked.picks
+
+
+def _trial(option: Option) -> Trial:
+    params = option.kernel.func.params
+    values = zip(params, option.args, strict=True)
+    return Trial(option.kernel, {p.name: option.consts[v] for p, v in values if v in option.consts})
+
+
+def spell_out(model: Graph) -> tuple[Graph, Dropped]:
+    """The plain graph without the channels that nobody needs, and which those are."""
+    plain, dropped = drop_and_report(run(PLAIN_PASSES, model))
+    return run(CHEAPER_PASSES, plain), dropped
+
+
+def narrowed_types(model: Graph, plain: Graph) -> dict[str, TensorType]:
+    """The model's types, with the channels that are left in `plain`."""
+    shapes = {n: t.shape for n, t in plain.types.items() if n not in plain.consts}
+    return {n: replace(t, shape=shapes.get(n, t.shape)) for n, t in model.types.items()}
 
 
 def check_limits(package: Package, limits: Limits) -> None:
@@ -154,12 +213,22 @@ def compile_file(
     name: str | None = None,
     static_arena: bool = False,
     limits: Limits = NO_LIMITS,
+    optimize: str = "speed",
+    search: bool = False,
 ) -> Compiled:
-    """From a model file to a package."""
+    """From a model file to a package; arguments as of `compile_graph`."""
     data = read_file(path)
     graph = _parsed(data, path, name)
     digest = hashlib.sha256(data).hexdigest()
-    return compile_graph(graph, target, model_hash=digest, static_arena=static_arena, limits=limits)
+    return compile_graph(
+        graph,
+        target,
+        model_hash=digest,
+        static_arena=static_arena,
+        limits=limits,
+        optimize=optimize,
+        search=search,
+    )
 
 
 def hash_graph(graph: Graph) -> str:
@@ -168,20 +237,6 @@ def hash_graph(graph: Graph) -> str:
     for name, array in graph.consts.items():
         digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def arrange(program: Program) -> Arena:
-    """Offsets of every tensor of `program` in one arena."""
-    uses = [
-        Use(tuple(a for a in op.args[:-1] if a not in program.consts), op.output, op.inplace)
-        for op in program.operations
-    ]
-    names = {*map(program.buffer, program.inputs), *(u.writes for u in uses)}
-    sizes = {n: program.types[n].size for n in names}
-    aligns = {n: align_of(program.types[n].dtype) for n in names}
-    inputs = [program.buffer(n) for n in program.inputs]
-    outputs = [program.buffer(n) for n in program.outputs]
-    return plan_arena(uses, inputs, outputs, sizes, aligns)
 
 
 def renamed(graph: Graph, name: str) -> Graph:

@@ -105,7 +105,7 @@ def verify(
     *,
     runners: Sequence[str] = ("host", "emulator"),
     toolchain: str | None = None,
-    optimize: str = "speed",
+    optimize: str | None = None,
     layers: bool = False,
     progress: Callable[[str, int], None] = lambda stage, done: None,
 ) -> Verdict:
@@ -128,7 +128,8 @@ def verify(
             if stage is present[0]:
                 expected.append(values)
             else:
-                _compare(compiled, stage, expected[i], values, layers)
+                kept = compiled.dropped.kept if stage.name in runners else {}
+                _compare(compiled, stage, expected[i], values, layers, kept)
             progress(stage.title, i + 1)
     return Verdict(present[0].name, len(inputs), tuple(s for s, _ in stages))
 
@@ -152,7 +153,7 @@ def _reference(compiled: Compiled) -> tuple[Stage, Computation]:
 
 
 def _runner(
-    compiled: Compiled, name: str, toolchain: str | None, optimize: str, layers: bool
+    compiled: Compiled, name: str, toolchain: str | None, optimize: str | None, layers: bool
 ) -> tuple[Stage, Computation | None]:
     target = compiled.package.target
     title = "C on this host" if name == "host" else f"C on {target.name} ({name})"
@@ -175,8 +176,14 @@ def _runner(
 
 
 def _compare(
-    compiled: Compiled, stage: Stage, expected: Values, values: Values, layers: bool
+    compiled: Compiled,
+    stage: Stage,
+    expected: Values,
+    values: Values,
+    layers: bool,
+    kept: Mapping[str, tuple[int, ...]],
 ) -> None:
+    """kept: the channels that `values` has of those tensors of the model that lost some."""
     outputs = dict(zip(compiled.package_outputs, compiled.model.outputs, strict=True))
     largest = largest_value(expected)
     for mine, theirs in outputs.items():
@@ -188,9 +195,13 @@ def _compare(
         for name in node.outputs:
             if OPS[node.op].alias or name in outputs or name not in values:
                 continue
-            if name in expected and expected[name].shape == values[name].shape:
-                found = difference(name, expected[name], values[name], largest)
-                _note(stage.layers, found)
+            if name not in expected:
+                continue
+            wanted = expected[name]
+            if name in kept:
+                wanted = wanted[..., kept[name]]
+            if wanted.shape == values[name].shape:
+                _note(stage.layers, difference(name, wanted, values[name], largest))
 
 
 def _pick(values: Values, *names: str) -> Array:

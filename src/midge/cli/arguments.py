@@ -24,6 +24,14 @@ Toolchain = Annotated[
     typer.Option("--toolchain", help="zig, arm-none-eabi-gcc, clang, ...; default: the target's."),
 ]
 Optimize = Annotated[str, typer.Option("--optimize", "-O", help="speed, balanced, size or debug.")]
+Search = Annotated[
+    bool,
+    typer.Option(
+        "--search/--no-search",
+        help="Measure the ways to compute each operator in the emulator and take the best, or take "
+        "the first.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the random inputs.")]
 Inputs = Annotated[
     Path | None,

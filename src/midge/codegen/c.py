@@ -13,7 +13,7 @@ from midge.core.types import DType
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.loop.intrinsics import INTRINSICS
-from midge.loop.rewrite import own_exprs, subexprs, walk
+from midge.loop.rewrite import own_exprs, subexprs, touched, walk
 from midge.loop.simplify import expand_unrolled
 from midge.loop.types import buffer_types, expr_type
 
@@ -29,7 +29,8 @@ _UNARY, _ATOM = 9, 10
 
 
 def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | None = None) -> str:
-    """The C definition of `func` as the static function `name`."""
+    """The C definition of `func` as the static function `name`. Instructions with a body are
+    functions called `midge_` and their name."""
     func = expand_unrolled(func)
     shapes = {p.name: p.shape for p in func.params}
     shapes |= {s.buffer: s.shape for s in walk(func.body) if isinstance(s, ir.Alloc)}
@@ -40,12 +41,57 @@ def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | Non
     return "\n".join([head, "{", *body, "}"]) + "\n"
 
 
+def instruction_name(instruction: Instruction) -> str:
+    """The C function of an instruction with a body."""
+    return f"midge_{instruction.name}"
+
+
+def define(instruction: Instruction, name: str) -> str:
+    """The C definition of the static function `name` that does what `instruction` means: its
+    assembler where the compiler takes it, else the meaning as loops."""
+    head, _, loops = emit(instruction.meaning, name).partition("{\n")
+    params = instruction.meaning.params
+    assert len(params) <= 4, f"{instruction.name}: operands beyond r3"
+    operands = [(p, f"r{i}") for i, p in enumerate(params)]
+    pinned = [f'{_INDENT}register {_pointer(p)}{r} __asm__("{r}") = {p.name};' for p, r in operands]
+    lines = ("push {r7}", *instruction.asm, "pop {r7}")
+    outputs = ", ".join(f'"+r"({r})' for _, r in operands)
+    clobbers = ", ".join(f'"{r}"' for r in _CLOBBERS if r not in {r for _, r in operands})
+    body = [
+        *pinned,
+        f"{_INDENT}__asm__ volatile(",
+        *(f'{_INDENT * 2}"{line}\\n"' for line in lines),
+        f"{_INDENT * 2}: {outputs}",
+        f"{_INDENT * 2}:",
+        f"{_INDENT * 2}: {clobbers});",
+    ]
+    spoken_of = touched(instruction.meaning.body)
+    unused = [f"{_INDENT}(void){p.name};" for p in params if p.name not in spoken_of]
+    plain = [*unused, loops.removesuffix("}\n").rstrip()]
+    return "\n".join(
+        [f"{head}{{", f"#if {instruction.needs}", *body, "#else", *plain, "#endif", "}", ""]
+    )
+
+
+# Of r7, the frame pointer of Thumb code, the assembler takes care itself.
+_CLOBBERS = (
+    *(f"r{i}" for i in range(13) if i != 7), "lr", "cc", "memory",
+)  # fmt: skip
+
+
+def _pointer(p: ir.Param) -> str:
+    const = "const " if p.mode in ("in", "const") else ""
+    return f"{const}{p.dtype.c_name} *"
+
+
 def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None) -> set[str]:
     """The runtime headers that the C of `func` needs."""
     found: set[str] = set()
     for s in walk(func.body):
-        if isinstance(s, ir.Instr) and instructions and instructions[s.name].header:
-            found.add(instructions[s.name].header)
+        if isinstance(s, ir.Instr) and instructions:
+            found |= {h for h in (instructions[s.name].header,) if h}
+            if instructions[s.name].asm:
+                found |= headers(instructions[s.name].meaning)
         for own in own_exprs(s):
             for e in subexprs(own):
                 match e:
@@ -162,6 +208,8 @@ class _Emitter:
     ) -> str:
         names = [p.name for p in instr.meaning.params]
         addresses = [f"(&{self.element(b, i)})" for b, i in args]
+        if not instr.c:
+            return f"{instruction_name(instr)}({', '.join(a[1:-1] for a in addresses)});"
         return instr.c.format(**dict(zip(names, addresses, strict=True)))
 
     def element(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from midge.codegen import weights
-from midge.codegen.c import emit, float_literal, headers
+from midge.codegen.arrange import align_of
+from midge.codegen.c import define, emit, float_literal, headers, instruction_name
 from midge.codegen.names import const_names, port_names
 from midge.core.package import Operator, Package, Tensor
 from midge.core.target import Target
-from midge.core.types import DType, TensorType
+from midge.core.types import TensorType
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
 from midge.runtime import header
@@ -24,22 +26,39 @@ RUNTIME_VERSION = 1
 @dataclass(frozen=True, slots=True)
 class Options:
     """version: of Midge.  model_hash: SHA-256 of the model file.  static_arena: the package brings
-    an arena of its own.  flags: what else the user asked for, for metadata.json."""
+    an arena of its own.  optimize: how it is to be built.  flags: what the user asked for, for
+    metadata.json."""
 
     version: str
     model_hash: str
     static_arena: bool = False
+    optimize: str = "speed"
     flags: Mapping[str, bool | int | str] | None = None
 
 
-def make_package(program: Program, arena: Arena, target: Target, options: Options) -> Package:
-    """All files of the package for `program` with its tensors placed by `arena`."""
-    return _Maker(program, arena, target, options).package()
+def make_package(
+    program: Program,
+    arena: Arena,
+    target: Target,
+    options: Options,
+    totals: Mapping[str, int] | None = None,
+) -> Package:
+    """All files of the package for `program` with its tensors placed by `arena`. totals: how many
+    channels the model has of those tensors that have fewer here."""
+    return _Maker(program, arena, target, options, totals or {}).package()
 
 
 class _Maker:
-    def __init__(self, program: Program, arena: Arena, target: Target, options: Options) -> None:
+    def __init__(
+        self,
+        program: Program,
+        arena: Arena,
+        target: Target,
+        options: Options,
+        totals: Mapping[str, int],
+    ) -> None:
         self.program, self.arena, self.target, self.options = program, arena, target, options
+        self.totals = totals
         self.consts = const_names(program)
         self.kernels = {k.func.name: k for k in program.kernels}
         self.weights_size = sum(program.consts[n].nbytes for n in self.consts)
@@ -57,7 +76,8 @@ class _Maker:
         sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]
         values: dict[str, Any] = {
             "m": model, "U": name.upper(), "inputs": self.inputs, "outputs": self.outputs,
-            "kernels": kernels, "calls": [self.call(op) for op in self.program.operations],
+            "kernels": kernels, "instructions": self.instructions(),
+            "calls": [self.call(op) for op in self.program.operations],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
             "has_weights": bool(self.consts), "tensors": self.tensors,
             "operators": self.rows,
@@ -83,10 +103,12 @@ class _Maker:
             self.arena.size,
             self.weights_size,
             metadata,
+            self.options.optimize,
         )
 
     def tensor(self, value: str) -> Tensor:
-        return Tensor(value, self.program.types[value], self.offset(value))
+        order = self.program.layouts.get(value)
+        return Tensor(value, self.program.types[value], self.offset(value), order)
 
     def offset(self, value: str) -> int:
         return self.arena.offsets[self.program.buffer(value)]
@@ -152,9 +174,25 @@ class _Maker:
         return {
             "title": lines[0],
             "lines": lines[1:],
-            "text": emit(kernel.func, self.kernel_name(kernel.func.name)),
-            "headers": headers(kernel.func),
+            "text": emit(kernel.func, self.kernel_name(kernel.func.name), kernel.instructions),
+            "headers": headers(kernel.func, kernel.instructions),
         }
+
+    def instructions(self) -> list[dict[str, Any]]:
+        """The functions of instructions with a body, each once."""
+        found = {
+            name: instruction
+            for k in self.program.kernels
+            for name, instruction in k.instructions.items()
+            if instruction.asm
+        }
+        return [
+            {
+                "lines": textwrap.wrap(found[name].note, 96),
+                "text": define(found[name], instruction_name(found[name])),
+            }
+            for name in sorted(found)
+        ]
 
     def call(self, op: Operation) -> dict[str, str]:
         params = self.kernels[op.kernel].func.params
@@ -228,9 +266,16 @@ class _Maker:
                     "macs": op.macs,
                     "constants": sum(self.program.consts[a].nbytes for a in mine),
                     "live": self.arena.live[step],
+                    "channels": self.channels(op.output),
                 }
             )
         return rows
+
+    def channels(self, value: str) -> dict[str, int] | None:
+        """How many channels of the model are left, if not all."""
+        if value not in self.totals:
+            return None
+        return {"kept": self.program.types[value].shape[-1], "total": self.totals[value]}
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -308,8 +353,3 @@ def _environment() -> Any:
 
 def _render(template: str, values: Mapping[str, Any]) -> str:
     return str(_environment().get_template(template).render(values))
-
-
-def align_of(dtype: DType) -> int:
-    """Bytes to which tensors of `dtype` are aligned."""
-    return max(4, dtype.size)

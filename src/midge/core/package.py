@@ -14,11 +14,13 @@ from midge.core.types import TensorType
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor at `offset` bytes into the arena."""
+    """A tensor at `offset` bytes into the arena. order: its axes as they lie there, the slowest
+    first, if not as its type has them."""
 
     name: str
     type: TensorType
     offset: int
+    order: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Package:
     files: path -> text, in the order they are written.
     sources: the C files among them that a build compiles.
     arena_size, weights_size: bytes of RAM and of constants in flash.
+    optimize: what its kernels were chosen for, and how it is built unless one asks otherwise.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Package:
     arena_size: int
     weights_size: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    optimize: str = "speed"
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the package as `folder`, whole or not at all.

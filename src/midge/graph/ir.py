@@ -143,6 +143,8 @@ class OpDef:
     reference: the meaning on plain arrays, vectorised NumPy, integers exact.
     expand: for a node with quantised tensors or a fused activation: the plain nodes it stands for.
     elementwise: output[i] depends on input[i] only (inputs broadcast to the output's shape).
+    tables: positions of those inputs of an elementwise operator that are no part of this: constants
+    read at an index that is computed.
     alias: the output is the input's bytes under another shape.
     activation: takes a fused activation, as attribute `activation`.
     channel_axis: for an operator that sums products of input 0 and constant weights (input 1) and
@@ -156,6 +158,7 @@ class OpDef:
     reference: Reference
     expand: Callable[[Node, Expansion], None] | None = None
     elementwise: bool = False
+    tables: tuple[int, ...] = ()
     alias: bool = False
     activation: bool = False
     channel_axis: int | None = None

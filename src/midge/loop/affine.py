@@ -116,6 +116,10 @@ class Bounds:
     ranges: Mapping[ir.Expr, Interval] = field(default_factory=dict)
     facts: tuple[tuple[Terms, int], ...] = ()
     buffers: Mapping[str, DType] = field(default_factory=dict)
+    # Intervals found so far: a sum asks twice for each of its terms, and so do theirs.
+    _found: dict[ir.Expr, Interval] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def loop(self, var: str, extent: int) -> Bounds:
         """Inside `for var in extent`."""
@@ -169,11 +173,14 @@ class Bounds:
 
     def atom(self, e: ir.Expr) -> Interval:
         """The interval of an expression that is not a sum."""
-        structural = self._structural(e)
+        if e in self._found:
+            return self._found[e]
+        interval = self._structural(e)
         known = self.ranges.get(e)
-        if known is None or isinstance(e, ir.Var):
-            return structural
-        return max(known[0], structural[0]), min(known[1], structural[1])
+        if known is not None and not isinstance(e, ir.Var):
+            interval = max(known[0], interval[0]), min(known[1], interval[1])
+        self._found[e] = interval
+        return interval
 
     def _structural(self, e: ir.Expr) -> Interval:
         match e:

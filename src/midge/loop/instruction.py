@@ -13,13 +13,26 @@ class Instruction:
 
     meaning: the specification, with one parameter per operand; what `Tensorize` matches and
     `evaluate` runs.
-    c: the statement in C; `{param}` stands for a pointer to the first element of that operand.
-    header: the C header that `c` needs, "" for none.
+    c: the statement in C; `{param}` stands for a pointer to the first element of that operand. ""
+    for an instruction with a body: a call of the function that is made of it.
+    header: the C header that the instruction needs, "" for none.
     cycles: a rough cost for choosing between instructions; None if unknown.
+    asm: for an instruction with a body, assembler lines that find the operands' addresses in r0,
+    r1, ... and may change every register but sp, which they leave as it was. Where the
+    compiler cannot take them, `meaning` is spelled in C.
+    note: of an instruction with a body, for the reader of the C.
+    needs: preprocessor condition under which `asm` can be used.
     """
 
     name: str
     meaning: Func
-    c: str
+    c: str = ""
     header: str = ""
     cycles: int | None = None
+    asm: tuple[str, ...] = ()
+    needs: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        assert not (self.c and self.asm), f"{self.name}: either a statement or a body"
+        assert bool(self.asm) == bool(self.needs), f"{self.name}: assembler needs a condition"

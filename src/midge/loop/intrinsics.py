@@ -64,6 +64,61 @@ def requantize_real(x: int, high: int, low: int, shift: int) -> int:
     return -limited if x < 0 else limited
 
 
+def high_word(x: int, left: int, factor: int) -> int:
+    """x * 2^left * factor / 2^32, rounded down; x * 2^left fits 32 bits."""
+    return ((x << left) * factor) >> 32
+
+
+def nudged(x: int, nudge: int) -> int:
+    """x, where it is negative plus `nudge`: what turns rounding up into rounding away from zero."""
+    return x + nudge if x < 0 else x
+
+
+def low_half(x: int) -> int:
+    """The lower 16 bits of a word, with their sign."""
+    return ((x + (1 << 15)) & 0xFFFF) - (1 << 15)
+
+
+def high_half(x: int) -> int:
+    """The upper 16 bits of a word, with their sign."""
+    return low_half(x >> 16)
+
+
+def _byte(x: int, shift: int) -> int:
+    return (((x >> shift) + 128) & 0xFF) - 128
+
+
+def _halves(low: int, high: int) -> int:
+    return wrap32((high << 16) | (low & 0xFFFF))
+
+
+# The words of Arm's DSP extension (Arm Architecture Reference Manual, Armv7-M, section A7.7), on
+# words of two halves or four bytes.
+_DSP_WORDS: dict[str, Callable[..., int]] = {
+    "smlad": lambda x, y, acc: wrap32(
+        low_half(x) * low_half(y) + high_half(x) * high_half(y) + acc
+    ),
+    "smlabb": lambda x, y, acc: wrap32(low_half(x) * low_half(y) + acc),
+    "smlabt": lambda x, y, acc: wrap32(low_half(x) * high_half(y) + acc),
+    "smlatb": lambda x, y, acc: wrap32(high_half(x) * low_half(y) + acc),
+    "smlatt": lambda x, y, acc: wrap32(high_half(x) * high_half(y) + acc),
+    "sxtb16": lambda x: _halves(_byte(x, 0), _byte(x, 16)),
+    "sxtb16_ror8": lambda x: _halves(_byte(x, 8), _byte(x, 24)),
+    "pkhbt": lambda x, y: _halves(low_half(x), low_half(y)),
+    "pkhtb": lambda x, y: _halves(high_half(y), high_half(x)),
+    "smmul": lambda x, y: (x * y) >> 32,
+    "smmulr": lambda x, y: wrap32((x * y + (1 << 31)) >> 32),
+    "ssat8": lambda x: max(-128, min(127, x)),
+    "ssat16": lambda x: max(-32768, min(32767, x)),
+}
+
+
+def smlald(acc: int, x: int, y: int) -> int:
+    """acc + both products of halves, modulo 2^64."""
+    total = acc + low_half(x) * low_half(y) + high_half(x) * high_half(y)
+    return ((total + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+
 def leading_zeros(x: int) -> int:
     """Zero bits above the highest set bit of a 32-bit x > 0."""
     return 32 - x.bit_length()
@@ -132,8 +187,14 @@ _add("requantize_twice", (_I32, _I32, _I32), _I32, requantize_twice, _FIXED)
 _add("requantize_once", (_I32, _I32, _I32), _I32, requantize_once, _FIXED)
 _add("requantize_wide", (_I64, _I32, _I32), _I32, requantize_wide, _FIXED)
 _add("requantize_real", (_I64, _I32, _I32, _I32), _I32, requantize_real, "midge_real.h")
+_add("high_word", (_I32, _I32, _I32), _I32, high_word, _FIXED)
+_add("nudged", (_I32, _I32), _I32, nudged, _FIXED)
 _add("leading_zeros", (_I32,), _I32, leading_zeros, _FIXED)
 _add("reciprocal", (_I32,), _I32, reciprocal, _FIXED)
+for _name, _meaning in _DSP_WORDS.items():
+    _count = _meaning.__code__.co_argcount
+    _add(_name, (_I32,) * _count, _I32, _meaning, "midge_dsp.h")
+_add("smlald", (_I64, _I32, _I32), _I64, smlald, "midge_dsp.h")
 _add("round_to_int", (_F32,), _I32, round_to_int, "midge_round.h")
 _add("exp", (_F32,), _F32, _f32(math.exp), _FLOAT)
 _add("tanh", (_F32,), _F32, _f32(math.tanh), _FLOAT)

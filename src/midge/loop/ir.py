@@ -140,12 +140,13 @@ Block: TypeAlias = tuple[Stmt, ...]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A buffer of the caller. "const" ones are constants known at compile time (weights)."""
+    """A buffer of the caller. "const" ones are constants known at compile time (weights), "scratch"
+    ones hold nothing before and after."""
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
-    mode: Literal["in", "out", "inout", "const"]
+    mode: Literal["in", "out", "inout", "const", "scratch"]
 
     @property
     def elements(self) -> int:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from midge.core.types import Array, TensorType
 from midge.loop import ir
+from midge.loop.instruction import Instruction
+from midge.loop.schedule import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A loop function, scheduled. `schedule` is the text of its steps, for the reader."""
+    """A loop function, scheduled.
+
+    plain: before `steps`.  instructions: by name, those that `steps` and `func` use.
+    """
 
     func: ir.Func
-    schedule: tuple[str, ...] = ()
+    plain: ir.Func
+    steps: tuple[Step, ...] = ()
+    instructions: Mapping[str, Instruction] = field(default_factory=dict)
+
+    @property
+    def schedule(self) -> tuple[str, ...]:
+        """The text of the steps, for the reader."""
+        return tuple(map(str, self.steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,7 @@ class Operation:
     """A call of kernel `kernel` with buffers `args`, one per parameter.
 
     inplace: arguments (input buffers) over which the output may be written.
+    scratch: arguments that hold nothing before and after.
     """
 
     name: str
@@ -32,6 +45,7 @@ class Operation:
     src: str
     macs: int
     inplace: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 def resolve(aliases: Mapping[str, str], value: str) -> str:
@@ -44,6 +58,7 @@ def resolve(aliases: Mapping[str, str], value: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Program:
     """types: of every buffer (as the model states it).  aliases: value -> buffer that holds it.
+    layouts: the axes of buffers that lie in another order than their types say.
     consts: buffers in flash.  inputs, outputs: value names, resolved through `aliases`."""
 
     name: str
@@ -54,6 +69,7 @@ class Program:
     aliases: Mapping[str, str]
     kernels: tuple[Kernel, ...]
     operations: tuple[Operation, ...]
+    layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def buffer(self, value: str) -> str:
         """The buffer that holds `value`."""

@@ -23,6 +23,7 @@ from midge.loop.rewrite import (
     copy_of,
     expr_loads,
     fresh,
+    loops_in,
     map_stmts,
     names,
     own_exprs,
@@ -290,8 +291,9 @@ def expand_unrolled(
     is a scalar.
     """
     used = names(func)
-    body = _unrolled(func.body, used)
-    return _with_scalars(simplify(replace(func, body=body)), instructions or {}, used)
+    if any(s.kind == "unrolled" for s in loops_in(func.body)):
+        func = simplify(replace(func, body=_unrolled(func.body, used)))
+    return _with_scalars(func, instructions or {}, used)
 
 
 def _unrolled(body: ir.Block, used: set[str]) -> ir.Block:

@@ -31,7 +31,7 @@ from midge.loop import ir
 DTYPES = {d.value: d for d in DType}
 RESERVED = frozenset(DTYPES) | {
     "func", "for", "in", "if", "alloc", "pass", "unrolled", "and", "or", "min", "max", "select",
-    "true", "false", "inf", "nan", "out", "inout", "const",
+    "true", "false", "inf", "nan", "out", "inout", "const", "scratch",
 }  # fmt: skip
 """Words that cannot name a buffer or a loop variable."""
 
@@ -167,7 +167,7 @@ class _Line:
 _NAME = r"[A-Za-z_]\w*"
 _TYPE = rf"(?P<dtype>{'|'.join(DTYPES)})(?:\[(?P<shape>\d+(?:x\d+)*)\])?"
 _FUNC = re.compile(rf"func (?P<name>{_NAME})\((?P<params>.*)\):")
-_PARAM = re.compile(rf"(?P<name>{_NAME}): {_TYPE} (?P<mode>in|out|inout|const)")
+_PARAM = re.compile(rf"(?P<name>{_NAME}): {_TYPE} (?P<mode>in|out|inout|const|scratch)")
 _ALLOC = re.compile(rf"alloc (?P<name>{_NAME}): {_TYPE}")
 _FOR = re.compile(rf"for (?P<var>{_NAME}) in (?P<extent>\d+)(?P<unrolled> unrolled)?:")
 _IF = re.compile(r"if (?P<cond>.*):")
@@ -199,7 +199,7 @@ class _Parser:
         if found is None:
             _fail(number, "a parameter `name: type[shape] mode`", text)
         self.buffers.add(found["name"])
-        mode = cast(Literal["in", "out", "inout", "const"], found["mode"])
+        mode = cast(Literal["in", "out", "inout", "const", "scratch"], found["mode"])
         return ir.Param(found["name"], DTYPES[found["dtype"]], _shape(found), mode)
 
     def match(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:

@@ -145,7 +145,7 @@ class _Checker:
             target = self.buffer(buffer)
             if p.dtype is not target.dtype:
                 self.fail(f"{p.name} of {name} is {p.dtype.value}, {buffer} {target.dtype.value}")
-            if p.mode in ("out", "inout"):
+            if p.mode in ("out", "inout", "scratch"):
                 self.writable(target)
             if len(p.shape) > len(target.shape):
                 self.fail(f"{p.name} of {name} has more dimensions than {buffer}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from midge.core.registry import Registry
 from midge.core.types import DType, TensorType
@@ -20,18 +21,20 @@ from midge.loop import ir
 class Operand:
     """An input of a loop rule: call it with index expressions to load an element.
 
-    A constant of one element has `literal` instead of a buffer.
+    A constant of one element has `literal` instead of a buffer. order: the axes in the order in
+    which they lie in memory, if that is not the type's.
     """
 
     buffer: str
     type: TensorType
     literal: ir.Const | None = None
+    order: tuple[int, ...] | None = None
 
     def __call__(self, *index: ir.Expr) -> ir.Expr:
         if self.literal is not None:
             return self.literal
         assert len(index) == len(self.type.shape), f"{self.buffer}: {len(index)} indices"
-        return ir.Load(self.buffer, index)
+        return ir.Load(self.buffer, ordered(index, self.order))
 
     def wide(self, *index: ir.Expr) -> ir.Expr:
         """The element as an arithmetic type: narrow integers as i32."""
@@ -40,6 +43,14 @@ class Operand:
     def as_type(self, dtype: DType, *index: ir.Expr) -> ir.Expr:
         """The element as `dtype`."""
         return ir.cast(dtype, self(*index), self.type.dtype)
+
+
+_T = TypeVar("_T")
+
+
+def ordered(items: Sequence[_T], order: tuple[int, ...] | None) -> tuple[_T, ...]:
+    """`items`, one per axis, in the order in which the axes lie in memory."""
+    return tuple(items) if order is None else tuple(items[axis] for axis in order)
 
 
 def arithmetic(dtype: DType) -> DType:
@@ -113,12 +124,16 @@ class LoopRule:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """What a scalar rule sees: its operands' values as `arithmetic` types and the types."""
+    """What a scalar rule sees: its operands' values as `arithmetic` types and the types.
+
+    tables: the operands that `OpDef.tables` names, to be read at any index; they have no value.
+    """
 
     args: tuple[ir.Expr, ...]
     inputs: tuple[TensorType, ...]
     output: TensorType
     attrs: Attrs
+    tables: tuple[Operand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

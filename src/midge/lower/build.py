@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from midge.core.types import DType, TensorType
-from midge.graph.ir import Graph, Node
+from midge.graph.ir import OPS, Graph, Node
 from midge.loop import ir
 from midge.lower import (
     LOOP_RULES,
@@ -17,9 +18,11 @@ from midge.lower import (
     Site,
     arithmetic,
     nest,
+    ordered,
     widen,
 )
 from midge.lower.fuse import Group
+from midge.lower.layouts import Layouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,26 @@ class Built:
     args: tuple[str, ...]
 
 
-def build(graph: Graph, group: Group, name: str) -> Built:
-    """Loops of `group`; parameter order: inputs, constants, output."""
-    return _Builder(graph, group).build(name)
+def build(
+    graph: Graph,
+    group: Group,
+    name: str,
+    layouts: Layouts = MappingProxyType({}),
+    body: Callable[[Site], ir.Block] | None = None,
+    value: str = "",
+) -> Built:
+    """Loops of `group`; parameter order: inputs, constants, output. `body` makes the loops of the
+    anchor instead of its rule; what it stores is `value`, a value of the group (the anchor's)."""
+    return _Builder(graph, group, layouts, body, value).build(name)
 
 
 @dataclass(slots=True)
 class _Builder:
     graph: Graph
     group: Group
+    layouts: Layouts
+    body: Callable[[Site], ir.Block] | None = None
+    stored: str = ""
     operands: dict[str, Operand] = field(default_factory=dict)  # external value -> operand
     used: set[str] = field(default_factory=set)
     produced: dict[str, Node] = field(default_factory=dict)
@@ -55,14 +69,15 @@ class _Builder:
         values.sort(key=lambda v: v in self.graph.consts)
         out = self.group.output
         params = [self.param(v) for v in values]
-        shape = self.shapes.get(out, self.graph.types[out].shape)
+        shape = ordered(self.shapes.get(out, self.graph.types[out].shape), self.layouts.get(out))
         params.append(ir.Param("y", self.graph.types[out].dtype, shape, "out"))
         return Built(ir.Func(name, tuple(params), body), (*values, out))
 
     def param(self, value: str) -> ir.Param:
         o = self.operands[value]
         const = value in self.graph.consts
-        return ir.Param(o.buffer, o.type.dtype, o.type.shape, "const" if const else "in")
+        shape = ordered(o.type.shape, o.order)
+        return ir.Param(o.buffer, o.type.dtype, shape, "const" if const else "in")
 
     def declare(self, node: Node) -> None:
         """Make operands of what `node` reads from outside the group."""
@@ -77,7 +92,11 @@ class _Builder:
         if value in self.graph.consts and t.elements == 1:
             element = self.graph.consts[value].reshape(()).item()
             return Operand("", t, ir.Const(element, t.dtype))
-        return Operand(self.name(role), t)
+        return Operand(self.name(role), t, order=self.layouts.get(value))
+
+    def tables(self, node: Node) -> tuple[str, ...]:
+        """What `node` reads at indices of its own."""
+        return tuple(node.inputs[i] for i in OPS[node.op].tables)
 
     def name(self, base: str) -> str:
         """`base`, or base2, base3, ... if it is taken."""
@@ -91,13 +110,14 @@ class _Builder:
     def anchored(self, anchor: Node) -> ir.Block:
         inputs = tuple(self.operands[v] for v in anchor.inputs)
         output = self.graph.types[anchor.outputs[0]]
+        name = self.stored or anchor.outputs[0]
+        dtype = self.graph.types[name].dtype
 
         def store(index: Sequence[ir.Expr], value: ir.Expr) -> ir.Block:
-            values = {anchor.outputs[0]: widen(value, output.dtype)}
-            return self.store(tuple(index), values)
+            return self.store(tuple(index), {name: widen(value, dtype)})
 
         site = Site(inputs, output, anchor.attrs, store, self.name)
-        return LOOP_RULES[anchor.op].body(site)
+        return (self.body or LOOP_RULES[anchor.op].body)(site)
 
     def elementwise(self) -> ir.Block:
         shape = self.collapse()
@@ -108,7 +128,10 @@ class _Builder:
     def collapse(self) -> tuple[int, ...]:
         """Merge neighbouring dimensions that every operand has whole, or not at all."""
         out = self.graph.types[self.group.output].shape
-        live = {v: o for v, o in self.operands.items() if o.literal is None}
+        tables = {v for n in self.group.nodes for v in self.tables(n)}
+        live = {v: o for v, o in self.operands.items() if o.literal is None and v not in tables}
+        if any(v in self.layouts for v in (*live, self.group.output)):
+            return out
         aligned = {v: (1,) * (len(out) - len(o.type.shape)) + o.type.shape for v, o in live.items()}
         cuts = [0]
         for d in range(1, len(out)):
@@ -128,7 +151,8 @@ class _Builder:
         value = binder.value(out)
         dtype = self.graph.types[out].dtype
         stored = ir.cast(dtype, value, arithmetic(dtype))
-        return (*binder.statements, ir.Store("y", index, stored))
+        place = ordered(index, self.layouts.get(out))
+        return (*binder.statements, ir.Store("y", place, stored))
 
 
 @dataclass(slots=True)
@@ -165,7 +189,9 @@ class _Binder:
         # how often it is read.
         holes = tuple(self.literal(v) or ir.Var(f"?{i}") for i, v in enumerate(node.inputs))
         inputs = tuple(types[v] for v in node.inputs)
-        result = rule.value(Element(holes, inputs, types[node.outputs[0]], node.attrs))
+        tables = tuple(self.builder.operands[v] for v in self.builder.tables(node))
+        element = Element(holes, inputs, types[node.outputs[0]], node.attrs, tables)
+        result = rule.value(element)
         for hole, value, t in zip(holes, node.inputs, inputs, strict=True):
             if isinstance(hole, ir.Const):
                 continue

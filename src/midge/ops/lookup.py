@@ -10,7 +10,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.fixed_point import f32, per_tensor, round_half_away
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
-from midge.lower import LOOP_RULES, LoopRule, Site, nest
+from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, fail
 
 
@@ -27,11 +27,9 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     return (table[x.astype(np.int64) + 128],)
 
 
-def loops(site: Site) -> ir.Block:
-    x, table = site.inputs
-    axes = site.axes(" ".join(f"i{d}" for d in range(len(site.output.shape))))
-    entry = table(ir.add(x.wide(*axes), ir.i32(128)))
-    return nest(axes, site.output.shape, site.store(axes, entry))
+def element(e: Element) -> ir.Expr:
+    (table,) = e.tables
+    return table.wide(ir.add(e.args[0], ir.i32(128)))
 
 
 def by_table(ctx: Expansion, function: Callable[[int], int]) -> None:
@@ -67,5 +65,8 @@ _SAMPLES = tuple(
     Sample((TensorType(s, DType.I8), TensorType((256,), DType.I8)), {}, _TABLE)
     for s in ((1,), (2, 3, 4), ())
 )
-OPS.add("lookup", OpDef("lookup", infer, reference, samples=_SAMPLES))
-LOOP_RULES.add("lookup", LoopRule(("x", "table"), loops))
+OPS.add(
+    "lookup",
+    OpDef("lookup", infer, reference, elementwise=True, tables=(1,), samples=_SAMPLES),
+)
+SCALAR_RULES.add("lookup", ScalarRule(("x", "table"), element))

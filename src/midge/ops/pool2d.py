@@ -17,6 +17,7 @@ from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, arithmetic, nest
+from midge.lower.averages import average
 from midge.ops._common import (
     arity,
     image,
@@ -84,32 +85,29 @@ def avg_loops(site: Site) -> ir.Block:
     ih, iw = taps(site, oh, ow, kh, kw)
     tap: ir.Block = (acc.update("+", x.wide(n, ih, iw, c)),)
     start: ir.Block = (acc.alloc, acc.set(ir.const(0, dtype)))
-    taps_in: ir.Expr = ir.i32(rows * cols)
     if clipped:
         tap = (*tap, count.update("+", ir.i32(1)))
         start = (*start, count.alloc, count.set(ir.i32(0)))
-        taps_in = count()
     row_ok, col_ok = inside(site, x.type, (rows, cols), ih, iw)
     body = (
         *start,
         *nest((kh,), (rows,), when(row_ok, nest((kw,), (cols,), when(col_ok, tap)))),
-        *site.store((n, oh, ow, c), mean(acc(), taps_in, dtype, site.output.dtype)),
+        *site.store((n, oh, ow, c), mean(acc(), count() if clipped else rows * cols, site)),
     )
     return nest((n, oh, ow, c), site.output.shape, body)
 
 
-def mean(total: ir.Expr, count: ir.Expr, dtype: DType, stored: DType) -> ir.Expr:
-    """total / count, rounded as the operator rounds, as the element type `stored`."""
+def mean(total: ir.Expr, count: ir.Expr | int, site: Site) -> ir.Expr:
+    """total / count, rounded as the operator rounds, as the type of the output's elements."""
+    dtype = site.output.dtype
+    divisor = ir.i32(count) if isinstance(count, int) else count
     if dtype.is_float:
-        return ir.Bin("/", total, ir.cast(dtype, count, DType.I32))
-    half = (
-        ir.i32(int(count.value) // 2)
-        if isinstance(count, ir.Const)
-        else ir.Bin("/", count, ir.i32(2))
-    )
-    positive = ir.Bin("<", ir.i32(0), total)
-    rounding = ir.Select(positive, half, ir.Bin("-", ir.i32(0), half))
-    return ir.cast(stored, ir.Bin("/", ir.Bin("+", total, rounding), count), dtype)
+        return ir.Bin("/", total, ir.cast(dtype, divisor, DType.I32))
+    if isinstance(count, int):
+        return ir.cast(dtype, average(total, count, dtype), DType.I32)
+    half = ir.Bin("/", divisor, ir.i32(2))
+    rounding = ir.Select(ir.Bin("<", ir.i32(0), total), half, ir.Bin("-", ir.i32(0), half))
+    return ir.cast(dtype, ir.Bin("/", ir.Bin("+", total, rounding), divisor), DType.I32)
 
 
 def max_loops(site: Site) -> ir.Block:

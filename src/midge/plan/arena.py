@@ -10,11 +10,13 @@ from midge.plan.planner import Buffer, Plan, live_bytes, plan
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One operation: the tensors it reads, the one it writes, and those it may overwrite."""
+    """One operation: the tensors it reads, the one it writes, those it may overwrite, and buffers
+    that it alone uses."""
 
     reads: tuple[str, ...]
     writes: str
     inplace: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def _lifetimes(
         for name in use.reads:
             start, stop = spans[name]
             spans[name] = (start, max(stop, step + 1))
-        spans[use.writes] = (step, step + 1)
+        for name in (use.writes, *use.scratch):
+            spans[name] = (step, step + 1)
     for name in outputs:
         spans[name] = (spans[name][0], max(len(uses), 1))
     return spans

@@ -18,6 +18,8 @@ from midge.run.base import RUNNERS
 from midge.run.cycles import cycle_model
 from midge.run.emulator_counters import BlockCounters, CostTable, Snapshot
 from midge.run.emulator_machine import Machine
+from midge.run.machine_code import Isa
+from midge.run.profile import Profile
 from midge.run.tensors import check_status, encode_inputs
 from midge.toolchain import Image, build_image
 
@@ -41,7 +43,7 @@ class EmulatorRunner:
         return f"no {', '.join(missing)}: pip install unicorn capstone pyelftools"
 
     def load(
-        self, package: Package, *, toolchain: str | None = None, optimize: str = "speed"
+        self, package: Package, *, toolchain: str | None = None, optimize: str | None = None
     ) -> EmulatorSession:
         """Build and load. RunError when Unicorn is missing, ToolchainError when a build fails."""
         reason = self.available()
@@ -74,12 +76,8 @@ class EmulatorSession:
             machine.engine, *image.code, sp=machine.core.sp, aligned=aligned
         )
         cycles = package.target.emulator.get("cycles")
-        self._costs = CostTable(
-            self._counters,
-            self._machine.read,
-            self._machine.core.lengths,
-            cycle_model(cycles) if cycles else None,
-        )
+        self._model = cycle_model(cycles) if cycles else None
+        self._costs = CostTable(self._counters, machine.read, machine.core.sizes, self._model)
         self._trace = _Trace(package, image, self._machine, self._counters)
         self._closed = False
         self._call("init", (machine.context, machine.arena, package.arena_size))
@@ -91,6 +89,18 @@ class EmulatorSession:
 
     def run(self, inputs: Mapping[str, Array], *, layers: bool = False) -> Run:
         """One inference. UsageError for wrong inputs, RunError when the code fails."""
+        return self._result(self._infer(inputs, layers))
+
+    def profile(self, inputs: Mapping[str, Array]) -> Profile:
+        """One inference like `run`, with the code that each operator executed."""
+        ends = self._infer(inputs, layers=False)
+        parts = zip((None, *ends), ends, strict=False)
+        blocks = tuple(self._costs.blocks(before, after) for before, after in parts)
+        isa: Isa = "riscv" if self._package.target.arch == "riscv" else "arm"
+        return Profile(self._result(ends), blocks, self._image, isa, self._model)
+
+    def _infer(self, inputs: Mapping[str, Array], layers: bool) -> list[Snapshot]:
+        """The counters at the end of each operator of an inference."""
         if self._closed:
             raise RunError("the session is closed", where=self._package.name)
         machine = self._machine
@@ -102,7 +112,10 @@ class EmulatorSession:
         # Where a model reads does not depend on its input: one run shows every access.
         if self._counters.allow_unaligned():
             machine.forget_hooks()
-        costs = self._costs.costs(self._trace.end())
+        return self._trace.end()
+
+    def _result(self, ends: list[Snapshot]) -> Run:
+        machine, costs = self._machine, self._costs.costs(ends)
         cycles = [cost.cycles for cost in costs if cost.cycles is not None]
         operators = zip(self._package.operators, costs, strict=False)
         return Run(

@@ -6,7 +6,7 @@ An instruction in an IT block whose condition is false counts: it takes its cycl
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from midge.core.errors import RunError
 from midge.run.cycles import CycleModel
+from midge.run.profile import BlockRun
 from midge.toolchain import build_library
 
 Counts = NDArray[np.uint32]
@@ -186,11 +187,11 @@ class CostTable:
         self,
         counters: BlockCounters,
         read: Callable[[int, int], bytes],
-        lengths: Callable[[bytes], int],
+        sizes: Callable[[bytes], Iterator[int]],
         model: CycleModel | None,
     ) -> None:
-        """read(address, size) gives code, lengths(code) counts its instructions."""
-        self._counters, self._read, self._lengths, self._model = counters, read, lengths, model
+        """read(address, size) gives code, sizes(code) the bytes of each of its instructions."""
+        self._counters, self._read, self._sizes, self._model = counters, read, sizes, model
         self._known = np.zeros(counters.slots, bool)
         self._instructions: Costs = np.zeros(counters.slots, np.int64)
         self._cycles: Costs = np.zeros(counters.slots, np.int64)
@@ -210,10 +211,24 @@ class CostTable:
         per_part = zip(instructions, np.diff(cycles, prepend=0), strict=True)
         return [Cost(int(n), int(c)) for n, c in per_part]
 
+    def blocks(self, before: Snapshot | None, after: Snapshot) -> tuple[BlockRun, ...]:
+        """What ran between two snapshots, by address; None: up to the second."""
+        used = np.flatnonzero(after.count if before is None else after.count != before.count)
+        found = []
+        for slot in map(int, used):
+            address = self._counters.start + 2 * slot
+            code = self._read(address, int(self._counters.size[slot]))
+            count, taken = int(after.count[slot]), int(after.taken[slot])
+            if before is not None:
+                count -= int(before.count[slot])
+                taken -= int(before.taken[slot])
+            found.append(BlockRun(address, code, count, taken))
+        return tuple(found)
+
     def _learn(self, slot: int) -> None:
         address = self._counters.start + 2 * slot
         code = self._read(address, int(self._counters.size[slot]))
-        self._instructions[slot] = self._lengths(code)
+        self._instructions[slot] = sum(1 for _ in self._sizes(code))
         self._known[slot] = True
         if self._model is None:
             return
@@ -223,30 +238,6 @@ class CostTable:
             f"not {self._instructions[slot]}"
         )
         self._cycles[slot], self._taken[slot] = cost.cycles, cost.taken
-
-
-def thumb_instructions(code: bytes) -> int:
-    """Instructions in Thumb code: 32 bits where the first halfword starts 0b11101 or more.
-
-    Source: Armv7-M Architecture Reference Manual, section A5.1.
-    """
-    position = total = 0
-    while position < len(code):
-        position += 4 if code[position + 1] >> 3 >= 0b11101 else 2
-        total += 1
-    return total
-
-
-def riscv_instructions(code: bytes) -> int:
-    """Instructions in RISC-V code: 32 bits where the two lowest bits are set.
-
-    Source: The RISC-V Instruction Set Manual, volume I, section 1.5.
-    """
-    position = total = 0
-    while position < len(code):
-        position += 4 if code[position] & 0b11 == 0b11 else 2
-        total += 1
-    return total
 
 
 @cache

@@ -7,7 +7,7 @@ stack   far from the rest, with nothing below it: an overflow faults
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from midge.core.errors import RunError
 from midge.core.package import Package, Tensor
 from midge.core.types import Array
-from midge.run.emulator_counters import riscv_instructions, thumb_instructions
+from midge.run.machine_code import riscv_sizes, thumb_sizes
 from midge.run.tensors import (
     CONTEXT_SIZE,
     FILL,
@@ -44,7 +44,7 @@ class Core:
     """How Unicorn is told about an architecture: its constants, and the roles of registers.
 
     thumb: 1 where the lowest bit of a code address says "Thumb".  nop: a 16-bit NOP.
-    lengths: counts the instructions in code.  global_pointer: set from the image's symbol.
+    sizes: the bytes of each instruction in code.  global_pointer: set from the image's symbol.
     """
 
     arch: int
@@ -55,7 +55,7 @@ class Core:
     arguments: tuple[int, ...]
     thumb: int
     nop: bytes
-    lengths: Callable[[bytes], int]
+    sizes: Callable[[bytes], Iterator[int]]
     global_pointer: int | None = None
 
 
@@ -72,7 +72,7 @@ def arm_core() -> Core:
         arguments=(arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1, arm_const.UC_ARM_REG_R2),
         thumb=1,
         nop=bytes.fromhex("00bf"),
-        lengths=thumb_instructions,
+        sizes=thumb_sizes,
     )
 
 
@@ -93,7 +93,7 @@ def riscv_core() -> Core:
         ),
         thumb=0,
         nop=bytes.fromhex("0100"),
-        lengths=riscv_instructions,
+        sizes=riscv_sizes,
         global_pointer=riscv_const.UC_RISCV_REG_GP,
     )
 

@@ -69,7 +69,7 @@ class HostRunner:
         return "no C compiler: " + " or ".join(toolchain.install for toolchain in known)
 
     def load(
-        self, package: Package, *, toolchain: str | None = None, optimize: str = "speed"
+        self, package: Package, *, toolchain: str | None = None, optimize: str | None = None
     ) -> HostSession:
         """Build and load; a toolchain that only knows other machines is a ToolchainError."""
         return HostSession(package, toolchain, optimize)
@@ -78,7 +78,7 @@ class HostRunner:
 class HostSession:
     """A loaded package with its arena. Not for several threads at once."""
 
-    def __init__(self, package: Package, toolchain: str | None, optimize: str) -> None:
+    def __init__(self, package: Package, toolchain: str | None, optimize: str | None) -> None:
         self._package = package
         self._build = (toolchain, optimize)
         self._plain: _Library | None = _load(package, *self._build, hooks=False)
@@ -185,7 +185,9 @@ class _Library:
         self._copy.unlink(missing_ok=True)
 
 
-def _load(package: Package, toolchain: str | None, optimize: str, *, hooks: bool) -> _Library:
+def _load(
+    package: Package, toolchain: str | None, optimize: str | None, *, hooks: bool
+) -> _Library:
     sources = {"midge_host_hook.c": _HOOK_SOURCE.format(name=package.name)} if hooks else {}
     path = build_shared(
         package,

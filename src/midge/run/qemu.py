@@ -67,7 +67,7 @@ class QemuRunner:
         package: Package,
         *,
         toolchain: str | None = None,
-        optimize: str = "speed",
+        optimize: str | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> QemuSession:
         """Build, start and call the package's init.
@@ -100,7 +100,7 @@ class QemuSession:
         image: Image,
         command: tuple[str, ...],
         timeout_s: float,
-        build: tuple[str | None, str],
+        build: tuple[str | None, str | None],
     ) -> None:
         self._package, self._image, self._build = package, image, build
         self._where = f"{package.name} on {package.target.name}"

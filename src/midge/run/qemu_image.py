@@ -46,7 +46,7 @@ static const uint32_t midge_qemu_first_layer[] = {{{first_layers}}};
 """
 
 
-def build_qemu_image(package: Package, *, toolchain: str | None, optimize: str) -> Image:
+def build_qemu_image(package: Package, *, toolchain: str | None, optimize: str | None) -> Image:
     """An ELF that serves inferences on the board in the target's `qemu` table."""
     target = package.target
     sources = {

@@ -58,7 +58,11 @@ def decode(tensor: Tensor, data: bytes | bytearray) -> Array:
     """The array that `data`, bytes of the arena, hold for `tensor`."""
     dtype = tensor.type.dtype.numpy
     flat = np.frombuffer(bytes(data), dtype.newbyteorder("<"))
-    return flat.astype(dtype).reshape(tensor.type.shape)
+    shape, order = tensor.type.shape, tensor.order
+    if order is None:
+        return flat.astype(dtype).reshape(shape)
+    stored = flat.astype(dtype).reshape([shape[axis] for axis in order])
+    return np.ascontiguousarray(stored.transpose(np.argsort(order)))
 
 
 def check_guards(package: Package, below: bytes, above: bytes) -> None:

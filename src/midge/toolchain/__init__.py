@@ -6,7 +6,13 @@ import sys
 
 from midge.core.registry import import_all
 from midge.toolchain.base import TOOLCHAINS, Found, Toolchain
-from midge.toolchain.build import HOST_TOOLCHAINS, build_image, build_library, build_shared
+from midge.toolchain.build import (
+    HOST_TOOLCHAINS,
+    build_image,
+    build_library,
+    build_shared,
+    found_version,
+)
 from midge.toolchain.image import Image, Section, Symbol
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "build_image",
     "build_library",
     "build_shared",
+    "found_version",
 ]
 
 import_all(sys.modules[__name__])

@@ -10,6 +10,7 @@ from pathlib import Path
 from midge.core.cache import digest, entry
 from midge.core.errors import ToolchainError, UsageError
 from midge.core.package import Package
+from midge.core.target import Target
 from midge.toolchain.base import TOOLCHAINS, Found, Job, Toolchain
 from midge.toolchain.command import OPTIMIZE
 from midge.toolchain.image import Image, read_image
@@ -54,11 +55,17 @@ def select(name: str | None, choices: Mapping[str, tuple[str, ...]], *, where: s
     raise ToolchainError(f"not found: {missing}", where=where, hint=hint)
 
 
+def found_version(target: Target) -> str:
+    """The name and version of the toolchain that builds for `target`."""
+    selected = select(None, target.toolchains, where=f"target {target.name}")
+    return f"{selected.toolchain.name} {selected.found.version}"
+
+
 def build_image(
     package: Package,
     *,
     toolchain: str | None = None,
-    optimize: str = "speed",
+    optimize: str | None = None,
     defines: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
@@ -88,7 +95,7 @@ def build_image(
         folder=Path(),
         sources=(*package.sources, *_c_files(sources), _BARE_SOURCE),
         output=f"{package.name}.elf",
-        optimize=_known(optimize),
+        optimize=_known(optimize or package.optimize),
         script=_SCRIPT,
         flags=(*selected.flags, *flags),
         link_flags=target.toolchains.get("zig", ()),
@@ -104,7 +111,7 @@ def build_shared(
     package: Package,
     *,
     toolchain: str | None = None,
-    optimize: str = "speed",
+    optimize: str | None = None,
     defines: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
@@ -120,7 +127,7 @@ def build_shared(
         {**package.files, **(sources or {})},
         (*package.sources, *_c_files(sources)),
         toolchain=toolchain,
-        optimize=optimize,
+        optimize=optimize or package.optimize,
         defines=defines,
         flags=flags,
         warnings_as_errors=warnings_as_errors,

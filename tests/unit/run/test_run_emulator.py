@@ -13,7 +13,6 @@ from midge.core.errors import RunError, TargetError, UsageError
 from midge.core.package import Package
 from midge.run import RUNNERS
 from midge.run.emulator import EmulatorRunner, EmulatorSession
-from midge.run.emulator_counters import riscv_instructions, thumb_instructions
 from midge.target import TARGETS
 from midge.toolchain import TOOLCHAINS, build_image
 from tiny_package import (
@@ -162,14 +161,6 @@ def test_a_skipped_instruction_counts() -> None:
     )
     runs = [session.run({"x": some_input()}) for session in (plain, skips)]
     assert (runs[1].instructions or 0) - (runs[0].instructions or 0) == 3
-
-
-def test_lengths_of_instructions() -> None:
-    # nop; bl; push; ldrd (32 bits); b
-    thumb = bytes.fromhex("00bf fff7feff 10b5 d0e90001 fee7")
-    assert thumb_instructions(thumb) == 5
-    # c.nop; addi (32 bits); c.ret
-    assert riscv_instructions(bytes.fromhex("0100 13050500 8280")) == 3
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "rv32imac"])

@@ -7,10 +7,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName, byte_size
+from midge.cli.arguments import (
+    DEFAULT_TARGET,
+    Json,
+    Model,
+    Name,
+    Optimize,
+    Search,
+    TargetName,
+    byte_size,
+)
+from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, table
 from midge.core.package import Package
+from midge.driver import Compiled
 
 
 @command("compile")
@@ -22,6 +33,8 @@ def compile_command(
     ] = None,
     target: TargetName = DEFAULT_TARGET,
     name: Name = None,
+    optimize: Optimize = "speed",
+    search: Search = True,
     static_arena: Annotated[
         bool, typer.Option("--static-arena", help="Let the package bring its own arena.")
     ] = False,
@@ -37,13 +50,14 @@ def compile_command(
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
-    from midge.driver import Limits, compile_file
-    from midge.target import load_target
+    from midge.driver import Limits
 
     limits = Limits(byte_size(max_ram, "--max-ram"), byte_size(max_flash, "--max-flash"))
-    package = compile_file(
-        model, load_target(target), name=name, static_arena=static_arena, limits=limits
-    ).package
+    compiled = compile_model(
+        model, target, name=name, optimize=optimize, search=search, static_arena=static_arena,
+        limits=limits,
+    )  # fmt: skip
+    package = compiled.package
     folder = output if output is not None else Path(package.name)
     package.save(folder, force=force)
     if as_json:
@@ -56,11 +70,11 @@ def compile_command(
             }
         )
         return
-    _show(package, folder)
+    _show(compiled, folder)
 
 
-def _show(package: Package, folder: Path) -> None:
-    out = console()
+def _show(compiled: Compiled, folder: Path) -> None:
+    out, package = console(), compiled.package
     arena = package.metadata["arena"]
     macs = sum(op.macs for op in package.operators)
     rows = [
@@ -76,6 +90,8 @@ def _show(package: Package, folder: Path) -> None:
     out.print(
         table(("", "", ""), rows, title=f"{package.name} for {package.target.name}", right=" r ")
     )
+    if compiled.dropped.gone:
+        out.print(f"\n{compiled.dropped}")
     for warning in misfits(package):
         out.print(f"[bold yellow]warning:[/] {warning}")
     out.print(f"\nWrote {len(package.files)} files to {folder}{'/' if folder.name else ''}")

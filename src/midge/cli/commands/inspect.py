@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Name, TargetName
+from midge.cli.arguments import (
+    DEFAULT_TARGET,
+    Json,
+    Model,
+    Name,
+    Optimize,
+    Search,
+    TargetName,
+)
+from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.memory import draw, timeline
 from midge.cli.output import console, number, print_json, shorten, table
@@ -35,13 +44,12 @@ def inspect_command(
         typer.Option("--memory", help="Draw the arena over time to this .svg or .png."),
     ] = None,
     name: Name = None,
+    optimize: Optimize = "speed",
+    search: Search = True,
     as_json: Json = False,
 ) -> None:
     """Show MODEL: operators, multiply-accumulates, parameters, and the arena over time."""
-    from midge.driver import compile_file
-    from midge.target import load_target
-
-    compiled = compile_file(model, load_target(target), name=name)
+    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
     if memory is not None:
         draw(compiled, memory)
     if show is not None:
@@ -101,18 +109,19 @@ def _as_json(compiled: Compiled) -> dict[str, Any]:
 
 def _show(compiled: Compiled, picture: Path | None) -> None:
     out = console()
-    graph = compiled.graph
+    graph, dropped = compiled.graph, compiled.dropped
     rows = []
     for node in graph.nodes:
         types = [graph.types[v] for v in node.inputs]
         outputs = [graph.types[v] for v in node.outputs]
         count = OPS[node.op].macs
         params = sum(graph.types[v].elements for v in node.inputs if v in graph.consts)
+        kept = dropped.kept.get(node.outputs[0])
         rows.append(
             (
                 node.src.removeprefix("operator "),
                 shorten(node.kind or node.op, 30),
-                ", ".join(map(str, outputs)),
+                ", ".join(map(str, outputs)) + (f", {len(kept)} kept" if kept else ""),
                 number(params) if params else "",
                 number(count(types, outputs)) if count else "",
             )
@@ -122,8 +131,11 @@ def _show(compiled: Compiled, picture: Path | None) -> None:
     out.print(table(columns, rows, title=f"{graph.name}({inputs})", right="r  rr"))
     out.print(
         f"\n{number(_parameters(compiled))} parameters, {number(_macs(compiled))} "
-        f"multiply-accumulates, {number(compiled.package.weights_size)} bytes of constants\n"
+        f"multiply-accumulates, {number(compiled.package.weights_size)} bytes of constants"
     )
+    if dropped.gone:
+        out.print(str(dropped))
+    out.print()
     out.print(timeline(compiled, out.width), markup=False, highlight=False)
     if picture is not None:
         out.print(f"\nDrew the arena to {picture}")

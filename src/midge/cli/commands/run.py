@@ -14,12 +14,13 @@ from midge.cli.arguments import (
     Model,
     Name,
     Optimize,
+    Search,
     Seed,
     TargetName,
     Toolchain,
     check_count,
-    check_optimize,
 )
+from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.package import Package
@@ -41,6 +42,7 @@ def run_command(
     name: Name = None,
     toolchain: Toolchain = None,
     optimize: Optimize = "speed",
+    search: Search = True,
     operators: Annotated[
         bool, typer.Option("--operators/--no-operators", help="Show the cost of each operator.")
     ] = True,
@@ -48,18 +50,14 @@ def run_command(
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
     from midge.data import inputs_for
-    from midge.driver import compile_file
     from midge.run import RUNNERS
-    from midge.target import load_target
 
-    compiled = compile_file(model, load_target(target), name=name)
+    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
     with out.status("building and running"):
-        session = RUNNERS[on].load(
-            compiled.package, toolchain=toolchain, optimize=check_optimize(optimize)
-        )
+        session = RUNNERS[on].load(compiled.package, toolchain=toolchain, optimize=optimize)
         try:
             runs = [session.run(given) for given in sets]
             sizes = session.sizes

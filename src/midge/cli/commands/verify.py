@@ -13,12 +13,13 @@ from midge.cli.arguments import (
     Model,
     Name,
     Optimize,
+    Search,
     Seed,
     TargetName,
     Toolchain,
     check_count,
-    check_optimize,
 )
+from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
@@ -44,21 +45,20 @@ def verify_command(
     name: Name = None,
     toolchain: Toolchain = None,
     optimize: Optimize = "speed",
+    search: Search = True,
     as_json: Json = False,
 ) -> None:
     """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
     from rich.progress import Progress
 
     from midge.data import inputs_for
-    from midge.driver import compile_file
     from midge.run import RUNNERS
-    from midge.target import load_target
     from midge.verify import verify
 
     runners = [r.strip() for r in on.split(",") if r.strip()]
     for runner in runners:
         RUNNERS[runner]
-    compiled = compile_file(model, load_target(target), name=name)
+    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
@@ -72,7 +72,7 @@ def verify_command(
 
         verdict = verify(
             compiled, model, sets, runners=runners, toolchain=toolchain,
-            optimize=check_optimize(optimize), layers=layers, progress=progress,
+            optimize=optimize, layers=layers, progress=progress,
         )  # fmt: skip
     if require_framework and verdict.against != "framework":
         reason = verdict.stages[0].skipped

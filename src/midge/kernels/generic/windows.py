@@ -6,22 +6,14 @@ outside the loop over columns, where it costs little.
 
 from __future__ import annotations
 
-from midge.core.target import Target
 from midge.graph.attrs import integers
 from midge.loop import ir
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import Peel
 from midge.lower.fuse import Group
-from midge.lower.schedules import SCHEDULES, Schedule
 
 # Each peeled column is another copy of the loops over taps.
 _MOST_COPIES = 4
-
-
-def peel_border(func: ir.Func, group: Group, target: Target) -> tuple[Schedule, ...]:
-    """Peel the output columns whose windows reach outside the image."""
-    peel = border(func, group)
-    return ((peel,),) if peel is not None else ()
 
 
 def border(func: ir.Func, group: Group) -> Peel | None:
@@ -40,12 +32,8 @@ def _outside(func: ir.Func, group: Group, columns: int) -> tuple[int, int]:
     shapes = {p.name: p.shape for p in func.params}
     stride, dilation = integers(attrs, "strides")[1], integers(attrs, "dilations")[1]
     left = integers(attrs, "padding")[2]
-    taps = integers(attrs, "window")[1] if "window" in attrs else shapes["w"][2]
+    taps = integers(attrs, "window")[1] if "window" in attrs else shapes.get("w", (1, 1, 1, 1))[2]
     reach = (taps - 1) * dilation - left
     first = min(-(-left // stride), columns)
     inside = (shapes["x"][2] - 1 - reach) // stride + 1  # columns that end before the right edge
     return first, max(columns - max(inside, 0), 0)
-
-
-for _op in ("avg_pool2d", "max_pool2d"):
-    SCHEDULES.add(_op, peel_border)

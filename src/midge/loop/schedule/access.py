@@ -150,9 +150,9 @@ def _instr(
         sizes = (1,) * (len(index) - len(p.shape)) + p.shape
         # what an instruction writes of its window, and when, is its own affair
         plain = replace(where.access(buffer, index, write=False), sizes=sizes)
-        if p.mode != "out":
+        if p.mode not in ("out", "scratch"):
             yield plain
-        if p.mode in ("out", "inout"):
+        if p.mode in ("out", "inout", "scratch"):
             yield replace(plain, write=True)
 
 

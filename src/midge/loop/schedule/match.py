@@ -149,6 +149,8 @@ class Match:
     def window(self, param: ir.Param) -> tuple[str, tuple[ir.Expr, ...]]:
         """What an operand stands for, checked: in bounds, constant if it must be, apart from
         others that are written."""
+        if param.mode == "scratch" and param.name not in self.windows:
+            self.windows[param.name] = self.scratch(param)
         if param.name not in self.windows:
             raise Mismatch(f"nothing tells what its operand {param.name} is")
         buffer, first = self.windows[param.name]
@@ -158,6 +160,15 @@ class Match:
         self.check_alone(param, buffer)
         self.check_inside(param, buffer, first)
         return buffer, tuple(f.expr() for f in first)
+
+    def scratch(self, param: ir.Param) -> tuple[str, tuple[Linear, ...]]:
+        """Memory for an operand that no loop speaks of: a scratch parameter large enough."""
+        for p in self.func.params:
+            taken = any(b == p.name for b, _ in self.windows.values())
+            fits = p.dtype is param.dtype and len(p.shape) == 1 and p.elements >= param.elements
+            if p.mode == "scratch" and fits and not taken:
+                return p.name, (Linear({}, 0),)
+        raise Mismatch(f"there is no scratch memory for its operand {param.name}")
 
     def check_alone(self, param: ir.Param, buffer: str) -> None:
         for other in self.meaning.params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache
 
 from midge.loop import ir
 from midge.loop.instruction import Instruction
@@ -39,7 +40,7 @@ def tensorize_loop(func: ir.Func, step: Tensorize, instructions: Instructions) -
     statements = _candidate(func, place, instruction)
     bounds = place.bounds(func)
     target = Simplifier(buffer_types(func), keep_unit_loops=False).block(statements, bounds)
-    meaning = simplify(instruction.meaning)
+    meaning = _simplified(instruction.meaning)
     try:
         match = Match(func, meaning, bounds)
         match.block(meaning.body, target)
@@ -48,6 +49,10 @@ def tensorize_loop(func: ir.Func, step: Tensorize, instructions: Instructions) -
         raise Refused(f"this is not {step.instruction}: {mismatch}") from None
     use = ir.Instr(step.instruction, args)
     return _replaced(func, statements, use)
+
+
+# Layers of one shape use the same instructions.
+_simplified = lru_cache(maxsize=256)(simplify)
 
 
 def _candidate(func: ir.Func, place: Place, instruction: Instruction) -> ir.Block:

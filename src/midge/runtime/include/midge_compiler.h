@@ -20,4 +20,11 @@ MIDGE_ASSERT(sizeof(float) == 4U, "Midge needs 32-bit floats");
 #define MIDGE_KERNEL
 #endif
 
+/* Whether assembler with the DSP instructions of Armv7E-M (Thumb-2) can be used. */
+#if defined(__GNUC__) && defined(__thumb2__) && defined(__ARM_FEATURE_DSP)
+#define MIDGE_ARM_DSP_ASM 1
+#else
+#define MIDGE_ARM_DSP_ASM 0
+#endif
+
 #endif /* MIDGE_COMPILER_H */

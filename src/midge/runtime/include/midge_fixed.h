@@ -47,6 +47,20 @@ static inline int32_t midge_requantize_wide(int64_t x, int32_t multiplier, int32
     return (int32_t)(((x * (int64_t)multiplier) + half) >> (15 - shift));
 }
 
+/* x * 2^left * factor / 2^32, rounded down. x * 2^left must fit 32 bits. */
+static inline int32_t midge_high_word(int32_t x, int32_t left, int32_t factor)
+{
+    const int32_t shifted = (int32_t)((uint32_t)x << left);
+
+    return (int32_t)(((int64_t)shifted * (int64_t)factor) >> 32);
+}
+
+/* x, where it is negative plus `nudge`. The sum must fit; nudge is not INT32_MIN. */
+static inline int32_t midge_nudged(int32_t x, int32_t nudge)
+{
+    return x - ((x >> 31) * nudge);
+}
+
 /* Zero bits above the highest set bit. Needs x > 0. */
 static inline int32_t midge_leading_zeros(int32_t x)
 {

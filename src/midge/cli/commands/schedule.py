@@ -1,0 +1,136 @@
+"""midge schedule: the schedule of an operator, and what each of its steps makes of its loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from difflib import unified_diff
+from typing import Annotated, Any
+
+import typer
+
+from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Optimize, Search, TargetName
+from midge.cli.building import compile_model
+from midge.cli.commands import command
+from midge.cli.operators import find_operator
+from midge.cli.output import console, print_json, shorten, table
+from midge.codegen.c import emit
+from midge.loop.program import Kernel, Operation, Program
+from midge.loop.rewrite import loops_in
+from midge.loop.schedule import apply
+
+_ONCE = "Steps may name loops that run once, which are shown here only."
+_STYLES = {"+": "green", "-": "red", "@": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """step: text of the step that was applied last, "" before the first.  func: the loops then."""
+
+    step: str
+    func: str
+
+
+@command("schedule")
+def schedule_command(
+    model: Model,
+    operator: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OP",
+            help="Its name, its number, or @N (number N in the model file); default: list all.",
+            show_default=False,
+        ),
+    ] = None,
+    target: TargetName = DEFAULT_TARGET,
+    optimize: Optimize = "speed",
+    search: Search = True,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what each step after the first changes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the loops of MODEL's operator OP before and after each step of its schedule, and its C.
+
+    Without OP: every operator's schedule.
+    """
+    program = compile_model(model, target, optimize=optimize, search=search).program
+    if operator is None:
+        print_json(list(map(_entry, _pairs(program)))) if as_json else _list(program)
+        return
+    op = program.operations[find_operator(program.operations, operator, "OP")]
+    kernel = program.kernel(op.kernel)
+    if as_json:
+        made = [{"step": s.step or None, "func": s.func} for s in stages(kernel)]
+        print_json({**_entry((op, kernel)), "stages": made, "c": _c(program, kernel)})
+    else:
+        _show(program, op, kernel, diff)
+
+
+def stages(kernel: Kernel) -> list[Stage]:
+    """The loops of `kernel` as written, and after each step of its schedule."""
+    plain = replace(kernel.plain, name=kernel.func.name)
+    made = [Stage("", str(plain))]
+    for i, step in enumerate(kernel.steps, 1):
+        func = apply(plain, kernel.steps[:i], kernel.instructions)
+        made.append(Stage(str(step), str(func)))
+    return made
+
+
+def changes(before: str, after: str) -> Iterator[str]:
+    """The lines of a unified diff, without its head."""
+    found = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
+    return (line for line in found if not line.startswith(("--- ", "+++ ")))
+
+
+def _c(program: Program, kernel: Kernel) -> str:
+    return emit(kernel.func, f"{program.name}_{kernel.func.name}", kernel.instructions)
+
+
+def _pairs(program: Program) -> Iterator[tuple[Operation, Kernel]]:
+    return ((op, program.kernel(op.kernel)) for op in program.operations)
+
+
+def _entry(pair: tuple[Operation, Kernel]) -> dict[str, Any]:
+    op, kernel = pair
+    return {
+        "operator": op.name,
+        "kernel": op.kernel,
+        "kind": "+".join(op.kinds),
+        "src": op.src,
+        "schedule": list(map(str, kernel.steps)),
+    }
+
+
+def _list(program: Program) -> None:
+    rows = []
+    for op, kernel in _pairs(program):
+        shared = [f"as {op.kernel}"] if op.kernel != op.name else []
+        steps = shared or list(map(str, kernel.steps)) or ["as written"]
+        rows.append((op.name, shorten("+".join(op.kinds), 22), steps[0]))
+        rows.extend(("", "", step) for step in steps[1:])
+    out = console()
+    out.print(table(("operator", "kind", "schedule"), rows, title=program.name))
+    out.print("\nNext: [bold]midge schedule MODEL OP[/] shows what each step does.")
+
+
+def _show(program: Program, op: Operation, kernel: Kernel, diff: bool) -> None:
+    out = console()
+    others = [o.name for o in program.operations if o.kernel == op.kernel and o is not op]
+    shared = f", shared with {', '.join(others)}" if others else ""
+    title = f"{op.name}: {'+'.join(op.kinds)} ({op.src}){shared}"
+    out.print(title, style="bold", markup=False, soft_wrap=True)
+    before = ""
+    for i, stage in enumerate(stages(kernel)):
+        heading = f"{i}. {stage.step}" if stage.step else "As written"
+        out.print(f"\n{heading}\n", style="bold", markup=False, soft_wrap=True)
+        whole = not diff or i < 2
+        lines = stage.func.splitlines() if whole else list(changes(before, stage.func))
+        for line in lines or ["nothing changes"]:
+            style = None if whole else _STYLES.get(line[:1])
+            out.print(line, style=style, markup=False, soft_wrap=True)
+        before = stage.func
+        if not i and any(loop.extent == 1 for loop in loops_in(kernel.plain.body)):
+            out.print(f"\n{_ONCE}", style="dim")
+    out.print("\nIn C\n", style="bold")
+    out.print(_c(program, kernel), markup=False, soft_wrap=True, end="")

@@ -1,0 +1,61 @@
+"""Fully connected layers by the micro-kernel `matvec`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from midge.core.types import DType
+from midge.graph.attrs import integer
+from midge.kernels.arm_dsp.kernel import KernelWriter, Place, parts_of, usable
+from midge.kernels.arm_dsp.matvec import MatVec
+from midge.kernels.arm_dsp.scaling import Scaling, scaling_of
+from midge.kernels.arm_dsp.widen import order
+from midge.loop import ir
+from midge.lower.candidates import LOWERINGS, Candidate, Request
+
+_PAIRS = 4
+
+
+def dense(request: Request) -> Iterable[Candidate]:
+    """int8 layers with constant weights, followed by nothing but what makes their sums int8."""
+    graph, group = request.graph, request.group
+    node = group.anchor
+    assert node is not None
+    scale = scaling_of(graph, group) if len(group.nodes) == 2 else None
+    x, w = (graph.types[v] for v in node.inputs[:2])
+    if "dsp" not in request.target.features or scale is None or x.dtype is not DType.I8:
+        return ()
+    if node.inputs[1] not in graph.consts or 0 in (*x.shape, *w.shape):
+        return ()
+    if integer(node.attrs, "x_zero", 0) or not usable(graph, group, scale):
+        return ()
+    straight = {"speed": (4, 8, 2), "balanced": (2, 4, 1)}.get(request.optimize, (1, 2))
+    return (_candidate(request, scale, n) for n in straight)
+
+
+def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
+    """straight: words of activations that are written out."""
+    graph, group = request.graph, request.group
+    node = group.nodes[0]
+    x, w = (graph.types[v] for v in node.inputs[:2])
+    rows, depth = w.shape
+    kernel = KernelWriter(request, scale)
+    parts = parts_of(rows, _PAIRS)
+    kernel.weights(order(depth, True), rows, parts)
+    m = ir.Var("m")
+    body: list[ir.Stmt] = []
+    for part in parts:
+        made = MatVec(max(part.pairs, 1), depth, part.blocks, scale, part.pairs == 0, straight)
+        y = ir.add(ir.mul(m, ir.i32(rows)), ir.i32(part.start))
+        places: dict[str, Place] = {
+            "w": (f"w{part.suffix}", ir.i32(0)),
+            "q": (f"q{part.suffix}", ir.i32(0)),
+            "x": ("x", ir.mul(m, ir.i32(depth))),
+            "y": ("y", y),
+        }
+        body += kernel.use(made.instruction(), places)
+    count = x.elements // depth
+    return kernel.finish("rows", (ir.Loop("m", count, tuple(body)),))
+
+
+LOWERINGS.add("dense/arm_dsp", dense)

@@ -1,0 +1,159 @@
+"""Pooling, and sums over whole images, of int8 by the micro-kernel `window`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from midge.core.types import DType
+from midge.graph.attrs import integer, integers
+from midge.graph.ir import Graph, Node
+from midge.kernels.arm_dsp.kernel import KernelWriter, Place
+from midge.kernels.arm_dsp.window import MOST_TAPS, Window
+from midge.kernels.generic.spans import Span, pool_spans
+from midge.loop import ir
+from midge.lower import Site, nest
+from midge.lower.averages import average
+from midge.lower.build import build
+from midge.lower.candidates import LOWERINGS, Candidate, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pooling operator as spans of windows over an image of rows of `width` pixels."""
+
+    width: int
+    channels: int
+    stride: tuple[int, int]
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+    out_width: int
+
+
+def pool_of(graph: Graph, node: Node) -> Pool | None:
+    """The pool or sum `node`; None if it does not fit the micro-kernel."""
+    x, y = (graph.types[v] for v in (node.inputs[0], node.outputs[0]))
+    if x.dtype is not DType.I8 or x.elements == 0 or x.shape[-1] < 4:
+        return None
+    if node.op == "sum":
+        # All between the leading axes of one and the channels: a row of pixels.
+        pixels = prod(x.shape[:-1])
+        whole = y.elements == x.shape[-1] and len(x.shape) - 1 not in integers(node.attrs, "axes")
+        span = (Span(0, 1, 0, 1),), (Span(0, 1, 0, pixels),)
+        return Pool(pixels, x.shape[-1], (1, 1), *span, 1) if whole else None
+    (n, _, width, channels), (_, _, ow, _) = x.shape, y.shape
+    found = pool_spans(graph, node)
+    if n != 1 or found is None:
+        return None
+    sh, sw = integers(node.attrs, "strides")
+    return Pool(width, channels, (sh, sw), *found, ow)
+
+
+def pooling(request: Request) -> tuple[Candidate, ...]:
+    """int8 images with the channels last; whatever follows is fused."""
+    node = request.group.anchor
+    assert node is not None
+    if "dsp" not in request.target.features or request.optimize == "size":
+        return ()
+    pool = pool_of(request.graph, node)
+    if pool is None or node.inputs[0] in request.layouts:
+        return ()
+    if node.op == "max_pool2d":
+        return (_Maxima(request, pool).candidate(),)
+    if any(r.taps * c.taps > MOST_TAPS for r in pool.rows for c in pool.columns):
+        return ()
+    return (_Sums(request, pool).candidate(),)
+
+
+class _Pooling(KernelWriter):
+    """What sums and maxima share."""
+
+    def __init__(self, request: Request, pool: Pool) -> None:
+        super().__init__(request, None)
+        self.pool = pool
+
+    def window(self, kind: str, rows: Span, columns: Span, pixels: int) -> Window:
+        pool = self.pool
+        step, advance = pool.channels, pool.stride[1] * pool.channels
+        return Window(
+            "sum" if kind == "sum" else "max", rows.taps, columns.taps, pool.width * step, step,
+            step, pixels, advance if pixels > 1 else 0,
+        )  # fmt: skip
+
+    def place(self, rows: Span, columns: Span, oh: ir.Expr, ow: ir.Expr) -> Place:
+        """The first element of window (oh, ow) of the spans."""
+        pool = self.pool
+        row = ir.add(ir.mul(oh, ir.i32(pool.stride[0])), ir.i32(rows.start))
+        column = ir.add(ir.mul(ow, ir.i32(pool.stride[1])), ir.i32(columns.start))
+        pixel = ir.add(ir.mul(row, ir.i32(pool.width)), column)
+        return ("x", ir.mul(pixel, ir.i32(pool.channels)))
+
+    def one_by_one(self, kind: str, dtype: DType) -> Candidate:
+        """Window by window through scratch memory, from where what follows takes the elements."""
+        self.buffer("window", dtype, self.pool.channels)
+        made = build(
+            self.graph, self.group, "kernel", self.layouts, lambda site: self.windows(kind, site)
+        )
+        elements = self.graph.types[self.anchor.inputs[0]].elements
+        return self.finish_built("windows", made, {0: (elements,)})
+
+    def windows(self, kind: str, site: Site) -> ir.Block:
+        body: ir.Block = ()
+        for rows in self.pool.rows:
+            for columns in self.pool.columns:
+                oh, ow, c = (ir.Var(self.fresh(n)) for n in ("oh", "ow", "c"))
+                x, y = self.place(rows, columns, oh, ow), ("window", ir.i32(0))
+                window = self.window(kind, rows, columns, 1)
+                value = self.value(ir.Load("window", (c,)), rows.taps * columns.taps)
+                at = (ir.add(oh, ir.i32(rows.first)), ir.add(ow, ir.i32(columns.first)))
+                stored = site.store(self.index(at, c), value)
+                body += nest((oh, ow), (rows.number, columns.number), (
+                    *self.use(window.instruction(), {"x": x, "y": y}),
+                    *nest((c,), (self.pool.channels,), stored),
+                ))  # fmt: skip
+        return body
+
+    def index(self, at: tuple[ir.Expr, ir.Expr], c: ir.Expr) -> tuple[ir.Expr, ...]:
+        """Of an element of the anchor's output."""
+        return (ir.i32(0), *at, c)
+
+    def value(self, loaded: ir.Expr, taps: int) -> ir.Expr:
+        """The anchor's result, in the type of its elements, from what the micro-kernel gives."""
+        return loaded
+
+
+class _Maxima(_Pooling):
+    def candidate(self) -> Candidate:
+        if len(self.group.nodes) > 1 or self.group.output in self.layouts:
+            return self.one_by_one("max", DType.I8)
+        body: ir.Block = ()
+        for rows in self.pool.rows:
+            for columns in self.pool.columns:
+                oh = ir.Var(self.fresh("oh"))
+                first = ir.mul(ir.add(oh, ir.i32(rows.first)), ir.i32(self.pool.out_width))
+                y = ir.mul(ir.add(first, ir.i32(columns.first)), ir.i32(self.pool.channels))
+                window = self.window("max", rows, columns, columns.number).instruction()
+                x = self.place(rows, columns, oh, ir.i32(0))
+                body += nest((oh,), (rows.number,), self.use(window, {"x": x, "y": ("y", y)}))
+        return self.finish("rows", body)
+
+
+class _Sums(_Pooling):
+    def candidate(self) -> Candidate:
+        return self.one_by_one("sum", DType.I32)
+
+    def index(self, at: tuple[ir.Expr, ir.Expr], c: ir.Expr) -> tuple[ir.Expr, ...]:
+        rank = len(self.graph.types[self.anchor.outputs[0]].shape)
+        if self.anchor.op == "sum":
+            return (*[ir.i32(0)] * (rank - 1), c)
+        return super().index(at, c)
+
+    def value(self, loaded: ir.Expr, taps: int) -> ir.Expr:
+        if self.anchor.op == "sum":
+            zero = integer(self.anchor.attrs, "x_zero", 0)
+            return ir.sub(loaded, ir.i32(taps * zero))
+        return ir.cast(DType.I8, average(loaded, taps, DType.I8), DType.I32)
+
+
+for _op in ("avg_pool2d", "max_pool2d", "sum"):
+    LOWERINGS.add(f"{_op}/arm_dsp", pooling)

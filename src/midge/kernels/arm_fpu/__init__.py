@@ -1,0 +1,1 @@
+"""Instructions for Cortex-M cores with a single-precision FPU."""

@@ -1,0 +1,251 @@
+"""Float convolutions and fully connected layers by the micro-kernel `products`.
+
+The unit is a few pixels of an output row and all channels. The sums stand in scratch memory, start
+with the bias, and take one row of the window after the other; the operators that follow take them
+from there. Pixels whose windows reach over an edge add the part of the row that is inside, so
+nothing is copied. A convolution of one tap is a single row of pixels, and so is a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from midge.core.target import Target
+from midge.core.types import DType
+from midge.graph.attrs import integers, number
+from midge.graph.ir import Graph, Node
+from midge.kernels.arm_dsp.kernel import KernelWriter, Place
+from midge.kernels.arm_fpu.products import Products
+from midge.loop import ir
+from midge.lower import Site, nest
+from midge.lower.build import build
+from midge.lower.candidates import LOWERINGS, Candidate, Request
+
+_PIXELS, _CHANNELS, _ROWS = 4, 4, 8
+_MOST_BORDER = 6  # columns; each is an instruction of its own
+_STRAIGHT = {"speed": (8, 4), "balanced": (4, 2)}
+_UNFUSED = ("cortex-m4", "cortex-m33")  # a fused multiply-add takes longer than the two
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Geometry: image and window in pixels of `depth` elements, and `channels` results of each."""
+
+    height: int
+    width: int
+    depth: int
+    out_height: int
+    out_width: int
+    channels: int
+    taps: tuple[int, int]
+    strides: tuple[int, int]
+    top: int
+    left: int
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether output pixel i reads input pixel i and nothing else."""
+        same = (self.height, self.width) == (self.out_height, self.out_width)
+        return self.taps == (1, 1) and self.strides == (1, 1) and same
+
+    def inside(self, column: int) -> range:
+        """The taps of an output column's rows that are in the image."""
+        start = column * self.strides[1] - self.left
+        return range(max(-start, 0), min(self.taps[1], self.width - start))
+
+    def spans(self) -> Iterator[tuple[int, int, int]]:
+        """All columns as (first, pixels of a block, blocks); whole windows are taken together."""
+        whole = [c for c in range(self.out_width) if len(self.inside(c)) == self.taps[1]]
+        first, stop = (whole[0], whole[-1] + 1) if whole else (self.out_width, self.out_width)
+        yield from ((c, 1, 1) for c in range(first))
+        blocks, left = divmod(stop - first, _PIXELS)
+        if blocks:
+            yield first, _PIXELS, blocks
+        if left:
+            yield stop - left, left, 1
+        yield from ((c, 1, 1) for c in range(stop, self.out_width))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """`blocks` blocks of `size` channels from `start` on."""
+
+    start: int
+    size: int
+    blocks: int
+
+
+def _parts(channels: int, size: int) -> list[_Part]:
+    blocks, left = divmod(channels, size)
+    parts = [_Part(0, size, blocks), _Part(channels - left, left, 1)]
+    return [p for p in parts if p.size and p.blocks]
+
+
+def convolution(request: Request) -> tuple[Candidate, ...]:
+    """Of one image, with constant weights, without dilation or groups."""
+    node = request.group.anchor
+    assert node is not None
+    layer = _layer(request.graph, node)
+    if layer is None or not _usable(request):
+        return ()
+    return _candidates(request, layer, _CHANNELS)
+
+
+def dense(request: Request) -> tuple[Candidate, ...]:
+    """Rows of the first operand as pixels; with one of them, more channels at a time."""
+    node = request.group.anchor
+    assert node is not None
+    x, w = (request.graph.types[v] for v in node.inputs[:2])
+    if not _usable(request):
+        return ()
+    (m, depth), n = x.shape, w.shape[0]
+    layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0)
+    return _candidates(request, layer, _ROWS if m == 1 else _CHANNELS)
+
+
+def _usable(request: Request) -> bool:
+    graph, node = request.graph, request.group.anchor
+    assert node is not None
+    x, w = (graph.types[v] for v in node.inputs[:2])
+    if "fpu" not in request.target.features or x.dtype is not DType.F32:
+        return False
+    constant = node.inputs[1] in graph.consts and node.inputs[0] not in graph.consts
+    return constant and 0 not in (*x.shape, *w.shape) and node.inputs[0] not in request.layouts
+
+
+def _layer(graph: Graph, node: Node) -> Layer | None:
+    x, w, y = (graph.types[v].shape for v in (*node.inputs[:2], node.outputs[0]))
+    top, bottom, left, right = integers(node.attrs, "padding")
+    padded = top + bottom + left + right > 0 and number(node.attrs, "pad_value", 0) != 0
+    dilated = tuple(integers(node.attrs, "dilations")) != (1, 1)
+    if padded or dilated or w[3] != x[3] or x[0] != 1 or 0 in (*x, *w, *y):
+        return None
+    (kh, kw), (sh, sw) = w[1:3], integers(node.attrs, "strides")
+    (height, width, depth), (oh, ow, oc) = x[1:], y[1:]
+    layer = Layer(height, width, depth, oh, ow, oc, (kh, kw), (sh, sw), top, left)
+    if layer.pointwise and layer.width % _PIXELS:
+        pixels = layer.height * layer.width
+        layer = replace(layer, height=1, width=pixels, out_height=1, out_width=pixels)
+    border = sum(len(layer.inside(c)) < kw for c in range(layer.out_width))
+    return layer if border <= _MOST_BORDER else None
+
+
+def _candidates(request: Request, layer: Layer, channels: int) -> tuple[Candidate, ...]:
+    fused = _fused_first(request.target)
+    straight = _STRAIGHT.get(request.optimize, (2, 1))
+    kinds = [(fused, n) for n in straight] + [(not fused, straight[0])]
+    return tuple(_Writer(request, layer, channels, *kind).candidate() for kind in kinds)
+
+
+def _fused_first(target: Target) -> bool:
+    return target.cpu not in _UNFUSED
+
+
+class _Writer(KernelWriter):
+    """A layer as a kernel."""
+
+    def __init__(
+        self, request: Request, layer: Layer, channels: int, fused: bool, straight: int
+    ) -> None:
+        super().__init__(request, None)
+        self.layer = layer
+        self.parts = _parts(layer.channels, channels)
+        self.fused, self.straight = fused, straight
+
+    def candidate(self) -> Candidate:
+        made = build(
+            self.graph, self.group, "kernel", self.layouts, self.body, self.anchor.outputs[0]
+        )
+        layer = self.layer
+        name = "fused" if self.fused else "rounded"
+        return self.finish_built(name, made, {0: (layer.height, layer.width * layer.depth)})
+
+    def body(self, site: Site) -> ir.Block:
+        layer = self.layer
+        self.pack()
+        most = max(size for _, size, _ in layer.spans())
+        self.buffer("sums", DType.F32, most * layer.channels)
+        oh = ir.Var(self.fresh("oh"))
+        rows: list[ir.Stmt] = []
+        for first, size, count in layer.spans():
+            turn = ir.Var(self.fresh("block"))
+            column = ir.add(ir.mul(turn, ir.i32(size)), ir.i32(first))
+            rows.append(ir.Loop(turn.name, count, self.block(site, oh, column, first, size)))
+        return (ir.Loop(oh.name, layer.out_height, tuple(rows)),)
+
+    def pack(self) -> None:
+        """Weights [channels, KH, KW * IC] as [KH, block, KW * IC, channel of the block]."""
+        value = self.anchor.inputs[1]
+        w = self.graph.consts[value].reshape(self.layer.channels, self.layer.taps[0], -1)
+        for i, part in enumerate(self.parts):
+            own = w[part.start : part.start + part.blocks * part.size]
+            packed = own.reshape(part.blocks, part.size, *w.shape[1:]).transpose(2, 0, 3, 1)
+            label = f"{value} {part.start}:{part.start + len(own)} by {part.size}"
+            self.constant(f"w{i or ''}", label, np.ascontiguousarray(packed).reshape(-1))
+
+    def block(self, site: Site, oh: ir.Var, column: ir.Expr, first: int, size: int) -> ir.Block:
+        """`size` pixels from `column` on, which have the taps of column `first`."""
+        layer = self.layer
+        p, oc, q, c = (ir.Var(self.fresh(v)) for v in ("p", "oc", "p", "oc"))
+        start = site.inputs[2].as_type(DType.F32, oc) if len(site.inputs) > 2 else ir.f32(0)
+        init = ir.Store("sums", (_at(p, layer.channels, oc),), start)
+        value = ir.Load("sums", (_at(q, layer.channels, c),))
+        store = site.store(self.place(oh, ir.add(column, q), c), value)
+        extents = (size, layer.channels)
+        sums = self.sums(oh, column, size, layer.inside(first))
+        return (*nest((p, oc), extents, (init,)), *sums, *nest((q, c), extents, store))
+
+    def place(self, oh: ir.Expr, column: ir.Expr, oc: ir.Expr) -> tuple[ir.Expr, ...]:
+        """The index of a result."""
+        y = self.graph.types[self.anchor.outputs[0]].shape
+        if len(y) == 2:
+            return column, oc
+        if self.layer.out_width == y[2]:
+            return ir.i32(0), oh, column, oc
+        width = ir.i32(y[2])
+        return ir.i32(0), ir.Bin("/", column, width), ir.Bin("%", column, width), oc
+
+    def sums(self, oh: ir.Var, column: ir.Expr, size: int, taps: range) -> ir.Block:
+        """The rows of the window, as far as they are in the image."""
+        layer = self.layer
+        if not taps:
+            return ()
+        kh = ir.Var(self.fresh("kh"))
+        ih = ir.sub(ir.add(ir.mul(oh, ir.i32(layer.strides[0])), kh), ir.i32(layer.top))
+        left = ir.sub(ir.mul(column, ir.i32(layer.strides[1])), ir.i32(layer.left - taps.start))
+        at = ir.mul(left, ir.i32(layer.depth))
+        row = tuple(s for i in range(len(self.parts)) for s in self.row(i, kh, ih, at, size, taps))
+        last = (layer.out_height - 1) * layer.strides[0] + layer.taps[0] - layer.top
+        if layer.top > 0 or last > layer.height:
+            row = (ir.Guard(ir.in_range(ih, layer.height), row),)
+        return (ir.Loop(kh.name, layer.taps[0], row),)
+
+    def row(
+        self, which: int, kh: ir.Var, ih: ir.Expr, at: ir.Expr, size: int, taps: range
+    ) -> ir.Block:
+        """One row of the window and the channels of a part; at: where in row `ih` of the image."""
+        layer, part = self.layer, self.parts[which]
+        run, steps = layer.taps[1] * layer.depth, len(taps) * layer.depth
+        skip = (run - steps) * part.size
+        made = Products(
+            size, part.size, part.blocks, steps, skip, layer.strides[1] * layer.depth,
+            layer.channels, self.fused, self.straight,
+        )  # fmt: skip
+        start = ir.mul(kh, ir.i32(part.blocks * run * part.size))
+        places: dict[str, Place] = {
+            "w": (f"w{which or ''}", ir.add(start, ir.i32(taps.start * layer.depth * part.size))),
+            "x": ("x", ih, at),
+            "y": ("sums", ir.i32(part.start)),
+        }
+        return self.use(made.instruction(), places)
+
+
+def _at(p: ir.Expr, channels: int, oc: ir.Expr) -> ir.Expr:
+    return ir.add(ir.mul(p, ir.i32(channels)), oc)
+
+
+LOWERINGS.add("conv2d/arm_fpu", convolution)
+LOWERINGS.add("dense/arm_fpu", dense)

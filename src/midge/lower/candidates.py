@@ -1,0 +1,128 @@
+"""The ways to compute a group: its loops under one schedule or another, or other loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from midge.core.errors import ScheduleError
+from midge.core.registry import Registry
+from midge.core.target import Target
+from midge.core.types import Array
+from midge.graph.ir import Graph
+from midge.loop import ir
+from midge.loop.instruction import Instruction
+from midge.loop.program import Kernel
+from midge.loop.schedule import apply, pack_consts
+from midge.loop.schedule.pack import Pack
+from midge.lower.build import build
+from midge.lower.fuse import Group
+from midge.lower.layouts import Layouts
+from midge.lower.schedules import SCHEDULES, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A loop function for a group, and the steps that make a kernel of it.
+
+    args: what each parameter stands for: a value of the graph, a key of `consts`, or "" for
+    scratch memory.  consts: constants of its own, e.g. weights in the order in which they are read.
+    name: for a reader of measurements.
+    """
+
+    name: str
+    func: ir.Func
+    args: tuple[str, ...]
+    steps: Schedule = ()
+    consts: Mapping[str, Array] = field(default_factory=dict)
+    instructions: Mapping[str, Instruction] = field(default_factory=dict)
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel, called `name`; ScheduleError if a step cannot be applied."""
+        steps = tuple(self.steps)
+        func = _applied(replace(self.func, name="kernel"), steps, _Table(self.instructions))
+        plain = replace(self.func, name=name)
+        return Kernel(replace(func, name=name), plain, steps, self.instructions)
+
+    def constants(self, graph: Graph) -> tuple[tuple[str, ...], dict[str, Array]]:
+        """The arguments and the constants among them, packed as the steps say; packed ones have
+        names of their own: others may read them as they were."""
+        values = {**graph.consts, **self.consts}
+        packed = pack_consts(self.func, self.steps, self.args, values)
+        layout = "; ".join(str(s) for s in self.steps if isinstance(s, Pack))
+        found: dict[str, Array] = {}
+        args = []
+        for value in self.args:
+            name = f"{value} {layout}" if value in packed else value
+            if value in values:
+                found[name] = packed.get(value, values[value])
+            args.append(name)
+        return tuple(args), found
+
+
+class _Table(dict[str, Instruction]):
+    """Instructions by name, as a key of a cache: their names say what they are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
+
+
+# Layers of one shape are scheduled once, in this model and in the next.
+@lru_cache(maxsize=256)
+def _applied(func: ir.Func, steps: Schedule, instructions: _Table) -> ir.Func:
+    return apply(func, steps, instructions)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A group to compute. layouts: how values lie in memory.  optimize: "speed", "balanced" or
+    "size": which candidates are worth a try, and which of them comes first."""
+
+    graph: Graph
+    group: Group
+    target: Target
+    layouts: Layouts
+    optimize: str = "speed"
+
+
+Lowering = Callable[[Request], Iterable[Candidate]]
+
+# "operator/family" -> other forms of the loops of a group with that anchor, the preferred one
+# first; none where the rule does not know how, or the target lacks what it takes.
+LOWERINGS: Registry[Lowering] = Registry("lowering")
+
+
+def candidates(request: Request, name: str) -> Iterator[Candidate]:
+    """Every way to compute the group, the preferred one first, the plain loops last."""
+    group = request.group
+    op = group.anchor.op if group.anchor is not None else "elementwise"
+    for key in LOWERINGS:
+        if key.partition("/")[0] == op:
+            yield from LOWERINGS[key](request)
+    built = build(request.graph, group, name, request.layouts)
+    rule = SCHEDULES.get(op)
+    schedules = rule(built.func, request) if rule is not None else ()
+    for steps in (*schedules, ()):
+        yield Candidate("loops", built.func, built.args, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A candidate that can be used, as a kernel. args, consts: of `Candidate.constants`."""
+
+    candidate: Candidate
+    kernel: Kernel
+    args: tuple[str, ...]
+    consts: Mapping[str, Array]
+
+
+def options(request: Request, name: str) -> Iterator[Option]:
+    """The candidates whose steps can be applied."""
+    for candidate in candidates(request, name):
+        try:
+            kernel = candidate.kernel(name)
+        except ScheduleError:
+            continue
+        args, consts = candidate.constants(request.graph)
+        yield Option(candidate, kernel, args, consts)

@@ -1,0 +1,1 @@
+"""Tries kernels in the emulator and remembers what they cost."""
