@@ -133,7 +133,7 @@ def compile_graph(
             "unknown goal", where=f"optimize {optimize!r}", hint=f"one of {', '.join(GOALS)}"
         )
     searches = search and reason_against(target) is None
-    choose = partial(_choose, target, optimize, limits.flash) if searches else None
+    choose = partial(_choose, target, optimize, _flash(target, limits)) if searches else None
     program = lower(plain, target, narrowed_types(model, plain), optimize, choose)
     arena = arrange(program)
     flags: dict[str, bool | int | str] = {
@@ -146,6 +146,12 @@ def compile_graph(
     package = make_package(program, arena, target, options, dropped.totals)
     check_limits(package, limits)
     return Compiled(graph, model, plain, dropped, program, arena, package)
+
+
+def _flash(target: Target, limits: Limits) -> int | None:
+    """Bytes of flash that kernels and constants may take."""
+    memory = target.memory("flash")
+    return limits.flash if limits.flash is not None or memory is None else memory.size
 
 
 def _choose(

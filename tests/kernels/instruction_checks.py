@@ -11,6 +11,7 @@ runs, on another one (`target="cortex-m3"`) the loops that stand for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -146,7 +147,9 @@ class Bench:
 
 def meaning_of(subject: Subject) -> ir.Func:
     """What it is to do; of a kernel the loops before its schedule."""
-    return subject.plain if isinstance(subject, Kernel) else subject.meaning
+    if isinstance(subject, Kernel):
+        return replace(subject.plain, name=subject.func.name)
+    return subject.meaning
 
 
 def contents(subject: Subject, seed: int, **given: Array | tuple[int, int]) -> Memory:

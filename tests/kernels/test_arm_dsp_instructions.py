@@ -10,6 +10,7 @@ from instruction_checks import Bench, Memory, contents, extremes, scaling_consta
 
 from midge.core.types import Array, DType
 from midge.kernels.arm_dsp import gemm, plane
+from midge.kernels.arm_dsp.fill import Fill
 from midge.kernels.arm_dsp.gemm import Gemm
 from midge.kernels.arm_dsp.matvec import MatVec
 from midge.kernels.arm_dsp.plane import Plane
@@ -38,6 +39,14 @@ def test_widen(target: str) -> None:
         memory = contents(w.instruction(), w.count)
         y = bench.check(w.name, memory)["y"]
         np.testing.assert_array_equal(y, memory["x"][order(w.count, w.paired)])
+
+
+@TARGETS
+def test_fill(target: str) -> None:
+    fills = [Fill(n, value) for n in (1, 2, 7, 16, 17, 18, 31, 2100) for value in (-128, 0, 127)]
+    bench = Bench([f.instruction() for f in fills], target)
+    for f in fills:
+        assert (bench.check(f.name, contents(f.instruction(), f.count))["y"] == f.value).all()
 
 
 # pairs, pixels, pixel_stride, runs, run_stride, length, blocks, y_pixel, y_channel, scaling

@@ -86,7 +86,8 @@ def _within(
     picks: list[int],
     flash: int,
 ) -> list[int]:
-    """Picks that need at most `flash` bytes, or the smallest ones there are."""
+    """Picks that need at most `flash` bytes; `picks` if not even the smallest ones do."""
+    wanted = picks
     picks = list(picks)
 
     def size(op: int, pick: int) -> int:
@@ -101,7 +102,7 @@ def _within(
             if size(op, i) < size(op, pick)
         ]
         if not moves:
-            break
+            return wanted
         _, op, i = min(moves)
         total -= size(op, picks[op]) - size(op, i)
         picks[op] = i

@@ -14,9 +14,9 @@ from midge.core.types import DType
 from midge.graph.attrs import integer, integers
 from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.fill import Fill
-from midge.kernels.arm_dsp.gemm import Gemm
-from midge.kernels.arm_dsp.kernel import KernelWriter, Part, parts_of, usable
-from midge.kernels.arm_dsp.scaling import Scaling, scaling_of
+from midge.kernels.arm_dsp.gemm import Gemm, most_pixels
+from midge.kernels.arm_dsp.kernel import KernelWriter, Part, paired, parts_of, usable_scaling
+from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.loop import ir
 from midge.lower import Site, nest
@@ -74,9 +74,12 @@ def layer_of(graph: Graph, node: Node) -> Layer | None:
 
 
 def int8_layer(request: Request) -> Layer | None:
-    """The geometry of an int8 convolution with constant weights and bias; else None."""
-    graph, node = request.graph, request.group.anchor
-    assert node is not None
+    """The geometry of an int8 convolution with constant weights and bias, if it is the first of its
+    group and alone reads its input; else None."""
+    graph, group = request.graph, request.group
+    node, *rest = group.nodes
+    if node is not group.anchor or any(node.inputs[0] in n.inputs for n in rest):
+        return None
     constant = all(v in graph.consts for v in node.inputs[1:])
     if "dsp" not in request.target.features or not constant:
         return None
@@ -90,11 +93,7 @@ def convolution(request: Request) -> Iterable[Candidate]:
     layer = int8_layer(request)
     if layer is None:
         return ()
-    scaling = scaling_of(graph, group)
-    if scaling is not None and not usable(graph, group, scaling):
-        scaling = None
-    if not usable(graph, group, scaling):
-        return ()
+    scaling = usable_scaling(graph, group)
     straight = {"speed": (32, 64, 16), "balanced": (8, 16)}.get(request.optimize, (4, 8))
     return (_candidate(request, layer, scaling, n) for n in straight)
 
@@ -107,19 +106,19 @@ def _candidate(request: Request, layer: Layer, scaling: Scaling | None, straight
     return _Rows(request, layer, scaling, straight).candidate()
 
 
-def blocks_of(count: int) -> tuple[tuple[int, int], ...]:
-    """`count` pixels as (pixels of a block, number of blocks): blocks of four as far as possible.
-    One of one, which costs half as much again per product, only behind many of those."""
-    whole, rest = divmod(count, 4)
+def blocks_of(count: int, most: int = 4) -> tuple[tuple[int, int], ...]:
+    """`count` pixels as (pixels of a block, number of blocks): blocks of `most` as far as possible.
+    One of one, which costs half as much again per product, only behind many of four."""
+    whole, rest = divmod(count, most)
     if rest == 0:
-        return ((4, whole),)
+        return ((most, whole),)
     if whole == 0:
         return ((rest, 1),)
-    if count % 3 == 0 and whole < 3:
+    if most == 4 and count % 3 == 0 and whole < 3:
         return ((3, count // 3),)
-    if rest == 1 and whole < 8:
+    if most == 4 and rest == 1 and whole < 8:
         return tuple((s, n) for s, n in ((4, whole - 1), (3, 1), (2, 1)) if n)
-    return ((4, whole), (rest, 1))
+    return ((most, whole), (rest, 1))
 
 
 class Convolution(KernelWriter):
@@ -164,7 +163,8 @@ class Convolution(KernelWriter):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return parts_of(self.layer.channels, 1)
+        pairs = int(paired(self.graph, self.group, self.scaling))
+        return parts_of(self.layer.channels, pairs)
 
     def sums(self, gemm: Callable[[Part], Gemm], x: ir.Expr, y: ir.Expr) -> ir.Block:
         """All channels of one block of pixels."""
@@ -179,7 +179,9 @@ class _Pixels(Convolution):
         self.streams(order(layer.depth, True), layer.channels, 1, self.parts)
         body: list[ir.Stmt] = []
         start, most = 0, 0
-        for size, number in blocks_of(layer.out_height * layer.out_width):
+        for size, number in blocks_of(
+            layer.out_height * layer.out_width, most_pixels(2 * layer.words)
+        ):
             turns = self.turns(size, number)
             body += self.some(size, turns, number // turns, start)
             start += size * number
@@ -259,14 +261,19 @@ class _Rows(Convolution):
         layer = self.layer
         self.streams(order(layer.run, self.paired), layer.channels, layer.taps[0], self.parts)
         self.buffer("wide", DType.I16, layer.taps[0] * self.row)
-        oh = ir.Var(self.fresh("oh"))
+        turn = ir.Var(self.fresh("oh"))
+        # A loop of one turn would hide from Tensorize that a row is in the image.
+        oh: ir.Expr = turn if layer.out_height > 1 else ir.i32(0)
         body = list(self.filled(oh))
         start = 0
-        for size, number in blocks_of(layer.out_width):
+        most = most_pixels(layer.strides[1] * layer.depth)
+        for size, number in blocks_of(layer.out_width, most):
             body += block(size, number, oh, start)
             start += size * number
         blank = self.blank(ir.i32(0), layer.taps[0] * self.row)
-        return (*blank, ir.Loop(oh.name, layer.out_height, tuple(body)))
+        if layer.out_height == 1:
+            return (*blank, *body)
+        return (*blank, ir.Loop(turn.name, layer.out_height, tuple(body)))
 
     @property
     def paired(self) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from midge.core.types import DType
 from midge.graph.attrs import integer
-from midge.kernels.arm_dsp.kernel import KernelWriter, Place, parts_of, usable
+from midge.kernels.arm_dsp.kernel import KernelWriter, Place, paired, parts_of, usable_scaling
 from midge.kernels.arm_dsp.matvec import MatVec
-from midge.kernels.arm_dsp.scaling import Scaling, scaling_of
+from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import order
 from midge.loop import ir
 from midge.lower.candidates import LOWERINGS, Candidate, Request
@@ -21,13 +21,14 @@ def dense(request: Request) -> Iterable[Candidate]:
     graph, group = request.graph, request.group
     node = group.anchor
     assert node is not None
-    scale = scaling_of(graph, group) if len(group.nodes) == 2 else None
     x, w = (graph.types[v] for v in node.inputs[:2])
-    if "dsp" not in request.target.features or scale is None or x.dtype is not DType.I8:
+    plain = integer(node.attrs, "x_zero", 0) == 0 and 0 not in (*x.shape, *w.shape)
+    if "dsp" not in request.target.features or x.dtype is not DType.I8 or not plain:
         return ()
-    if node.inputs[1] not in graph.consts or 0 in (*x.shape, *w.shape):
+    if len(group.nodes) != 2 or node.inputs[1] not in graph.consts:
         return ()
-    if integer(node.attrs, "x_zero", 0) or not usable(graph, group, scale):
+    scale = usable_scaling(graph, group)
+    if scale is None:
         return ()
     straight = {"speed": (4, 8, 2), "balanced": (2, 4, 1)}.get(request.optimize, (1, 2))
     return (_candidate(request, scale, n) for n in straight)
@@ -40,7 +41,7 @@ def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
     x, w = (graph.types[v] for v in node.inputs[:2])
     rows, depth = w.shape
     kernel = KernelWriter(request, scale)
-    parts = parts_of(rows, _PAIRS)
+    parts = parts_of(rows, _PAIRS if paired(graph, group, scale) else 0)
     kernel.weights(order(depth, True), rows, parts)
     m = ir.Var("m")
     body: list[ir.Stmt] = []

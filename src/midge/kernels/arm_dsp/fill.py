@@ -25,7 +25,9 @@ class Fill:
         return f"fill_{self.count}_{self.value}".replace("-", "m")
 
     def instruction(self) -> Instruction:
-        return Instruction(self.name, meaning(self), asm=tuple(lines(self)), needs=asm.NEEDS)
+        return Instruction(
+            self.name, meaning(self), asm=tuple(lines(self)), needs=asm.NEEDS, note=repr(self)
+        )
 
 
 def meaning(f: Fill) -> ir.Func:

@@ -128,6 +128,11 @@ def stream(w: Array, constants: Array | None, blocks: int) -> Array:
     return np.ascontiguousarray(words).reshape(-1)
 
 
+def most_pixels(stride: int) -> int:
+    """Pixels of a block that one register reaches, `stride` elements apart."""
+    return next(n for n in (4, 3, 2, 1) if 2 * (n - 1) * stride <= 4095)
+
+
 def packable(w: Array, exact_shift: bool) -> bool:
     """Whether weights [channels, ...] (i8) can share halfwords, and their sums (of int8 values)
     can be told apart; exact_shift: 256 times the upper sum is all that is needed of it."""

@@ -11,7 +11,7 @@ import numpy as np
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph
 from midge.kernels.arm_dsp.gemm import Gemm, pack, pack_single, packable, stream
-from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of
+from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.widen import Widen
 from midge.loop import ir
 from midge.loop.instruction import Instruction
@@ -26,7 +26,7 @@ Place = tuple[str, *tuple[ir.Expr, ...]]  # a buffer and the index of an element
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Channels start..stop, in blocks of `pairs` pairs; 0 pairs: a single channel."""
+    """Channels start..stop, in blocks of `pairs` pairs; 0 pairs: single channels."""
 
     suffix: str
     start: int
@@ -39,7 +39,10 @@ class Part:
 
 
 def parts_of(channels: int, pairs: int) -> tuple[Part, ...]:
-    """Blocks of `pairs` pairs as far as they go, one of the pairs that are left, a single one."""
+    """Blocks of `pairs` pairs as far as they go, one of the pairs that are left, a single one; all
+    single for 0 pairs."""
+    if pairs == 0:
+        return (Part("", 0, channels, 0),)
     whole = channels // (2 * pairs) * 2 * pairs
     even = channels // 2 * 2
     cuts = ((0, whole, pairs), (whole, even, (even - whole) // 2), (even, channels, 0))
@@ -47,14 +50,22 @@ def parts_of(channels: int, pairs: int) -> tuple[Part, ...]:
     return tuple(Part(str(i or ""), *cut) for i, cut in enumerate(filled))
 
 
-def usable(graph: Graph, group: Group, scaling: Scaling | None) -> bool:
-    """Whether the micro-kernel `gemm` can take the anchor's weights and scale their sums."""
+def paired(graph: Graph, group: Group, scaling: Scaling | None) -> bool:
+    """Whether the anchor's channels can share words of weights two by two."""
     assert group.anchor is not None
     w = graph.consts[group.anchor.inputs[1]]
-    sums = 128 * np.abs(w.astype(np.int64)).reshape(w.shape[0], -1).sum(1)
-    if scaling is not None and not constants_fit(graph, group, scaling, sums):
-        return False
     return packable(w, scaling is not None and scaling.exact_shift)
+
+
+def usable_scaling(graph: Graph, group: Group) -> Scaling | None:
+    """`scaling_of`, if its constants fit the sums that the anchor's weights can give."""
+    assert group.anchor is not None
+    scaling = scaling_of(graph, group)
+    if scaling is None:
+        return None
+    w = graph.consts[group.anchor.inputs[1]]
+    sums = 128 * np.abs(w.astype(np.int64)).reshape(w.shape[0], -1).sum(1)
+    return scaling if constants_fit(graph, group, scaling, sums) else None
 
 
 class KernelWriter:

@@ -15,7 +15,7 @@ that border and interior are the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -24,7 +24,7 @@ import numpy as np
 from midge.core.types import Array, DType
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.conv2d import Convolution, blocks_of, int8_layer
-from midge.kernels.arm_dsp.kernel import Part, parts_of
+from midge.kernels.arm_dsp.kernel import Part, Place, parts_of
 from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.kernels.arm_dsp.winograd_sums import TileSums
@@ -36,27 +36,28 @@ from midge.lower.candidates import LOWERINGS, Candidate, Request
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
 _MOST_V = 512
-_MOST_SCRATCH = 6 << 10  # bytes; with more, two tiles at a time
+# Bytes; two tiles at a time take little more than half of what four take, and hardly longer.
+_MOST_SCRATCH = 6 << 10
 
 
-def winograd(request: Request) -> tuple[Candidate, ...]:
+def winograd(request: Request) -> Iterable[Candidate]:
     """int8 convolutions with constant 3x3 windows of stride 1, whatever follows them; outputs of at
     least 2 x 2."""
-    straight = {"speed": (32, 16), "balanced": (16,)}.get(request.optimize, ())
+    straight = (32, 16) if request.optimize == "speed" else ()
     layer = int8_layer(request)
     if layer is None or (layer.taps, layer.strides) != ((3, 3), (1, 1)):
         return ()
     if min(layer.out_height, layer.out_width) < 2:
         return ()
     graph, group = request.graph, request.group
-    w = graph.consts[request.group.nodes[0].inputs[1]]
+    w = graph.consts[group.nodes[0].inputs[1]]
     if not sums_fit(transformed(w)):
         return ()
     scaling = scaling_of(graph, group)
     sums = 128 * np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1)
     if scaling is not None and not constants_fit(graph, group, scaling, sums):
         scaling = None
-    return tuple(_Winograd(request, layer, scaling, n).candidate() for n in straight)
+    return (_Winograd(request, layer, scaling, n).candidate() for n in straight)
 
 
 def transformed(w: Array) -> Array:
@@ -230,7 +231,7 @@ class _Winograd(Convolution):
         to = ir.add(start, ir.i32(strip.lead * self.depth))
         if not strip.inside:
             return self.blank(ir.i32(0), 4 * strip.columns * self.depth)
-        # Unless it is always the same one that has margins, others have left pixels there.
+        # Where this strip has its margins, others have left pixels.
         mixed = len(self.strips) > 1 and strip.bordered
         row = self.margins(strip, start) if mixed else []
         row += self.widened(strip, ih, column, to)
@@ -272,9 +273,12 @@ class _Winograd(Convolution):
                 strip.cut, self.straight,
             )  # fmt: skip
             at = ir.add(y, ir.i32(part.start * y_strides[2]))
-            places = {"w": f"w{part.suffix}", "v": "v", "y": self.target}
-            starts = {"w": ir.i32(0), "v": ir.i32(0), "y": at}
-            found += self.use(kernel.instruction(), {n: (b, starts[n]) for n, b in places.items()})
+            places: dict[str, Place] = {
+                "w": (f"w{part.suffix}", ir.i32(0)),
+                "v": ("v", ir.i32(0)),
+                "y": (self.target, at),
+            }
+            found += self.use(kernel.instruction(), places)
         return tuple(found)
 
     def stored(self, strip: _Strip, oh: ir.Expr, tile: ir.Expr, _: int) -> ir.Block:

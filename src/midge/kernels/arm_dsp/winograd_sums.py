@@ -108,7 +108,7 @@ class TileSums:
 
     def instruction(self) -> Instruction:
         lines = tuple(_Writer(self).lines())
-        return Instruction(self.name, meaning(self), asm=lines, needs=asm.NEEDS)
+        return Instruction(self.name, meaning(self), asm=lines, needs=asm.NEEDS, note=repr(self))
 
 
 def params(k: TileSums) -> tuple[ir.Param, ...]:

@@ -71,7 +71,7 @@ class Tiles:
 
     def instruction(self) -> Instruction:
         lines = tuple(_Writer(self).lines())
-        return Instruction(self.name, meaning(self), asm=lines, needs=asm.NEEDS)
+        return Instruction(self.name, meaning(self), asm=lines, needs=asm.NEEDS, note=repr(self))
 
 
 def meaning(p: Tiles) -> ir.Func:

@@ -131,7 +131,8 @@ class _Writer:
         out = []
         for p, own in enumerate(_batched(self.sums, self.m.channels)):
             out += asm.add(_AT, "r2", 4 * p * self.m.y_pixel, _SPARE)
-            out.append(f"{op} {_AT}, {{{own[0]}-{own[-1]}}}")
+            last = f"-{own[-1]}" if len(own) > 1 else ""
+            out.append(f"{op} {_AT}, {{{own[0]}{last}}}")
         return out
 
     def steps(self) -> list[str]:

@@ -19,7 +19,7 @@ from midge.lower.candidates import Request
 from midge.lower.schedules import SCHEDULES, Schedule
 
 FEW_REGISTERS = "few-registers"
-_SHORT = 48  # products in a sum: below, what a sum starts and ends with counts
+_SHORT = 8  # input channels: below, the innermost loop is soon over
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def convolution(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
     blocks: tuple[Block, ...] = _CONVOLUTION_RISCV if target.arch == "riscv" else _CONVOLUTION
     if FEW_REGISTERS in target.features:
         few = _CONVOLUTION_FEW
-        blocks = (few[1], few[2], few[0], *few[3:]) if _summed(func) < _SHORT else few
+        depth = next(s.extent for s in loops_in(func.body) if s.var == "ic")
+        blocks = (*few[1:], few[0]) if depth < _SHORT else few
     elif _is_float(func, target):
         blocks = _CONVOLUTION_FLOAT
     return _schedules(func, request, blocks)
@@ -92,13 +93,6 @@ def _schedules(func: ir.Func, request: Request, blocks: tuple[Block, ...]) -> tu
 
 def _is_float(func: ir.Func, target: Target) -> bool:
     return func.params[0].dtype is DType.F32 and "fpu" in target.features
-
-
-def _summed(func: ir.Func) -> int:
-    total = 1
-    for s in loops_in(func.body):
-        total *= s.extent if s.var in ("kh", "kw", "ic") else 1
-    return total
 
 
 class _Nest:
@@ -134,7 +128,8 @@ class _Nest:
         for part in parts if even else ():
             steps.append(Reorder((*(v + part for v in self.summed), inner + part)))
             steps.append(Unroll(inner + part))
-        if block.packed and blocked:
+        # A depthwise layer's are in that order, and a block that is not full would be padded.
+        if block.packed and even and ("ic" in self.extents or self.dense):
             rank = 2 if self.dense else 4
             steps.append(Pack("w", ((0, block.channels),), (0, *range(2, rank + 1), 1)))
         return tuple(steps)
