@@ -15,7 +15,7 @@ from midge.graph.attrs import integer, integers
 from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.fill import Fill
 from midge.kernels.arm_dsp.gemm import Gemm, most_pixels
-from midge.kernels.arm_dsp.kernel import KernelWriter, Part, paired, parts_of, usable_scaling
+from midge.kernels.arm_dsp.kernel import Int8Writer, Part, paired, parts_of, usable_scaling
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.loop import ir
@@ -121,7 +121,7 @@ def blocks_of(count: int, most: int = 4) -> tuple[tuple[int, int], ...]:
     return ((most, whole), (rest, 1))
 
 
-class Convolution(KernelWriter):
+class Convolution(Int8Writer):
     """What all forms share."""
 
     def __init__(

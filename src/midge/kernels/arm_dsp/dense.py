@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from midge.core.types import DType
 from midge.graph.attrs import integer
-from midge.kernels.arm_dsp.kernel import KernelWriter, Place, paired, parts_of, usable_scaling
+from midge.kernels.arm_dsp.kernel import Int8Writer, paired, parts_of, usable_scaling
 from midge.kernels.arm_dsp.matvec import MatVec
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import order
 from midge.loop import ir
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import Place
 
 _PAIRS = 4
 
@@ -40,7 +41,7 @@ def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
     node = group.nodes[0]
     x, w = (graph.types[v] for v in node.inputs[:2])
     rows, depth = w.shape
-    kernel = KernelWriter(request, scale)
+    kernel = Int8Writer(request, scale)
     parts = parts_of(rows, _PAIRS if paired(graph, group, scale) else 0)
     kernel.weights(order(depth, True), rows, parts)
     m = ir.Var("m")

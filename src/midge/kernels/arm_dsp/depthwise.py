@@ -11,13 +11,14 @@ from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.attrs import integer, integers
 from midge.graph.ir import Graph
-from midge.kernels.arm_dsp.kernel import KernelWriter, Place
+from midge.kernels.arm_dsp.kernel import Int8Writer
 from midge.kernels.arm_dsp.plane import Plane, fits, pack
 from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
 from midge.loop import ir
 from midge.lower.candidates import LOWERINGS, Candidate, Request
 from midge.lower.fuse import Group
 from midge.lower.layouts import CHANNELS_FIRST, WANTED, Layouts
+from midge.lower.writer import Place
 
 
 def plane_of(graph: Graph, group: Group, layouts: Layouts) -> Plane | None:
@@ -72,7 +73,7 @@ def depthwise(request: Request) -> Iterable[Candidate]:
 def _candidate(request: Request, plane: Plane) -> Candidate:
     graph, group = request.graph, request.group
     node, scale = group.nodes
-    kernel = KernelWriter(request, plane.scaling)
+    kernel = Int8Writer(request, plane.scaling)
     w = graph.consts[node.inputs[1]][0]
     if plane.taps != w.shape[:2]:
         w = w.transpose(1, 0, 2)

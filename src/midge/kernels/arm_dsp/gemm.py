@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.core.types import Array, DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.loop import ir

@@ -17,12 +17,13 @@ from midge.graph.attrs import integer
 from midge.kernels.arm_dsp.conv2d import Convolution, Layer, blocks_of, layer_of
 from midge.kernels.arm_dsp.copy16 import Copy16
 from midge.kernels.arm_dsp.gemm16 import Gemm16, most_pixels, pack
-from midge.kernels.arm_dsp.kernel import Part, Place, parts_of
+from midge.kernels.arm_dsp.kernel import Part, parts_of
 from midge.kernels.arm_dsp.scaling16 import Scaling16, scaling16
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import Place
 
 _WORD = 1 << 31
 

@@ -1,27 +1,21 @@
-"""How kernels of this family are written: loops with instructions in them, constants packed."""
+"""How kernels on int8 are written: weights in streams, what scales the sums behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
-from midge.core.types import Array, DType
+from midge.core.types import Array
 from midge.graph.ir import Graph
 from midge.kernels.arm_dsp.gemm import Gemm, pack, pack_single, packable, stream
 from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.widen import Widen
 from midge.loop import ir
-from midge.loop.instruction import Instruction
-from midge.loop.rewrite import allocs_in, loops_in, map_stmts, rename, touched
-from midge.loop.schedule import Step, Tensorize
-from midge.lower.build import Built
-from midge.lower.candidates import Candidate, Request
+from midge.lower.candidates import Request
 from midge.lower.fuse import Group
-
-Place = tuple[str, *tuple[ir.Expr, ...]]  # a buffer and the index of an element
+from midge.lower.writer import KernelWriter, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,57 +62,19 @@ def usable_scaling(graph: Graph, group: Group) -> Scaling | None:
     return scaling if constants_fit(graph, group, scaling, sums) else None
 
 
-class KernelWriter:
-    """Collects the parameters, constants, steps and instructions of a kernel while its loops are
-    written."""
+class Int8Writer(KernelWriter):
+    """A kernel with constant weights.
+
+    scaling: how its sums become int8, None if they stay.  target: the buffer that results go to.
+    """
 
     def __init__(self, request: Request, scaling: Scaling | None) -> None:
-        assert request.group.anchor is not None
-        self.graph, self.group, self.layouts = request.graph, request.group, request.layouts
+        super().__init__(request)
         self.scaling = scaling
-        self.anchor = request.group.anchor
-        self.instructions: dict[str, Instruction] = {}
-        self.steps: list[Step] = []
-        self.consts: dict[str, Array] = {}
-        self.own: list[tuple[ir.Param, str]] = []  # parameters and what they stand for
-        self.count = 0
         self.target = "y"
-
-    def fresh(self, name: str) -> str:
-        """A name that no other loop has."""
-        self.count += 1
-        return f"{name}_{self.count}"
-
-    def constant(self, name: str, value: str, array: Array) -> None:
-        """Parameter `name` is `array`, which other kernels know as `value`."""
-        self.consts[value] = array
-        self.own.append((ir.Param(name, DType.of(array), array.shape, "const"), value))
-
-    def buffer(self, name: str, dtype: DType, elements: int) -> None:
-        """Parameter `name` is scratch memory."""
-        self.own.append((ir.Param(name, dtype, (elements,), "scratch"), ""))
-
-    def use(self, instruction: Instruction, places: Mapping[str, Place]) -> ir.Block:
-        """The loops of `instruction` with its operands at `places`; a step of the schedule makes
-        them the instruction."""
-        self.instructions[instruction.name] = instruction
-        self.count += 1
-        body = _placed(instruction.meaning, places, f"_{self.count}")
-        outermost = next(s for s in body if isinstance(s, ir.Loop))
-        self.steps.append(Tensorize(outermost.var, instruction.name))
-        return body
 
     def use_widen(self, w: Widen, x: Place, y: Place) -> ir.Block:
         return self.use(w.instruction(), {"x": x, "y": y})
-
-    @property
-    def y_strides(self) -> tuple[int, int]:
-        """Elements from pixel to pixel and from channel to channel of the output [.., channels]."""
-        y = self.graph.types[self.group.output]
-        channels = y.shape[-1]
-        if self.group.output in self.layouts:
-            return 1, y.elements // channels
-        return channels, 1
 
     def use_gemm(self, g: Gemm, part: Part, x: ir.Expr, y: ir.Expr) -> ir.Block:
         """The channels of `part` for one block of pixels of the buffer "wide"; y: where its first
@@ -166,59 +122,3 @@ class KernelWriter:
             label = f"{self.anchor.inputs[1]} {where} by {part.pairs}{crossed}"
             self.constant(f"w{part.suffix}", label, packed)
             self.constant(f"q{part.suffix}", f"{scaling} {where}", q[own].reshape(-1))
-
-    def finish(
-        self, name: str, body: ir.Block, shapes: Mapping[int, tuple[int, ...]] | None = None
-    ) -> Candidate:
-        """A kernel of the anchor's first input, which has the shape `shapes[0]` (flat if it is not
-        given), the own parameters and a flat output."""
-        x, y = self.graph.types[self.anchor.inputs[0]], self.graph.types[self.group.output]
-        params = [
-            ir.Param("x", x.dtype, (shapes or {}).get(0, (x.elements,)), "in"),
-            *(p for p, _ in self.own),
-            ir.Param("y", y.dtype, (y.elements,), "out"),
-        ]
-        args = (self.anchor.inputs[0], *(v for _, v in self.own), self.group.output)
-        return self._candidate(name, ir.Func("kernel", tuple(params), body), args)
-
-    def finish_built(
-        self, name: str, made: Built, shapes: Mapping[int, tuple[int, ...]]
-    ) -> Candidate:
-        """A kernel whose other parameters are those of `made`."""
-        used = touched(made.func.body) - {p.name for p, _ in self.own}
-        params, args = [], []
-        for p, value in zip(made.func.params[:-1], made.args[:-1], strict=True):
-            if p.name != "x" and p.name not in used:
-                continue
-            params.append(ir.Param(p.name, p.dtype, shapes[0], p.mode) if p.name == "x" else p)
-            args.append(value)
-        params += [p for p, _ in self.own]
-        args += [v for _, v in self.own]
-        func = ir.Func("kernel", (*params, made.func.params[-1]), made.func.body)
-        return self._candidate(name, func, (*args, made.args[-1]))
-
-    def _candidate(self, name: str, func: ir.Func, args: tuple[str, ...]) -> Candidate:
-        return Candidate(name, func, args, tuple(self.steps), self.consts, self.instructions)
-
-
-def _placed(func: ir.Func, places: Mapping[str, Place], suffix: str) -> ir.Block:
-    """The body of `func` with its parameters at `places` and its other names made unique."""
-    own = {s.var for s in loops_in(func.body)} | {a.buffer for a in allocs_in(func.body)}
-    body = rename(func.body, {n: f"{n}{suffix}" for n in own})
-
-    def moved(buffer: str, index: tuple[ir.Expr, ...]) -> tuple[str, tuple[ir.Expr, ...]]:
-        name, *start = places[buffer]
-        first = cast(tuple[ir.Expr, ...], tuple(start))
-        return name, (*first[:-1], ir.add(first[-1], index[0]))
-
-    def expr(e: ir.Expr) -> ir.Expr:
-        if isinstance(e, ir.Load) and e.buffer in places:
-            return ir.Load(*moved(e.buffer, e.index))
-        return e
-
-    def stmt(s: ir.Stmt) -> ir.Stmt | ir.Block:
-        if isinstance(s, ir.Store) and s.buffer in places:
-            return ir.Store(*moved(s.buffer, s.index), s.value)
-        return s
-
-    return map_stmts(body, stmt, expr=expr)

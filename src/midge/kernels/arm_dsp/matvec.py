@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midge.core.types import DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp.gemm import lower_weight, upper_weight
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.loop import ir

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.core.types import Array, DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
+from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.plane_asm import PlaneWriter
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.loop import ir
@@ -139,15 +140,10 @@ def pack(w: Array, constants: Array) -> Array:
     kw = w.shape[1]
     padded = np.pad(w.astype(np.int64), ((0, 0), (0, -kw % 3), (0, 0)))
     taps = padded.reshape(-1, 3, w.shape[2])  # [chunks, 3, channels]
-    pairs = _halves(taps[:, 0], taps[:, 2])
+    pairs = halves.pack(taps[:, 0], taps[:, 2])
     middles = np.pad(taps[:, 1], ((0, len(taps) % 2), (0, 0)))
-    rows = np.concatenate([pairs, _halves(middles[0::2], middles[1::2]), constants.T])
+    rows = np.concatenate([pairs, halves.pack(middles[0::2], middles[1::2]), constants.T])
     return np.ascontiguousarray(rows.T).reshape(-1)
-
-
-def _halves(low: Array, high: Array) -> Array:
-    words: Array = ((high << 16) | (low & 0xFFFF)).astype(np.uint32).view(np.int32)
-    return words
 
 
 def meaning(p: Plane) -> ir.Func:
@@ -158,7 +154,11 @@ def meaning(p: Plane) -> ir.Func:
     at = ir.add(base, ir.add(ir.i32(p.count), ir.Bin("/", chunk, ir.i32(2))))
     middle = ir.Load("w", (at,))
     odd = ir.Bin("==", ir.Bin("%", chunk, ir.i32(2)), ir.i32(1))
-    weights = (_low(pair), ir.Select(odd, _high(middle), _low(middle)), _high(pair))
+    weights = (
+        halves.low(pair),
+        ir.Select(odd, halves.high(middle), halves.low(middle)),
+        halves.high(pair),
+    )
     total: ir.Expr = ir.Load("acc", ())
     for tap, weight in enumerate(weights):
         total = ir.Bin("+", total, ir.Bin("*", _pixel(p, c, oh, ow, kh, j, tap), weight))
@@ -194,16 +194,6 @@ def _pixel(
     at = ir.total([_times(ih, row), _times(iw, pixel), _times(c, channel)])
     inside = ir.Bin("and", ir.in_range(ih, p.height), ir.in_range(iw, p.width))
     return ir.Select(inside, ir.Cast(DType.I32, ir.Load("x", (at,))), ir.i32(p.pad))
-
-
-def _low(word: ir.Expr) -> ir.Expr:
-    """The lower halfword, with its sign."""
-    shifted = ir.Bin("^", ir.Bin("&", word, ir.i32(0xFFFF)), ir.i32(0x8000))
-    return ir.Bin("-", shifted, ir.i32(0x8000))
-
-
-def _high(word: ir.Expr) -> ir.Expr:
-    return ir.Bin(">>", word, ir.i32(16))
 
 
 def _times(e: ir.Expr, n: int) -> ir.Expr:

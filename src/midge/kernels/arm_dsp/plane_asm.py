@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp.scaling import Line, Twice
 
 if TYPE_CHECKING:

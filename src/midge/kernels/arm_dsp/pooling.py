@@ -8,7 +8,6 @@ from math import prod
 from midge.core.types import DType
 from midge.graph.attrs import integer, integers
 from midge.graph.ir import Graph, Node
-from midge.kernels.arm_dsp.kernel import KernelWriter, Place
 from midge.kernels.arm_dsp.window import MOST_TAPS, Window
 from midge.kernels.generic.spans import Span, pool_spans
 from midge.loop import ir
@@ -16,6 +15,7 @@ from midge.lower import Site, nest
 from midge.lower.averages import average
 from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import KernelWriter, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Pooling(KernelWriter):
     """What sums and maxima share."""
 
     def __init__(self, request: Request, pool: Pool) -> None:
-        super().__init__(request, None)
+        super().__init__(request)
         self.pool = pool
 
     def window(self, kind: str, rows: Span, columns: Span, pixels: int) -> Window:

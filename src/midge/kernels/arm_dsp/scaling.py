@@ -17,7 +17,7 @@ import numpy as np
 from midge.core.types import Array, DType
 from midge.graph.attrs import integer
 from midge.graph.ir import Graph
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.loop import ir
 from midge.lower.fuse import Group
 from midge.lower.scaling import clamped, scaled

@@ -16,7 +16,7 @@ from midge.core.types import Array, DType
 from midge.graph.attrs import integer
 from midge.graph.ir import Graph, Node
 from midge.graph.real_product import LOW_BITS
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.loop import ir
 from midge.lower.scaling import clamped
 

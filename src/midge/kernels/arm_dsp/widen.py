@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.core.types import Array, DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 

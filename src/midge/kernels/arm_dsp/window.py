@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from midge.core.types import DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.lower import nest

@@ -24,7 +24,7 @@ import numpy as np
 from midge.core.types import Array, DType
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.conv2d import Convolution, blocks_of, int8_layer
-from midge.kernels.arm_dsp.kernel import Part, Place, parts_of
+from midge.kernels.arm_dsp.kernel import Part, parts_of
 from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.kernels.arm_dsp.winograd_sums import TileSums
@@ -33,6 +33,7 @@ from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import Place
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
 _MOST_V = 512

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midge.core.types import DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.scaling import Line, Scaling
 from midge.kernels.arm_dsp.winograd_tiles import POSITIONS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from midge.core.types import DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp import halves
 from midge.loop import ir
 from midge.loop.instruction import Instruction

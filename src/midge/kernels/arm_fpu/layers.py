@@ -17,12 +17,12 @@ from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.attrs import integers, number
 from midge.graph.ir import Graph, Node
-from midge.kernels.arm_dsp.kernel import KernelWriter, Place
 from midge.kernels.arm_fpu.products import Products
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import KernelWriter, Place
 
 _PIXELS, _CHANNELS, _ROWS = 4, 4, 8
 _MOST_BORDER = 6  # columns; each is an instruction of its own
@@ -150,7 +150,7 @@ class _Writer(KernelWriter):
     def __init__(
         self, request: Request, layer: Layer, channels: int, fused: bool, straight: int
     ) -> None:
-        super().__init__(request, None)
+        super().__init__(request)
         self.layer = layer
         self.parts = _parts(layer.channels, channels)
         self.fused, self.straight = fused, straight

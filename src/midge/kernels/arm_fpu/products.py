@@ -18,7 +18,7 @@ from itertools import product
 from typing import TypeVar
 
 from midge.core.types import DType
-from midge.kernels.arm_dsp import assembler as asm
+from midge.kernels.arm import assembler as asm
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.lower import nest

@@ -1,0 +1,1 @@
+"""What the families for Arm cores share."""
