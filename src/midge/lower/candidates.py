@@ -93,6 +93,9 @@ Lowering = Callable[[Request], Iterable[Candidate]]
 LOWERINGS: Registry[Lowering] = Registry("lowering")
 
 
+PLAIN = "loops"  # the name of candidates that are the operator's own loops
+
+
 def candidates(request: Request, name: str) -> Iterator[Candidate]:
     """Every way to compute the group, the preferred one first, the plain loops last."""
     group = request.group
@@ -104,7 +107,7 @@ def candidates(request: Request, name: str) -> Iterator[Candidate]:
     rule = SCHEDULES.get(op)
     schedules = rule(built.func, request) if rule is not None else ()
     for steps in (*schedules, ()):
-        yield Candidate("loops", built.func, built.args, steps)
+        yield Candidate(PLAIN, built.func, built.args, steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ class Option:
 
 
 def options(request: Request, name: str) -> Iterator[Option]:
-    """The candidates whose steps can be applied."""
+    """The candidates whose steps can be applied. Beside loops of other forms, which are written for
+    the target, the first schedule of the plain ones is enough."""
+    special = False
     for candidate in candidates(request, name):
         try:
             kernel = candidate.kernel(name)
@@ -126,3 +131,7 @@ def options(request: Request, name: str) -> Iterator[Option]:
             continue
         args, consts = candidate.constants(request.graph)
         yield Option(candidate, kernel, args, consts)
+        plain = candidate.name == PLAIN
+        if plain and special:
+            return
+        special |= not plain
