@@ -162,17 +162,29 @@ def test_layers(goal: str) -> None:
             )
 
 
-def test_a_layer_that_is_added_to_its_own_input() -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("CONV_2D", "int8"), ("CONV_2D", "float32"), ("MAX_POOL_2D", "int8")]
+)
+def test_a_layer_that_is_added_to_its_own_input(kind: str, dtype: str) -> None:
     driver.load_operators()
     rng = np.random.default_rng(0)
     model = TFLiteModel()
-    x = model.input((1, 6, 6, 4), "int8", 0.02, 3)
-    w = model.const(rng.integers(-127, 127, (4, 3, 3, 4)).astype(np.int8), [0.004] * 4, axis=0)
-    b = model.const(rng.integers(-99, 99, 4).astype(np.int32), [1e-6] * 4)
-    y = model.value((1, 6, 6, 4), "int8", 0.08, 3)
-    z = model.value((1, 6, 6, 4), "int8", 0.1, 3)
-    model.op("CONV_2D", [x, w, b], [y], "Conv2DOptions", strideH=1, strideW=1, padding=0,
-             dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    real = dtype == "float32"
+    shape = (1, 6, 6, 4)
+    x = model.input(shape, dtype, *(() if real else (0.02, 3)))
+    y = model.value(shape, dtype, *(() if real else (0.08 if kind == "CONV_2D" else 0.02, 3)))
+    z = model.value(shape, dtype, *(() if real else (0.1, 3)))
+    if kind == "CONV_2D":
+        w = rng.integers(-127, 127, (4, 3, 3, 4)).astype(np.float32 if real else np.int8)
+        b = rng.integers(-99, 99, 4).astype(np.float32 if real else np.int32)
+        scales = () if real else ([0.004] * 4,)
+        weights = model.const(w, *scales, **({} if real else {"axis": 0}))
+        bias = model.const(b, *(() if real else ([1e-6] * 4,)))
+        model.op(kind, [x, weights, bias], [y], "Conv2DOptions", strideH=1, strideW=1, padding=0,
+                 dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    else:
+        model.op(kind, [x], [y], "Pool2DOptions", strideH=1, strideW=1, padding=0,
+                 filterHeight=3, filterWidth=3)  # fmt: skip
     model.op("ADD", [y, x], [z], "AddOptions")
     graph = tflite.read(model.build([z]), "net")
     (given,) = random_inputs(graph, 1, 0)
@@ -182,4 +194,5 @@ def test_a_layer_that_is_added_to_its_own_input() -> None:
     found = session.run(given).outputs
     session.close()
     for name, value in want.items():
-        np.testing.assert_array_equal(found[name], value)
+        limit = 32 * float(np.spacing(np.abs(value).max())) if real else 0
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=limit)

@@ -89,9 +89,11 @@ def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None
     found: set[str] = set()
     for s in walk(func.body):
         if isinstance(s, ir.Instr) and instructions:
-            found |= {h for h in (instructions[s.name].header,) if h}
-            if instructions[s.name].asm:
-                found |= headers(instructions[s.name].meaning)
+            instruction = instructions[s.name]
+            if instruction.header:
+                found.add(instruction.header)
+            if instruction.asm:
+                found |= headers(instruction.meaning)
         for own in own_exprs(s):
             for e in subexprs(own):
                 match e:

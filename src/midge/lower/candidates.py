@@ -10,7 +10,7 @@ from midge.core.errors import ScheduleError
 from midge.core.registry import Registry
 from midge.core.target import Target
 from midge.core.types import Array
-from midge.graph.ir import Graph
+from midge.graph.ir import Graph, Node
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.loop.program import Kernel
@@ -84,6 +84,14 @@ class Request:
     target: Target
     layouts: Layouts
     optimize: str = "speed"
+
+    @property
+    def anchor(self) -> Node | None:
+        """The group's anchor, if it is the first of the group and alone reads its first input: a
+        kernel may then see that input in a shape of its own."""
+        node, *others = self.group.nodes
+        alone = not any(node.inputs[0] in n.inputs for n in others)
+        return node if node is self.group.anchor and alone else None
 
 
 Lowering = Callable[[Request], Iterable[Candidate]]

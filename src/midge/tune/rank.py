@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from midge.core.target import Target
 from midge.run import RUNNERS
-from midge.tune.trials import Cost, Trial, key_of, measure, remember, remembered
+from midge.tune.trials import Cost, Trial, key_of, machine_of, measure, remember, remembered
 
 # Of the fastest candidate's cycles, what a smaller one may take.
 _SLACK = {"speed": 1.0, "balanced": 1.1, "size": 1.4}
@@ -39,7 +39,8 @@ def rank(
 ) -> Ranked:
     """The trial to take for each operation. flash: bytes that constants and kernels may take;
     beyond it faster trials give way to smaller ones where that costs least."""
-    keys = [[key_of(t, target, optimize) for t in own] for own in choices]
+    machine = machine_of(target, optimize)
+    keys = [[key_of(t, machine) for t in own] for own in choices]
     wanted = {k: t for own, row in zip(choices, keys, strict=True) if len(own) > 1
               for t, k in zip(own, row, strict=True)}  # fmt: skip
     known = _costs(wanted, target, optimize)

@@ -19,7 +19,7 @@ from midge.core.target import Target
 from midge.core.types import Array, DType, TensorType
 from midge.loop.instruction import Instruction
 from midge.loop.program import Kernel, Operation, Program
-from midge.run import RUNNERS
+from midge.run.emulator import EmulatorSession
 from midge.runtime import header
 from midge.toolchain import build_image, found_version
 
@@ -55,12 +55,17 @@ def text_of(trial: Trial) -> str:
     return "\n".join([*bodies, emit(kernel.func, _NAME, kernel.instructions)])
 
 
-def key_of(trial: Trial, target: Target, optimize: str) -> str:
-    """What the cost depends on, as the key of a cache."""
+def machine_of(target: Target, optimize: str) -> tuple[str, ...]:
+    """What the cost of every trial depends on: target, compiler, goal and runtime."""
     runtime = [header(h) for h in ("midge_compiler.h", "midge_fixed.h", "midge_minmax.h")]
     features = " ".join(sorted(target.features))
     machine = f"{target.cpu} {features} {dict(target.emulator)} {found_version(target)} {optimize}"
-    return cache.digest(("trial 1", machine, text_of(trial), *runtime))
+    return (machine, *runtime)
+
+
+def key_of(trial: Trial, machine: tuple[str, ...]) -> str:
+    """What the cost depends on, as the key of a cache."""
+    return cache.digest(("trial", *machine, text_of(trial)))
 
 
 def _bodies(kernel: Kernel) -> dict[str, Instruction]:
@@ -71,7 +76,7 @@ def measure(trials: Sequence[Trial], target: Target, optimize: str) -> list[Cost
     """The cost of each trial, in the emulator."""
     package = pack(trials, target, optimize)
     image = build_image(package, optimize=optimize)
-    session = RUNNERS["emulator"].load(package, toolchain=None, optimize=optimize)
+    session = EmulatorSession(package, image)
     rng = np.random.default_rng(0)
     inputs = {t.name: _random(t.type, rng) for t in package.inputs}
     runs = session.run(inputs).operators

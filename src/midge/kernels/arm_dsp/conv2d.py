@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from midge.core.types import DType
 from midge.graph.attrs import integer, integers
@@ -74,11 +75,10 @@ def layer_of(graph: Graph, node: Node) -> Layer | None:
 
 
 def int8_layer(request: Request) -> Layer | None:
-    """The geometry of an int8 convolution with constant weights and bias, if it is the first of its
-    group and alone reads its input; else None."""
-    graph, group = request.graph, request.group
-    node, *rest = group.nodes
-    if node is not group.anchor or any(node.inputs[0] in n.inputs for n in rest):
+    """The geometry of an int8 convolution with constant weights and bias; None if it is something
+    else, or `Request.anchor` has none."""
+    graph, node = request.graph, request.anchor
+    if node is None:
         return None
     constant = all(v in graph.consts for v in node.inputs[1:])
     if "dsp" not in request.target.features or not constant:
@@ -161,7 +161,7 @@ class Convolution(Int8Writer):
         """Words that are widened in a turn of their loop."""
         return 8 if self.straight >= 16 else 4
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         pairs = int(paired(self.graph, self.group, self.scaling))
         return parts_of(self.layer.channels, pairs)

@@ -51,11 +51,9 @@ class Sums:
 
 def layer16(request: Request) -> Layer | None:
     """The geometry of an int16 layer with constant int8 weights; a fully connected one is a
-    convolution of one tap. None if it is something else, or not the first of its group."""
-    graph, node, others = request.graph, request.group.anchor, request.group.nodes[1:]
-    assert node is not None
-    # Other operators see the input in its own shape, not in rows.
-    if node is not request.group.nodes[0] or any(node.inputs[0] in n.inputs for n in others):
+    convolution of one tap. None if it is something else, or `Request.anchor` has none."""
+    graph, node = request.graph, request.anchor
+    if node is None:
         return None
     x, w = (graph.types[v] for v in node.inputs[:2])
     constant = all(v in graph.consts for v in node.inputs[1:])
@@ -177,12 +175,8 @@ class _Lines(Convolution):
 
     def blocks(self) -> tuple[tuple[int, int], ...]:
         """Pixels of a row as (pixels of a block, number of blocks)."""
-        count = self.layer.out_width
         most = min(most_pixels(self.layer.strides[1] * self.layer.depth), 2 if self.how.long else 4)
-        if most >= 4:
-            return blocks_of(count)
-        whole, rest = divmod(count, most)
-        return tuple((s, n) for s, n in ((most, whole), (rest, 1)) if s and n)
+        return blocks_of(self.layer.out_width, most)
 
     def filled(self, oh: ir.Expr) -> ir.Block:
         """The rows that output row `oh` reads; margins hold the zero point since the start."""

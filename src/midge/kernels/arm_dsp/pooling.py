@@ -51,9 +51,8 @@ def pool_of(graph: Graph, node: Node) -> Pool | None:
 
 def pooling(request: Request) -> tuple[Candidate, ...]:
     """int8 images with the channels last; whatever follows is fused."""
-    node = request.group.anchor
-    assert node is not None
-    if "dsp" not in request.target.features or request.optimize == "size":
+    node = request.anchor
+    if node is None or "dsp" not in request.target.features or request.optimize == "size":
         return ()
     pool = pool_of(request.graph, node)
     if pool is None or node.inputs[0] in request.layouts:

@@ -98,13 +98,7 @@ class TileSums:
 
     @property
     def name(self) -> str:
-        """Unique: what differs in meaning or spelling differs in name."""
-        block = (
-            f"{self.channels}x{self.tiles}{'cut' if self.cut else ''}_{self.words}_n{self.blocks}"
-        )
-        kind = self.scaling.text if self.scaling is not None else "acc"
-        strides = f"y{self.y_row}_{self.y_pixel}_{self.y_channel}"
-        return f"winograd_sums_{block}_{strides}_{kind}_u{self.straight}"
+        return asm.name_of(f"winograd_sums_{self.channels}x{self.tiles}", self)
 
     def instruction(self) -> Instruction:
         lines = tuple(_Writer(self).lines())

@@ -107,8 +107,9 @@ def dense(request: Request) -> tuple[Candidate, ...]:
 
 
 def _usable(request: Request) -> bool:
-    graph, node = request.graph, request.group.anchor
-    assert node is not None
+    graph, node = request.graph, request.anchor
+    if node is None:
+        return False
     x, w = (graph.types[v] for v in node.inputs[:2])
     if "fpu" not in request.target.features or x.dtype is not DType.F32:
         return False
