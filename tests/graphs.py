@@ -127,6 +127,12 @@ class GraphMaker:
         both = [self.tensor((channels,)), self.tensor((1, channels))]
         return self.node("add", [x, self.node("mul", both)])
 
+    def average(self, x: str) -> str:
+        """Of the whole image."""
+        window = self.types[x].shape[1:3]
+        attrs = {"window": window, "strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0)}
+        return self.node("avg_pool2d", [x], attrs, quant=self.types[x].quant)
+
     def step(self, x: str) -> str:
         kinds = [self.convolution, self.padding, self.clip, self.arithmetic, self.folded]
         last = self.nodes[-1] if self.nodes and self.nodes[-1].outputs == (x,) else None
@@ -146,6 +152,8 @@ def random_graph(rng: random.Random, *, quantised: bool) -> Graph:
         height, width = m.types[source].shape[1:3]
         value = m.step(source if height > 3 and width > 2 else m.images[0])
         m.images.append(value)
+    if rng.random() < 0.15:
+        value = m.average(value)
     outputs = [value]
     if rng.random() < 0.4:
         flat = m.types[value].elements

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -298,12 +299,15 @@ def test_inputs_are_left_as_they_were(package: midge.Package) -> None:
 
 def test_limits_say_what_is_needed_and_where(digits: Path) -> None:
     with pytest.raises(midge.PlanError) as ram:
-        midge.compile(digits, max_ram=3583)
-    assert "needs 3584 bytes of RAM for the arena, 3583 are allowed" in str(ram.value)
-    assert "conv2d_2" in ram.value.hint
+        midge.compile(digits, max_ram=700)
+    least = re.search(r"needs (\d+) bytes of RAM for the arena, 700 are allowed", str(ram.value))
+    assert least is not None
+    assert "the peak is at conv2d_" in ram.value.hint
     with pytest.raises(midge.PlanError, match="bytes of flash for constants alone"):
         midge.compile(digits, max_flash=100)
-    assert midge.compile(digits, max_ram=3584, max_flash=1 << 20).arena_size == 3584
+    fitting = midge.compile(digits, max_ram=int(least[1]), max_flash=1 << 20)
+    assert fitting.arena_size <= int(least[1])
+    assert midge.compile(digits, max_ram=3584).arena_size <= 3584
 
 
 def test_a_hybrid_model_means_its_dequantised_weights_at_every_level() -> None:

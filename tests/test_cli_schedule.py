@@ -94,7 +94,7 @@ def test_diff_shows_what_steps_change(midge: Cli) -> None:
         assert "\n".join(changes(before, after)) in shown
 
 
-@pytest.mark.parametrize("name", ["conv2d_9", "9", "@11"])
+@pytest.mark.parametrize("name", ["conv2d_9", "10", "@11"])
 def test_an_unknown_operator(midge: Cli, name: str) -> None:
     result = midge("schedule", DIGITS, name)
     assert (result.code, result.out) == (2, "")

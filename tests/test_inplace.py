@@ -50,7 +50,8 @@ def test_a_tensor_that_comes_in_twice_in_two_shapes_is_not_overwritten() -> None
     }
     nodes = [Node("reshape", ("x",), ("t",), {"shape": (4, 1)}), Node("add", ("x", "t"), ("y",))]
     made = compiled(nodes, types, ("y",))
-    assert made.arena.shared == {}
+    x, y = made.arena.offset("x"), made.arena.offset("y")
+    assert x >= y + types["y"].size or y >= x + types["x"].size
     check(made)
 
 

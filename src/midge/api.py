@@ -37,14 +37,24 @@ def compile(
     max_flash: int | None = None,
     optimize: str = "speed",
     search: bool = True,
+    bands: bool = True,
+    stream_input: bool = False,
+    stream_time: int | None = None,
+    pools: Mapping[str, int] | None = None,
+    hot_weights: bool = False,
 ) -> Package:
     """A model as a package of C.
 
     model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
     file, or a Target.  static_arena: the package brings its own arena.
-    max_ram, max_flash: bytes that the arena and the constants may take, else PlanError.
+    max_ram, max_flash: bytes that the arena and the constants may take, else PlanError; with
+    max_ram the fastest plan that fits is taken.
     optimize: "speed", "balanced" or "size".  search: measure the ways to compute each operator in
     the emulator and take the best (remembered on disk); False: the first of each.
+    bands: compute operators some rows at a time where that needs less RAM.  stream_input: the
+    caller hands over the input row by row.  stream_time: frames of a sliding window that a call
+    takes (0: as few as possible; None: a call takes a whole input).  pools: memories for the arena
+    and their bytes, the fastest first.  hot_weights: copy constants that are read most there.
     Raises ModelError, TargetError, PlanError or UsageError.
     """
     from midge import driver
@@ -52,8 +62,12 @@ def compile(
 
     chosen = target if isinstance(target, Target) else load_target(target)
     limits = driver.Limits(max_ram, max_flash)
+    memory = driver.Memory(
+        bands, stream_input, stream_time, False, tuple((pools or {}).items()), hot_weights
+    )
     settings: dict[str, Any] = {
         "static_arena": static_arena, "limits": limits, "optimize": optimize, "search": search,
+        "memory": memory,
     }  # fmt: skip
     if isinstance(model, str | Path):
         return driver.compile_file(Path(model), chosen, name=name, **settings).package

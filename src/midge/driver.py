@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from midge import kernels, ops
-from midge.codegen.arrange import arrange
+from midge.cascading import Chosen, Priced, Wish, choose, price_first
+from midge.codegen.arrange import layout_of
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Options, make_package
 from midge.core.errors import ModelError, PlanError, UsageError
@@ -24,7 +26,7 @@ from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
 from midge.loop.program import Program
 from midge.lower.candidates import Option
-from midge.lower.lower import lower
+from midge.lower.lower import Choice
 from midge.passes import run
 from midge.passes.copy_outputs import copy_outputs
 from midge.passes.dequantize_weights import dequantize_weights
@@ -39,7 +41,11 @@ from midge.passes.fold_zero_points import fold_zero_points
 from midge.passes.fuse_activations import fuse_activations
 from midge.passes.fuse_tables import fuse_tables
 from midge.passes.legalize import legalize
-from midge.plan.arena import Arena
+from midge.passes.split_global_pools import split_global_pools
+from midge.plan.arena import Arena, Planner, place
+from midge.plan.guards import guarded
+from midge.plan.pooled import pooled
+from midge.plan.pools import Pool
 from midge.tune.rank import Ranked, rank, reason_against
 from midge.tune.trials import Trial
 
@@ -55,7 +61,7 @@ MODEL_PASSES = (
     copy_outputs,
 )
 # To the plain level: integer arithmetic is spelled out.
-PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, drop_dead)
+PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, drop_dead)
 # At the plain level, once no channel is left that nobody needs: the same bytes in less work.
 CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise)
 
@@ -69,6 +75,27 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How RAM is used. bands: compute operators band by band where that needs less; False: whole
+    tensors only.  stream_input: the caller hands over the input row by row.  stream_time: frames
+    (rows of a sliding window) that a call takes and computes what they change; 0: as few as
+    possible, None: a call takes a whole input.  check: place tensors with room between them, for
+    runs that check every access to the arena; limits do not count.  pools: (name, bytes) of the
+    memories in which tensors may lie, the fastest first.  hot_weights: copy constants that are
+    read most to what is left of the first of them."""
+
+    bands: bool = True
+    stream_input: bool = False
+    stream_time: int | None = None
+    check: bool = False
+    pools: tuple[tuple[str, int], ...] = ()
+    hot_weights: bool = False
+
+
+USUAL = Memory()
 GOALS = ("speed", "balanced", "size")
 
 
@@ -87,6 +114,7 @@ class Compiled:
     program: Program
     arena: Arena
     package: Package
+    chosen: Chosen
 
     @property
     def package_outputs(self) -> tuple[str, ...]:
@@ -119,6 +147,7 @@ def compile_graph(
     limits: Limits = NO_LIMITS,
     optimize: str = "speed",
     search: bool = False,
+    memory: Memory = USUAL,
 ) -> Compiled:
     """Everything from the model level down. PlanError if the result exceeds `limits`.
 
@@ -133,19 +162,83 @@ def compile_graph(
             "unknown goal", where=f"optimize {optimize!r}", hint=f"one of {', '.join(GOALS)}"
         )
     searches = search and reason_against(target) is None
-    choose = partial(_choose, target, optimize, _flash(target, limits)) if searches else None
-    program = lower(plain, target, narrowed_types(model, plain), optimize, choose)
-    arena = arrange(program)
+    price = partial(_price, target, optimize, _flash(target, limits)) if searches else price_first
+    arriving = frozenset(plain.inputs) if memory.stream_input else frozenset()
+    if memory.stream_input and memory.stream_time is not None:
+        raise UsageError(
+            "the input is streamed row by row or frame by frame, not both",
+            where=f"memory of {graph.name}",
+            hint="one of --stream-input and --stream-time",
+        )
+    if memory.check and memory.stream_time is not None:
+        raise UsageError(
+            "rows that stay from push to push are not checked",
+            where=f"memory of {graph.name}",
+            hint="one of --check-memory and --stream-time",
+        )
+    wish = Wish(limits.ram, arriving, memory.bands, memory.stream_time)
+    planner = _pools(memory, target, static_arena)
+    types = narrowed_types(model, plain)
+    chosen = choose(plain, target, types, optimize, price, wish, planner)
+    program, arena = chosen.program, chosen.arena
+    if memory.check:
+        arena = _apart(program, arena)
+        limits = replace(limits, ram=None)
     flags: dict[str, bool | int | str] = {
         "static_arena": static_arena,
         "optimize": optimize,
         "search": searches,
+        "bands": memory.bands,
+        "stream_input": memory.stream_input,
     }
+    if program.pushes is not None:
+        flags["stream_time"] = program.pushes.hop
     digest = model_hash or hash_graph(graph)
-    options = Options(version("midge"), digest, static_arena, optimize, flags)
+    if memory.pools:
+        flags["pools"] = " ".join(f"{name}={size}" for name, size in memory.pools)
+        flags["hot_weights"] = memory.hot_weights
+    room = memory.pools[0][1] if memory.hot_weights else 0
+    options = Options(version("midge"), digest, static_arena, optimize, flags, memory.check, room)
     package = make_package(program, arena, target, options, dropped.totals)
-    check_limits(package, limits)
-    return Compiled(graph, model, plain, dropped, program, arena, package)
+    check_limits(package, limits, memory)
+    return Compiled(graph, model, plain, dropped, program, arena, package, chosen)
+
+
+def _apart(program: Program, arena: Arena) -> Arena:
+    """The same calls with guards between all buffers."""
+    return place(layout_of(program), arena.calls, guarded())
+
+
+_POOL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _pools(memory: Memory, target: Target, static_arena: bool) -> Planner | None:
+    """The planner for several memories; None for one. UsageError for what does not go together."""
+    if not memory.pools:
+        if memory.hot_weights:
+            raise UsageError(
+                "needs a memory to put them", where="--hot-weights", hint="--pool dtcm=16K"
+            )
+        return None
+    names = [name for name, _ in memory.pools]
+    if len({*names}) < len(names) or not all(map(_POOL_NAME.fullmatch, names)) or "arena" in names:
+        raise UsageError(
+            f"{', '.join(names)} cannot be their names",
+            where="--pool",
+            hint="different ones of small letters, digits and underscores, e.g. --pool dtcm=16K",
+        )
+    if memory.stream_time is not None or memory.check or static_arena:
+        raise UsageError(
+            "goes with one memory only",
+            where="--pool",
+            hint="without --stream-time, --check-memory and --static-arena",
+        )
+    known = {m.name: m.cost for m in target.memories}
+    pools = [
+        Pool(name, size, known.get(name, 1.0 + number))
+        for number, (name, size) in enumerate(memory.pools)
+    ]
+    return pooled(pools)
 
 
 def _flash(target: Target, limits: Limits) -> int | None:
@@ -154,13 +247,11 @@ def _flash(target: Target, limits: Limits) -> int | None:
     return limits.flash if limits.flash is not None or memory is None else memory.size
 
 
-def _choose(
-    target: Target, optimize: str, flash: int | None, found: Sequence[tuple[Option, ...]]
-) -> Sequence[int]:
-    """The option of every operation that measures best."""
-    trials = [[_trial(option) for option in own] for own in found]
-    ranked: Ranked = rank(trials, target, optimize, flash)
-    return ranked.picks
+def _price(target: Target, optimize: str, flash: int | None, choices: Sequence[Choice]) -> Priced:
+    """The option of every kernel that measures best, and what all of them cost."""
+    trials = [[_trial(option) for option in choice.options] for choice in choices]
+    ranked: Ranked = rank(trials, target, optimize, flash, every=True)
+    return Priced(ranked.picks, tuple(tuple(c.cycles for c in own) for own in ranked.costs))
 
 
 def _trial(option: Option) -> Trial:
@@ -181,23 +272,45 @@ def narrowed_types(model: Graph, plain: Graph) -> dict[str, TensorType]:
     return {n: replace(t, shape=shapes.get(n, t.shape)) for n, t in model.types.items()}
 
 
-def check_limits(package: Package, limits: Limits) -> None:
-    """PlanError that says what is needed and which operator takes most of it."""
-    if limits.ram is not None and package.arena_size > limits.ram:
-        raise _too_large(package, package.arena_size, "RAM for the arena", limits.ram, "live")
-    if limits.flash is not None and package.weights_size > limits.flash:
-        what = "flash for constants alone"
-        raise _too_large(package, package.weights_size, what, limits.flash, "constants")
-
-
-def _too_large(package: Package, need: int, what: str, limit: int, column: str) -> PlanError:
+def check_limits(package: Package, limits: Limits, memory: Memory = USUAL) -> None:
+    """PlanError that says what is needed, which operator takes most of it and what would help."""
     rows: list[dict[str, Any]] = package.metadata["operators"]
-    most = max(rows, key=lambda row: int(row[column]))
+    if limits.ram is not None and package.arena_size > limits.ram:
+        most = max(rows, key=lambda row: int(row["live"]))
+        helps = " or ".join(_for_less_ram(package, memory))
+        raise _too_large(
+            package, package.arena_size, "RAM for the arena", limits.ram,
+            f"the peak is at {_place(most)}: {most['live']} bytes alive; {helps} would help",
+        )  # fmt: skip
+    if limits.flash is not None and package.weights_size > limits.flash:
+        most = max(rows, key=lambda row: int(row["constants"]))
+        helps = "a smaller model" if package.optimize == "size" else "--optimize size"
+        raise _too_large(
+            package, package.weights_size, "flash for constants alone", limits.flash,
+            f"the most is at {_place(most)}: {most['constants']} bytes; {helps} would help",
+        )  # fmt: skip
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return f"{row['name']} ({row['src']})"
+
+
+def _for_less_ram(package: Package, memory: Memory) -> list[str]:
+    """Options and changes of the model that could make the arena smaller."""
+    found = [] if memory.bands else ["--bands"]
+    sizes = [t.type.size for t in package.inputs]
+    image = len(sizes) == 1 and len(package.inputs[0].type.shape) == 4
+    streams = memory.stream_input or memory.stream_time is not None
+    if not streams and image and 4 * sizes[0] >= package.arena_size:
+        found.append(f"--stream-input (the input takes {sizes[0]} bytes)")
+    if any(t.type.dtype.is_float for o in package.operators for t in o.outputs):
+        found.append("int8 instead of float")
+    return found or ["a smaller model"]
+
+
+def _too_large(package: Package, need: int, what: str, limit: int, hint: str) -> PlanError:
     return PlanError(
-        f"needs {need} bytes of {what}, {limit} are allowed",
-        where=package.name,
-        hint=f"the most is at {most['name']} ({most['src']}): {most[column]} bytes; a smaller "
-        "model, or int8 instead of float, would help",
+        f"needs {need} bytes of {what}, {limit} are allowed", where=package.name, hint=hint
     )
 
 
@@ -221,6 +334,7 @@ def compile_file(
     limits: Limits = NO_LIMITS,
     optimize: str = "speed",
     search: bool = False,
+    memory: Memory = USUAL,
 ) -> Compiled:
     """From a model file to a package; arguments as of `compile_graph`."""
     data = read_file(path)
@@ -234,6 +348,7 @@ def compile_file(
         limits=limits,
         optimize=optimize,
         search=search,
+        memory=memory,
     )
 
 

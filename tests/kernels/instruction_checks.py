@@ -10,8 +10,9 @@ runs, on another one (`target="cortex-m3"`) the loops that stand for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -117,20 +118,26 @@ class Bench:
         meaning = self.meanings[name]
         before = np.full(self.size, _NOTHING, np.uint8)
         before[:4] = np.array([list(self.meanings).index(name)], np.uint32).view(np.uint8)
-        places = _places(meaning)
-        for p, place in zip(meaning.params, places, strict=True):
-            before[place] = np.frombuffer(memory[p.name].tobytes(), np.uint8)
+        operands = _operands(meaning)
+        for o in operands:
+            if o.param.rows:
+                pointers = np.array([self.machine.arena + s.start for s in o.pieces], np.uint32)
+                before[o.table] = pointers.view(np.uint8)
+            for place, data in zip(o.pieces, o.split(memory[o.param.name]), strict=True):
+                before[place] = np.frombuffer(data.tobytes(), np.uint8)
         self.machine.write(self.machine.arena, before.tobytes())
         assert self.machine.call("bench_run", (self.machine.context,)) == 0
         after = np.frombuffer(self.machine.read(self.machine.arena, self.size), np.uint8)
         around = np.ones(self.size, bool)
         found: Memory = {}
-        for p, place in zip(meaning.params, places, strict=True):
-            around[place] = False
-            data = after[place].tobytes()
-            found[p.name] = np.frombuffer(data, p.dtype.numpy).reshape(p.shape).copy()
+        for o in operands:
+            for place in o.pieces:
+                around[place] = False
+            data = b"".join(after[place].tobytes() for place in o.pieces)
+            array = np.frombuffer(data, o.param.dtype.numpy)
+            found[o.param.name] = array.reshape(o.param.shape).copy()
         changed = np.flatnonzero(around & (before != after))
-        assert not len(changed), f"{name} writes beside its operands, {_where(changed, places)}"
+        assert not len(changed), f"{name} writes beside its operands, {_where(changed, operands)}"
         return found
 
     def check(self, name: str, memory: Mapping[str, Array]) -> Memory:
@@ -196,20 +203,47 @@ def scaling_constants(scaling: Scaling, w: Array, x: Array, seed: int) -> Array:
     return np.stack([np.clip(c, -(2**31), 2**31 - 1).astype(np.int32) for c in columns], axis=1)
 
 
-def _places(func: ir.Func) -> list[slice]:
-    """Where each operand lies; aligned as its elements must be and no better."""
-    places = []
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """Where an operand lies. pieces: of its elements.  table: of the pointers to them; empty if
+    the operand is in one piece."""
+
+    param: ir.Param
+    pieces: tuple[slice, ...]
+    table: slice
+
+    @property
+    def start(self) -> int:
+        """Of what is passed."""
+        return int(self.table.start if self.param.rows else self.pieces[0].start)
+
+    def split(self, array: Array) -> Array:
+        """The elements of each piece."""
+        return array.reshape(len(self.pieces), -1)
+
+
+def _operands(func: ir.Func) -> list[_Operand]:
+    """Operands are aligned as their elements must be and no better; rows lie apart, the last one
+    first, each aligned in another way."""
+    found = []
     at = _UNIT
+
+    def place(size: int, skip: int) -> slice:
+        nonlocal at
+        start, at = at + skip, -(-(at + skip + size + _UNIT // 2) // _UNIT) * _UNIT
+        return slice(start, start + size)
+
     for p in func.params:
-        start = at + p.dtype.size
-        places.append(slice(start, start + p.dtype.size * p.elements))
-        at = -(-(places[-1].stop + _UNIT // 2) // _UNIT) * _UNIT
-    return places
+        size = p.dtype.size
+        count = math.prod(p.shape[: p.rows])
+        rows = [place(size * p.elements // count, size * (1 + n % 4)) for n in range(count)]
+        table = place(4 * count if p.rows else 0, 4)
+        found.append(_Operand(p, tuple(rows[::-1]), table))
+    return found
 
 
 def _size(func: ir.Func) -> int:
-    size: int = _places(func)[-1].stop + _UNIT
-    return size
+    return int(_operands(func)[-1].table.stop) + _UNIT
 
 
 def _c_name(kernel: str) -> str:
@@ -217,19 +251,21 @@ def _c_name(kernel: str) -> str:
 
 
 def _case(number: int, name: str, func: ir.Func) -> str:
-    pairs = zip(func.params, _places(func), strict=True)
-    operands = ", ".join(f"{_pointer(p)}&a[{place.start}]" for p, place in pairs)
+    operands = ", ".join(f"{_pointer(o.param)}&a[{o.start}]" for o in _operands(func))
     return f"    case {number}U: {name}({operands}); break;"
 
 
 def _pointer(p: ir.Param) -> str:
-    return f"({p.dtype.c_name} *)(void *)"
+    pointer = f"const {p.dtype.c_name} *const *" if p.rows else f"{p.dtype.c_name} *"
+    return f"({pointer})(void *)"
 
 
-def _where(changed: Array, places: list[slice]) -> str:
+def _where(changed: Array, operands: list[_Operand]) -> str:
     """The first of the bytes at `changed`, seen from the operand before it."""
     first = int(changed[0])
-    before = [n for n, place in enumerate(places) if place.start <= first]
+    pieces = [(o.param.name, place) for o in operands for place in (*o.pieces, o.table)]
+    before = [(name, place) for name, place in pieces if place.start <= first]
     if not before:
-        return f"{places[0].start - first} bytes before the first"
-    return f"{first - places[before[-1]].stop} bytes behind operand {before[-1]}"
+        return f"{pieces[0][1].start - first} bytes before the first"
+    name, place = max(before, key=lambda b: int(b[1].start))
+    return f"{first - place.stop} bytes behind {name}"

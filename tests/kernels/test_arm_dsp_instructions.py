@@ -44,9 +44,12 @@ def test_widen(target: str) -> None:
 @TARGETS
 def test_fill(target: str) -> None:
     fills = [Fill(n, value) for n in (1, 2, 7, 16, 17, 18, 31, 2100) for value in (-128, 0, 127)]
+    fills += [Fill(3, 5, 4, 10), Fill(6, -7, 3, 2100), Fill(17, 1, 3, 19), Fill(64, 9, 10, 70)]
     bench = Bench([f.instruction() for f in fills], target)
     for f in fills:
-        assert (bench.check(f.name, contents(f.instruction(), f.count))["y"] == f.value).all()
+        y = bench.check(f.name, contents(f.instruction(), f.count))["y"]
+        for t in range(f.times):
+            assert (y[t * f.stride :][: f.count] == f.value).all()
 
 
 # pairs, pixels, pixel_stride, runs, run_stride, length, blocks, y_pixel, y_channel, scaling
@@ -68,6 +71,11 @@ GEMMS = [
     Gemm(1, 4, 6, 1, 0, 3, 2, 4, 1, PLAIN, turns=3, x_turn=24, y_turn=16),
     Gemm(1, 3, 4, 2, 12, 3, 1, 1, 5, RELU, single=True, turns=2, x_turn=40, y_turn=3),
     Gemm(1, 2, 4, 2, 10, 5, 2, 4, 1, None, straight=3, turns=2, x_turn=8, y_turn=9),
+    Gemm(2, 2, 4, 2, 10, 5, 3, 12, 1, PLAIN, apart=True),
+    Gemm(2, 2, 4, 2, 10, 5, 2, 1, 9, TWICE, straight=3, turns=2, x_turn=8, y_turn=2, apart=True),
+    Gemm(2, 2, 4, 3, 10, 5, 2, 8, 1, None, straight=2, apart=True),
+    Gemm(4, 1, 0, 1, 0, 9, 2, 0, 1, LOW, apart=True),
+    Gemm(2, 2, 6, 1, 0, 500, 1, 4, 1, PLAIN, straight=400, apart=True),
 ]
 
 
@@ -78,9 +86,10 @@ def gemm_memory(g: Gemm, seed: int) -> Memory:
     x = extremes((g.x_span,), ((-128,), INT8, SMALL)[seed], DType.I16, seed)
     if seed == 2:
         w[1::2] //= 16  # what the lower sum of a pair does to the upper one would show
-    packed = gemm.pack_single(w) if g.single else gemm.pack(w, g.pairs)
+    packed = gemm.pack_single(w) if g.single else gemm.pack(w, g.w_step)
     q = None if g.scaling is None else scaling_constants(g.scaling, w, x, seed)
-    given: dict[str, Array] = {"w": gemm.stream(packed, q, g.blocks), "x": x}
+    blocks = g.blocks * g.pairs // g.w_step
+    given: dict[str, Array] = {"w": gemm.stream(packed, q, blocks), "x": x}
     return contents(g.instruction(), seed, **given)
 
 

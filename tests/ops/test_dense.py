@@ -115,6 +115,12 @@ def test_more_axes(keep: bool) -> None:
     same(m.build([y]), {"t0": random(rng, (2, 3, 4), "int8")})
 
 
+def test_one_value_is_fitted_too() -> None:
+    """104.5: a tie, and no other sum to hold the multiplier."""
+    pair = fit_multiplier(0.1, 1045, 1045, -128, 127)
+    assert pair is None or requantize_once(1045, *pair) == round_product(1045, 0.1) == 105
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.floats(2.0**-20, 4.0),

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from midge.cli import commands
+from midge.cli.arguments import with_optional_numbers
 from midge.cli.output import error_console
 from midge.core.errors import MidgeError, UsageError
 from midge.core.registry import import_all
@@ -58,7 +59,7 @@ def run(args: Sequence[str]) -> int:
         for name, function in sorted(commands.COMMANDS.items()):
             app.command(name)(function)
     debug = "--debug" in args
-    rest = [a for a in args if a != "--debug"]
+    rest = with_optional_numbers([a for a in args if a != "--debug"])
     try:
         code = app(rest, standalone_mode="--json" not in rest)
     except SystemExit as stop:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from midge.cli.arguments import check_optimize
 from midge.cli.output import error_console
-from midge.driver import NO_LIMITS, Compiled, Limits
+from midge.driver import NO_LIMITS, USUAL, Compiled, Limits, Memory
 
 
 def compile_model(
@@ -18,6 +18,7 @@ def compile_model(
     search: bool = True,
     static_arena: bool = False,
     limits: Limits = NO_LIMITS,
+    memory: Memory = USUAL,
 ) -> Compiled:
     """The model for the target named `target`, as `midge compile` makes it.
 
@@ -38,4 +39,5 @@ def compile_model(
             limits=limits,
             optimize=goal,
             search=search,
+            memory=memory,
         )

@@ -33,9 +33,10 @@ def emit(func: ir.Func, name: str, instructions: Mapping[str, Instruction] | Non
     functions called `midge_` and their name."""
     func = expand_unrolled(func)
     shapes = {p.name: p.shape for p in func.params}
+    rows = {p.name: p.rows for p in func.params if p.rows}
     shapes |= {s.buffer: s.shape for s in walk(func.body) if isinstance(s, ir.Alloc)}
     params = frozenset(p.name for p in func.params)
-    emitter = _Emitter(shapes, buffer_types(func), instructions or {}, params)
+    emitter = _Emitter(shapes, buffer_types(func), instructions or {}, params, rows)
     head = _wrap_params(f"static MIDGE_KERNEL void {name}(", [_param(p) for p in func.params])
     body = (part for line in emitter.block(func.body) for part in _wrapped(_INDENT + line))
     return "\n".join([head, "{", *body, "}"]) + "\n"
@@ -81,7 +82,7 @@ _CLOBBERS = (
 
 def _pointer(p: ir.Param) -> str:
     const = "const " if p.mode in ("in", "const") else ""
-    return f"{const}{p.dtype.c_name} *"
+    return f"{const}{p.dtype.c_name} *" + ("const *" if p.rows else "")
 
 
 def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None) -> set[str]:
@@ -106,6 +107,8 @@ def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None
 
 def _param(p: ir.Param) -> str:
     const = "const " if p.mode in ("in", "const") else ""
+    if p.rows:
+        return f"{const}{p.dtype.c_name} *const {p.name}[{math.prod(p.shape[: p.rows])}]"
     return f"{const}{p.dtype.c_name} {p.name}[{max(p.elements, 1)}]"
 
 
@@ -152,6 +155,7 @@ class _Emitter:
     types: Mapping[str, DType]
     instructions: Mapping[str, Instruction]
     params: frozenset[str]  # one of shape () is a pointer, a local one a variable
+    rows: Mapping[str, int]  # of arrays of pointers: how many axes are theirs
 
     def block(self, body: ir.Block) -> Iterator[str]:
         i = 0
@@ -208,8 +212,15 @@ class _Emitter:
     def instruction(
         self, instr: Instruction, args: tuple[tuple[str, tuple[ir.Expr, ...]], ...]
     ) -> str:
-        names = [p.name for p in instr.meaning.params]
-        addresses = [f"(&{self.element(b, i)})" for b, i in args]
+        params = instr.meaning.params
+        for p, (buffer, index) in zip(params, args, strict=True):
+            column = index[self.rows.get(buffer, 0) :] if p.rows else ()
+            assert all(i == ir.i32(0) for i in column), f"{instr.name}: {p.name} is not a whole row"
+        names = [p.name for p in params]
+        addresses = [
+            f"(&{self.pointer(b, i) if p.rows else self.element(b, i)})"
+            for p, (b, i) in zip(params, args, strict=True)
+        ]
         if not instr.c:
             return f"{instruction_name(instr)}({', '.join(a[1:-1] for a in addresses)});"
         return instr.c.format(**dict(zip(names, addresses, strict=True)))
@@ -218,12 +229,14 @@ class _Emitter:
         shape = self.shapes[buffer]
         if not shape:
             return f"{buffer}[0]" if buffer in self.params else buffer
-        terms = []
-        stride = 1
-        for i, n in zip(reversed(index), reversed(shape), strict=True):
-            terms.append(ir.mul(i, ir.i32(stride)))
-            stride *= n
-        return f"{buffer}[{self.expr(ir.total(terms[::-1]))}]"
+        lead = self.rows.get(buffer, 0)
+        place = self.pointer(buffer, index) if lead else buffer
+        return f"{place}[{self.expr(_flat(index[lead:], shape[lead:]))}]"
+
+    def pointer(self, buffer: str, index: tuple[ir.Expr, ...]) -> str:
+        """The pointer to the row of an element."""
+        lead = self.rows[buffer]
+        return f"{buffer}[{self.expr(_flat(index[:lead], self.shapes[buffer][:lead]))}]"
 
     def expr(self, e: ir.Expr, least: int = 0) -> str:
         """C for `e`, in parentheses if it binds less tightly than `least`."""
@@ -273,6 +286,16 @@ class _Emitter:
 
     def type(self, e: ir.Expr) -> DType:
         return expr_type(e, self.types)
+
+
+def _flat(index: tuple[ir.Expr, ...], shape: tuple[int, ...]) -> ir.Expr:
+    """The place of an element in a buffer of `shape`."""
+    terms = []
+    stride = 1
+    for i, n in zip(reversed(index), reversed(shape), strict=True):
+        terms.append(ir.mul(i, ir.i32(stride)))
+        stride *= n
+    return ir.total(terms[::-1])
 
 
 def _defines(s: ir.Stmt | None, buffer: str) -> bool:

@@ -42,12 +42,30 @@ def const_names(program: Program) -> Mapping[str, str]:
     params = {k.func.name: k.func.params for k in program.kernels}
     names: dict[str, str] = {}
     for op in program.operations:
-        for arg, param in zip(op.args, params[op.kernel], strict=True):
-            if arg in program.consts and arg not in names:
-                names[arg] = f"{program.name}_{op.name}_{param.name}"
-    return names
+        for kernel, args in op.uses:
+            for arg, param in zip(args, params[kernel], strict=True):
+                if arg in program.consts and arg not in names:
+                    name = f"{program.name}_{op.name}_{param.name}"
+                    taken = [n for n in names.values() if re.fullmatch(rf"{name}(_v\d+)?", n)]
+                    names[arg] = f"{name}_v{len(taken) + 1}" if taken else name
+    outside = dict.fromkeys(v for op in program.operations for v in op.borders)
+    return names | {v: f"{program.name}_outside_{i}" for i, v in enumerate(outside)}
 
 
 def port_names(base: str, count: int) -> list[str]:
     """ "input", or "input_0", "input_1", ... where there are several."""
     return [base] if count == 1 else [f"{base}_{i}" for i in range(count)]
+
+
+_LABEL = 64  # characters of a name that are shown; converters join many names into one
+
+
+def comment_safe(text: str) -> str:
+    """Text from a model file, fit for a C comment and a table cell; long ones lose their middle."""
+    printable = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
+    for risky, harmless in (("*/", "* /"), ("/*", "/ *"), ("|", "/"), ("\\", "/"), ("??", "? ?")):
+        printable = printable.replace(risky, harmless)
+    if len(printable) <= _LABEL:
+        return printable
+    half = (_LABEL - 3) // 2
+    return f"{printable[:half]}...{printable[-half:]}"

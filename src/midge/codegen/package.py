@@ -10,10 +10,16 @@ from functools import cache
 from typing import Any
 
 from midge.codegen import weights
-from midge.codegen.arrange import align_of
+from midge.codegen.arrange import align_of, layout_of
 from midge.codegen.c import define, emit, float_literal, headers, instruction_name
-from midge.codegen.names import const_names, port_names
-from midge.core.package import Operator, Package, Tensor
+from midge.codegen.calls import Calls
+from midge.codegen.memory import live_of, tensors_of
+from midge.codegen.names import comment_safe, const_names, port_names
+from midge.codegen.picture import timeline
+from midge.codegen.places import places_of
+from midge.codegen.pools import hot_constants, pool_rows, used_pools
+from midge.codegen.stream_time import PushCalls
+from midge.core.package import Operator, Package, Pushes, Tensor
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.loop.program import Kernel, Operation, Program
@@ -27,13 +33,15 @@ RUNTIME_VERSION = 1
 class Options:
     """version: of Midge.  model_hash: SHA-256 of the model file.  static_arena: the package brings
     an arena of its own.  optimize: how it is to be built.  flags: what the user asked for, for
-    metadata.json."""
+    metadata.json.  check_memory: runners are to watch what is written where."""
 
     version: str
     model_hash: str
     static_arena: bool = False
     optimize: str = "speed"
     flags: Mapping[str, bool | int | str] | None = None
+    check_memory: bool = False
+    hot_weights: int = 0
 
 
 def make_package(
@@ -61,6 +69,11 @@ class _Maker:
         self.totals = totals
         self.consts = const_names(program)
         self.kernels = {k.func.name: k for k in program.kernels}
+        self.streams = layout_of(program).streams
+        kind = Calls if program.pushes is None else PushCalls
+        self.hot = hot_constants(program, arena, options.hot_weights)
+        self.used = used_pools(program, arena, self.hot)
+        self.calls = kind(program, arena, self.consts, self.kernels, self.streams, self.hot)
         self.weights_size = sum(program.consts[n].nbytes for n in self.consts)
         self.operators = tuple(map(self.operator, program.operations))
         self.inputs = self.ports(program.inputs, "input")
@@ -76,8 +89,16 @@ class _Maker:
         sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]
         values: dict[str, Any] = {
             "m": model, "U": name.upper(), "inputs": self.inputs, "outputs": self.outputs,
+            "cascade": self.cascade(), "push": self.push(),
+            "pools": pool_rows(self.used),
+            "hot": [
+                {"name": self.consts[n], "address": at, "size": self.program.consts[n].nbytes}
+                for n, at in self.hot.items()
+            ],
+            "timeline": timeline(self.program, self.arena),
             "kernels": kernels, "instructions": self.instructions(),
-            "calls": [self.call(op) for op in self.program.operations],
+            "calls": [{"text": "\n    ".join(c.body), "comment": comment_safe(c.comment)}
+                      for c in self.calls.cases],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
             "has_weights": bool(self.consts), "tensors": self.tensors,
             "operators": self.rows,
@@ -100,18 +121,68 @@ class _Maker:
             tuple(map(self.tensor, self.program.inputs)),
             tuple(map(self.tensor, self.program.outputs)),
             self.operators,
-            self.arena.size,
+            max([self.arena.size, *(base + size for _, base, size in self.used)]),
             self.weights_size,
             metadata,
             self.options.optimize,
+            () if self.calls.straight and self.pushes is None else self.calls.package_calls(),
+            bool(self.program.arriving) and self.pushes is None,
+            self.pushes,
+            places_of(self.program, self.arena) if self.options.check_memory else (),
+            self.used,
         )
 
+    @property
+    def pushes(self) -> Pushes | None:
+        found = self.program.pushes
+        return None if found is None else Pushes(found.hop, found.count, found.first)
+
+    def push(self) -> dict[str, Any] | None:
+        """What the templates need of a model that takes frames as they come."""
+        return self.calls.values(comment_safe) if isinstance(self.calls, PushCalls) else None
+
+    @property
+    def first_size(self) -> int:
+        """Bytes of the arena, or of its first memory."""
+        return self.used[0][2] if self.used else self.arena.size
+
+    def cascade(self) -> dict[str, Any] | None:
+        """What the template needs of a model that is computed by bands; None if it is not."""
+        calls = self.calls
+        if calls.straight:
+            return None
+        return {
+            "tables": calls.table_texts(),
+            "order": calls.order_text(),
+            "length": len(calls.order),
+            "counters": calls.counters,
+            "wait": len(calls.cases),
+            "feeds": self.feeds(),
+            "cases": [
+                {"number": i, "comment": comment_safe(c.comment), "body": c.body, "index": c.index}
+                for i, c in enumerate(calls.cases)
+            ],
+        }
+
+    def feeds(self) -> dict[str, Any] | None:
+        """The input that comes row by row, if there is one."""
+        if not self.program.arriving:
+            return None
+        (value,) = self.program.arriving
+        stream = self.streams[self.program.buffer(value)]
+        size = self.program.types[value].dtype.size
+        return {
+            "rows": stream.height, "row": stream.row, "elements": stream.row // size,
+            "place": self.calls.at(self.program.buffer(value), "context->fed"),
+        }  # fmt: skip
+
     def tensor(self, value: str) -> Tensor:
-        order = self.program.layouts.get(value)
+        scattered = value in self.program.scattered
+        order = None if scattered else self.program.layouts.get(value)
         return Tensor(value, self.program.types[value], self.offset(value), order)
 
     def offset(self, value: str) -> int:
-        return self.arena.offsets[self.program.buffer(value)]
+        return self.arena.offset(self.program.buffer(value))
 
     def operator(self, op: Operation) -> Operator:
         return Operator(
@@ -128,8 +199,8 @@ class _Maker:
             "version": self.options.version,
             "target": self.target.name,
             "model_hash": self.options.model_hash,
-            "arena_size": self.arena.size,
-            "arena_size_min": max(self.arena.size, 1),
+            "arena_size": self.first_size,
+            "arena_size_min": max(self.first_size, 1),
             "arena_align": self.arena_align(),
             "weights_size": self.weights_size,
             "lower_bound": self.arena.plan.lower_bound,
@@ -139,7 +210,8 @@ class _Maker:
         }
 
     def arena_align(self) -> int:
-        return max(align_of(self.program.types[n].dtype) for n in self.arena.offsets)
+        placed = (*self.arena.rows, *self.arena.scratch)
+        return max(align_of(self.program.types[n].dtype) for n in placed)
 
     def ports(self, values: Sequence[str], base: str) -> list[dict[str, Any]]:
         names = port_names(base, len(values))
@@ -153,7 +225,7 @@ class _Maker:
             "port": port,
             "U": f"{self.program.name}_{port}".upper(),
             "title": port.replace("_", " ").capitalize(),
-            "label": _comment_safe(value),
+            "label": comment_safe(value),
             "dtype": t.dtype.value,
             "c_type": t.dtype.c_name,
             "dims": str(list(t.shape)),
@@ -164,11 +236,13 @@ class _Maker:
             "real": f"{float_literal(quant.scale[0])[:-1]} * {_offset(zero)}" if quant else "",
             "zero_point_c": f"({zero})" if zero < 0 else zero,
             "offset": self.offset(value),
+            "fed": value in self.program.arriving,
         }
 
     def kernel(self, kernel: Kernel) -> dict[str, Any]:
-        users = [op for op in self.program.operations if op.kernel == kernel.func.name]
-        lines = [_comment_safe(f"{op.name}: {'+'.join(op.kinds)} ({op.src})") for op in users]
+        name = kernel.func.name
+        users = [op for op in self.program.operations if name in (k for k, _ in op.uses)]
+        lines = [comment_safe(f"{op.name}: {'+'.join(op.kinds)} ({op.src})") for op in users]
         if kernel.schedule:
             lines.append(f"Schedule: {'; '.join(kernel.schedule)}.")
         return {
@@ -194,22 +268,6 @@ class _Maker:
             for name in sorted(found)
         ]
 
-    def call(self, op: Operation) -> dict[str, str]:
-        params = self.kernels[op.kernel].func.params
-        args = [
-            self.consts[a] if a in self.consts else f"(void *)&arena[{self.arena.offsets[a]}]"
-            for a in op.args
-        ]
-        args = [
-            a.replace("(void *)", "(const void *)") if p.mode == "in" else a
-            for a, p in zip(args, params, strict=True)
-        ]
-        text = f"{self.kernel_name(op.kernel)}({', '.join(args)});"
-        if len(text) > 92:
-            text = f"{self.kernel_name(op.kernel)}(\n        " + ",\n        ".join(args) + ");"
-        comment = f"{op.name}: {'+'.join(op.kinds)} ({op.src})"
-        return {"text": text, "comment": _comment_safe(comment)}
-
     def weight_files(self) -> dict[str, str]:
         if not self.consts:
             return {}
@@ -227,22 +285,8 @@ class _Maker:
         }
 
     def tensor_rows(self) -> list[dict[str, Any]]:
-        ops = self.program.operations
-        rows = []
-        for name, (start, stop) in self.arena.lifetimes.items():
-            is_input = name in map(self.program.buffer, self.program.inputs)
-            is_output = name in map(self.program.buffer, self.program.outputs)
-            rows.append(
-                {
-                    "offset": self.arena.offsets[name],
-                    "size": self.program.types[name].size,
-                    "label": _comment_safe(name),
-                    "born": "the caller" if is_input else ops[start].name,
-                    "dies": "the caller" if is_output or not ops else ops[stop - 1].name,
-                    "start": start,
-                }
-            )
-        return sorted(rows, key=lambda r: (r["start"], r["offset"]))
+        rows = tensors_of(self.program, self.arena, self.streams)
+        return [{**row, "label": comment_safe(row["label"])} for row in rows]
 
     def memory_map(self) -> list[str]:
         return [
@@ -253,8 +297,10 @@ class _Maker:
     def operator_rows(self) -> list[dict[str, Any]]:
         seen: set[str] = set()
         rows = []
+        live = live_of(self.program, self.arena)
         for step, op in enumerate(self.program.operations):
-            mine = [a for a in op.args if a in self.consts and a not in seen]
+            read = (*(a for _, args in op.uses for a in args), *op.borders)
+            mine = [a for a in dict.fromkeys(read) if a in self.consts and a not in seen]
             seen.update(mine)
             t: TensorType = self.program.types[op.output]
             rows.append(
@@ -265,7 +311,7 @@ class _Maker:
                     "output": str(t),
                     "macs": op.macs,
                     "constants": sum(self.program.consts[a].nbytes for a in mine),
-                    "live": self.arena.live[step],
+                    "live": live[step],
                     "channels": self.channels(op.output),
                 }
             )
@@ -288,6 +334,7 @@ class _Maker:
                 "size": self.arena.size,
                 "align": self.arena_align(),
                 "lower_bound": self.arena.plan.lower_bound,
+                **({"pools": {n: size for n, _, size in self.used}} if self.used else {}),
             },
             "weights_size": self.weights_size,
             "inputs": [
@@ -323,20 +370,6 @@ class _Maker:
 
 def _offset(zero: int) -> str:
     return f"(q - {zero})" if zero >= 0 else f"(q + {-zero})"
-
-
-_LABEL = 64  # characters of a name that are shown; converters join many names into one
-
-
-def _comment_safe(text: str) -> str:
-    """Text from a model file, fit for a C comment and a table cell; long ones lose their middle."""
-    printable = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
-    for risky, harmless in (("*/", "* /"), ("/*", "/ *"), ("|", "/"), ("\\", "/"), ("??", "? ?")):
-        printable = printable.replace(risky, harmless)
-    if len(printable) <= _LABEL:
-        return printable
-    half = (_LABEL - 3) // 2
-    return f"{printable[:half]}...{printable[-half:]}"
 
 
 @cache

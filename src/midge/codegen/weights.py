@@ -7,6 +7,7 @@ import numpy as np
 from midge.codegen.c import float_text
 from midge.core.types import Array, DType
 
+_WIDTH = 96
 _PER_LINE = {DType.I8: 20, DType.U8: 20, DType.I16: 14, DType.I32: 8, DType.I64: 4, DType.F32: 6}
 
 
@@ -14,7 +15,8 @@ def array_text(array: Array, indent: str = "    ") -> str:
     """The elements of `array`, comma separated, in lines."""
     dtype = DType.of(array)
     words = _words(array.reshape(-1), dtype)
-    n = _PER_LINE.get(dtype, 8)
+    longest = max(map(len, words), default=1)
+    n = min(_PER_LINE.get(dtype, 8), _WIDTH // (longest + 2))
     lines = (", ".join(words[i : i + n]) for i in range(0, len(words), n))
     return ",\n".join(indent + line for line in lines)
 

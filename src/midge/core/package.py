@@ -24,8 +24,55 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What a call leaves of a tensor: all of it, or `rows` of its axis 1, at `offset` bytes into
+    the arena. plane: where the rows of a band lie channel by channel, elements from channel to
+    channel; 0 if rows follow each other."""
+
+    tensor: Tensor
+    rows: tuple[int, int] | None
+    offset: int
+    plane: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes from the first to the last of its elements."""
+        t = self.tensor.type
+        if self.rows is None:
+            return t.size
+        _, _, width, channels = t.shape
+        count = (self.rows[1] - self.rows[0]) * width
+        elements = (channels - 1) * self.plane + count if self.plane else count * channels
+        return elements * t.dtype.size
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a kernel: for the operator at this position, leaving `parts`."""
+
+    operator: int
+    kernel: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes offset <= byte < offset + size of the arena, that hold a part of buffer `name`.
+
+    writes: positions of the calls that write it, -1 for the caller before the first one.  last:
+    the last call that reads it; the number of calls if it stays.
+    """
+
+    name: str
+    offset: int
+    size: int
+    writes: tuple[int, ...]
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
-    """One step of the run function: a call of one kernel.
+    """One step of the run function: a call of one kernel, or one for each band of rows.
 
     name: unique in the model, e.g. "conv2d_3".  kernel: the C function, shared by equal operators.
     kinds: the model's operators in it, e.g. ("CONV_2D", "RELU").  src: their place in the file.
@@ -41,12 +88,40 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushes:
+    """How a package takes frames, which are rows (axis 1) of its only input.
+
+    hop: frames of a push.  count: pushes until there is a whole window, and outputs.  always:
+    operators, the first ones, that every push calls; the others wait for a whole window.
+    """
+
+    hop: int
+    count: int
+    always: int
+
+    def calls(self, package: Package, number: int) -> tuple[Call, ...]:
+        """Those of `package` in push `number` since the last reset; from `count` on all are like
+        the one before."""
+        number = min(number, self.count - 1)
+        stop = None if number + 1 == self.count else (number + 1) * self.always
+        return package.calls[number * self.always : stop]
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """Generated C and its description. `name` is the prefix of every symbol.
 
     files: path -> text, in the order they are written.
     sources: the C files among them that a build compiles.
+    calls: of a run in which operators take several; () if each is one call.
+    arriving: whether the only input is fed row by row, and has no place in the arena.
+    pushes: how frames are taken as they come, if they are; `calls` are then those of all pushes
+    that a window takes.
+    places: all that the arena holds during a run, if runners are to check that (see
+    `midge.run.memory_check`); () if they are not.
     arena_size, weights_size: bytes of RAM and of constants in flash.
+    pools: where the arena is in several memories, (name, first of the arena's addresses, bytes) of
+    each; init takes the first, a function `use_NAME` each of the others.
     optimize: what its kernels were chosen for, and how it is built unless one asks otherwise.
     """
 
@@ -61,6 +136,33 @@ class Package:
     weights_size: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
     optimize: str = "speed"
+    calls: tuple[Call, ...] = ()
+    arriving: bool = False
+    pushes: Pushes | None = None
+    places: tuple[Place, ...] = ()
+    pools: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def first_size(self) -> int:
+        """Bytes that init takes."""
+        return self.pools[0][2] if self.pools else self.arena_size
+
+    @property
+    def entry(self) -> str:
+        """The function that computes, without the prefix."""
+        if self.pushes is not None:
+            return "push"
+        return "feed_rows" if self.arriving else "run"
+
+    @property
+    def all_calls(self) -> tuple[Call, ...]:
+        """The calls of kernels in a run, in order."""
+        if self.calls:
+            return self.calls
+        return tuple(
+            Call(i, o.kernel, tuple(Part(t, None, t.offset) for t in o.outputs))
+            for i, o in enumerate(self.operators)
+        )
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the package as `folder`, whole or not at all.

@@ -9,12 +9,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`size` bytes at address `start`."""
+    """`size` bytes at address `start`. cost: of an access, in units of the fastest memory's."""
 
     name: str
     kind: Literal["ram", "flash"]
     start: int
     size: int
+    cost: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

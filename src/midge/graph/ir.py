@@ -27,6 +27,7 @@ __all__ = [
     "Graph",
     "Node",
     "OpDef",
+    "Rows",
     "Sample",
     "expand",
     "fresh",
@@ -150,6 +151,8 @@ class OpDef:
     channel_axis: for an operator that sums products of input 0 and constant weights (input 1) and
     adds a bias (input 2): the axis of the weights that is the output channel.
     macs: input and output types -> multiply-accumulates.
+    rows: attributes and input types -> how the rows of an image that it makes depend on those of
+    its inputs; None where a row needs more than that. Elementwise operators need no rule.
     samples: small uses of the plain operator, edges included.
     """
 
@@ -163,7 +166,21 @@ class OpDef:
     activation: bool = False
     channel_axis: int | None = None
     macs: Callable[[Sequence[TensorType], Sequence[TensorType]], int] | None = None
+    rows: Callable[[Attrs, Sequence[TensorType]], Rows | None] | None = None
     samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Row r of the output depends on `taps` rows of input 0 from r * stride - top on; those beyond
+    the image count as full of `outside`. An operator with several images reads the same row of
+    each.
+    """
+
+    stride: int
+    taps: int
+    top: int
+    outside: int | float = 0
 
 
 OPS: Registry[OpDef] = Registry("operator", VerifyError)

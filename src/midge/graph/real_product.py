@@ -53,6 +53,15 @@ def fit_multiplier(
     half = 1 << (30 - shift)
     first = max(low, round_product(least, real)) + 1
     last = min(high, round_product(most, real))
+    # The ends, which are no steps: least * multiplier >= bound, most * multiplier < bound.
+    if first - 1 > low:
+        bound = ((first - 1) << (31 - shift)) - half
+        floor, ceiling = _narrowed(floor, ceiling, least, bound)
+    if last < high:
+        bound = ((last + 1) << (31 - shift)) - half
+        floor, ceiling = _narrowed(floor, ceiling, -most, 1 - bound)
+    if floor > ceiling:
+        return None
     for q in range(first, last + 1):
         step = _step(q, real)
         bound = (q << (31 - shift)) - half

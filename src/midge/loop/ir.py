@@ -141,12 +141,17 @@ Block: TypeAlias = tuple[Stmt, ...]
 @dataclass(frozen=True, slots=True)
 class Param:
     """A buffer of the caller. "const" ones are constants known at compile time (weights), "scratch"
-    ones hold nothing before and after."""
+    ones hold nothing before and after.
+
+    rows: the first so many axes are those of an array of pointers, to as many rows that lie
+    anywhere; 0 for a buffer in one piece.
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     mode: Literal["in", "out", "inout", "const", "scratch"]
+    rows: int = 0
 
     @property
     def elements(self) -> int:

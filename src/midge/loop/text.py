@@ -44,7 +44,9 @@ _COMPARISON, _ATOM = 3, 10
 
 def print_func(func: ir.Func) -> str:
     """The text of a function; `parse_func` is its inverse for every function that verifies."""
-    params = ", ".join(f"{p.name}: {_type(p.dtype, p.shape)} {p.mode}" for p in func.params)
+    params = ", ".join(
+        f"{p.name}: {_type(p.dtype, p.shape)} {p.mode}{'*' * p.rows}" for p in func.params
+    )
     lines = [f"func {func.name}({params}):", *_block(func.body, "  ")]
     return "\n".join(lines) + "\n"
 
@@ -167,7 +169,9 @@ class _Line:
 _NAME = r"[A-Za-z_]\w*"
 _TYPE = rf"(?P<dtype>{'|'.join(DTYPES)})(?:\[(?P<shape>\d+(?:x\d+)*)\])?"
 _FUNC = re.compile(rf"func (?P<name>{_NAME})\((?P<params>.*)\):")
-_PARAM = re.compile(rf"(?P<name>{_NAME}): {_TYPE} (?P<mode>in|out|inout|const|scratch)")
+_PARAM = re.compile(
+    rf"(?P<name>{_NAME}): {_TYPE} (?P<mode>in|out|inout|const|scratch)(?P<rows>\**)"
+)
 _ALLOC = re.compile(rf"alloc (?P<name>{_NAME}): {_TYPE}")
 _FOR = re.compile(rf"for (?P<var>{_NAME}) in (?P<extent>\d+)(?P<unrolled> unrolled)?:")
 _IF = re.compile(r"if (?P<cond>.*):")
@@ -200,7 +204,9 @@ class _Parser:
             _fail(number, "a parameter `name: type[shape] mode`", text)
         self.buffers.add(found["name"])
         mode = cast(Literal["in", "out", "inout", "const", "scratch"], found["mode"])
-        return ir.Param(found["name"], DTYPES[found["dtype"]], _shape(found), mode)
+        return ir.Param(
+            found["name"], DTYPES[found["dtype"]], _shape(found), mode, len(found["rows"])
+        )
 
     def match(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
         line = self.lines[self.position]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -22,7 +22,9 @@ from midge.lower import (
     widen,
 )
 from midge.lower.fuse import Group
-from midge.lower.layouts import Layouts
+from midge.lower.layouts import CHANNELS_FIRST, Layouts
+
+_ROWS_OF_CHANNELS = (0, 1, 3, 2)  # of an array of rows, each with its channels first
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,13 @@ def build(
     layouts: Layouts = MappingProxyType({}),
     body: Callable[[Site], ir.Block] | None = None,
     value: str = "",
+    rows: frozenset[str] = frozenset(),
+    planes: Mapping[str, int] = MappingProxyType({}),
 ) -> Built:
     """Loops of `group`; parameter order: inputs, constants, output. `body` makes the loops of the
-    anchor instead of its rule; what it stores is `value`, a value of the group (the anchor's)."""
-    return _Builder(graph, group, layouts, body, value).build(name)
+    anchor instead of its rule; what it stores is `value`, a value of the group (the anchor's).
+    rows, planes: as in `Request`."""
+    return _Builder(graph, group, layouts, body, value, rows, planes).build(name)
 
 
 @dataclass(slots=True)
@@ -53,6 +58,8 @@ class _Builder:
     layouts: Layouts
     body: Callable[[Site], ir.Block] | None = None
     stored: str = ""
+    rows: frozenset[str] = frozenset()
+    planes: Mapping[str, int] = field(default_factory=dict)
     operands: dict[str, Operand] = field(default_factory=dict)  # external value -> operand
     used: set[str] = field(default_factory=set)
     produced: dict[str, Node] = field(default_factory=dict)
@@ -69,15 +76,30 @@ class _Builder:
         values.sort(key=lambda v: v in self.graph.consts)
         out = self.group.output
         params = [self.param(v) for v in values]
-        shape = ordered(self.shapes.get(out, self.graph.types[out].shape), self.layouts.get(out))
+        shape = self.memory(out, self.shapes.get(out, self.graph.types[out].shape))
         params.append(ir.Param("y", self.graph.types[out].dtype, shape, "out"))
         return Built(ir.Func(name, tuple(params), body), (*values, out))
 
     def param(self, value: str) -> ir.Param:
         o = self.operands[value]
         const = value in self.graph.consts
-        shape = ordered(o.type.shape, o.order)
+        if value in self.rows:
+            n, height, width, channels = o.type.shape
+            row = (width, channels)
+            if o.order is not None:
+                row = (channels, self.planes.get(value, height * width))
+            return ir.Param(o.buffer, o.type.dtype, (n, height, *row), "in", 2)
+        shape = self.memory(value, o.type.shape)
         return ir.Param(o.buffer, o.type.dtype, shape, "const" if const else "in")
+
+    def memory(self, value: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The extents of the axes in the order in which they lie."""
+        order = self.layouts.get(value)
+        if order is None or value not in self.planes:
+            return ordered(shape, order)
+        assert order == CHANNELS_FIRST
+        n, _, width, channels = shape
+        return (n, channels, self.planes[value] // width, width)
 
     def declare(self, node: Node) -> None:
         """Make operands of what `node` reads from outside the group."""
@@ -92,7 +114,10 @@ class _Builder:
         if value in self.graph.consts and t.elements == 1:
             element = self.graph.consts[value].reshape(()).item()
             return Operand("", t, ir.Const(element, t.dtype))
-        return Operand(self.name(role), t, order=self.layouts.get(value))
+        order = self.layouts.get(value)
+        if order is not None and value in self.rows:
+            order = _ROWS_OF_CHANNELS
+        return Operand(self.name(role), t, order=order)
 
     def tables(self, node: Node) -> tuple[str, ...]:
         """What `node` reads at indices of its own."""
@@ -130,7 +155,7 @@ class _Builder:
         out = self.graph.types[self.group.output].shape
         tables = {v for n in self.group.nodes for v in self.tables(n)}
         live = {v: o for v, o in self.operands.items() if o.literal is None and v not in tables}
-        if any(v in self.layouts for v in (*live, self.group.output)):
+        if any(v in self.layouts or v in self.rows for v in (*live, self.group.output)):
             return out
         aligned = {v: (1,) * (len(out) - len(o.type.shape)) + o.type.shape for v, o in live.items()}
         cuts = [0]

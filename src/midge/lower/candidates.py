@@ -29,6 +29,8 @@ class Candidate:
     args: what each parameter stands for: a value of the graph, a key of `consts`, or "" for
     scratch memory.  consts: constants of its own, e.g. weights in the order in which they are read.
     name: for a reader of measurements.
+    order: (columns of the input's rows that are no more read, columns of the output's row that
+    are written) after each part of the work, for a band of one row; () if nothing is known.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Candidate:
     steps: Schedule = ()
     consts: Mapping[str, Array] = field(default_factory=dict)
     instructions: Mapping[str, Instruction] = field(default_factory=dict)
+    order: tuple[tuple[int, int], ...] = ()
 
     def kernel(self, name: str) -> Kernel:
         """The kernel, called `name`; ScheduleError if a step cannot be applied."""
@@ -77,13 +80,21 @@ def _applied(func: ir.Func, steps: Schedule, instructions: _Table) -> ir.Func:
 @dataclass(frozen=True, slots=True)
 class Request:
     """A group to compute. layouts: how values lie in memory.  optimize: "speed", "balanced" or
-    "size": which candidates are worth a try, and which of them comes first."""
+    "size": which candidates are worth a try, and which of them comes first.
+
+    rows: images of several rows (axis 1) that come as arrays of pointers, one for each row.
+    planes: of values that lie channels first, elements from channel to channel where these are
+    more than a plane.  small: scratch memory is dear: a few hundred bytes where that is possible.
+    """
 
     graph: Graph
     group: Group
     target: Target
     layouts: Layouts
     optimize: str = "speed"
+    rows: frozenset[str] = frozenset()
+    planes: Mapping[str, int] = field(default_factory=dict)
+    small: bool = False
 
     @property
     def anchor(self) -> Node | None:
@@ -111,7 +122,9 @@ def candidates(request: Request, name: str) -> Iterator[Candidate]:
     for key in LOWERINGS:
         if key.partition("/")[0] == op:
             yield from LOWERINGS[key](request)
-    built = build(request.graph, group, name, request.layouts)
+    built = build(
+        request.graph, group, name, request.layouts, rows=request.rows, planes=request.planes
+    )
     rule = SCHEDULES.get(op)
     schedules = rule(built.func, request) if rule is not None else ()
     for steps in (*schedules, ()):
@@ -130,9 +143,11 @@ class Option:
 
 def options(request: Request, name: str) -> Iterator[Option]:
     """The candidates whose steps can be applied. Beside loops of other forms, which are written for
-    the target, the first schedule of the plain ones is enough."""
+    the target, the first schedule of the plain ones is enough, and none for a band."""
     special = False
     for candidate in candidates(request, name):
+        if special and request.small and candidate.name == PLAIN:
+            return
         try:
             kernel = candidate.kernel(name)
         except ScheduleError:

@@ -1,9 +1,10 @@
 """Which nodes become one kernel: an anchor with the elementwise nodes that follow it.
 
 Done once for all operators, on the plain graph. An elementwise node joins the group that makes its
-input if nobody else reads that input. Where two anchors meet (a residual add), the later one takes
-the elementwise node, and the earlier one's group is cut where its value is narrowest, so that no
-32-bit accumulator ever goes to memory.
+input if nobody else reads that input. Where two anchors meet (a residual add), the one with more
+anchors before it takes the elementwise node: it is ready last, and the other's rows wait for it,
+not the rows of what both are made of. The other's group is cut where its value is narrowest, so
+that no 32-bit accumulator ever goes to memory.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ class _Fuser:
         for name in graph.outputs:
             self.uses[name] = self.uses.get(name, 0) + 2  # must be in memory: never fused away
         self.groups: dict[str, Group] = {}  # by the value the group stores
+        self.depths: dict[str, int] = {}
+        for node in graph.nodes:
+            most = max((self.depths.get(v, 0) for v in node.inputs), default=0)
+            op = OPS[node.op]
+            self.depths[node.outputs[0]] = most + (not op.elementwise and not op.alias)
 
     def run(self) -> tuple[Group, ...]:
         for node in self.graph.nodes:
@@ -57,7 +63,7 @@ class _Fuser:
         anchored = [n for n in inputs if self.groups[n].anchor is not None]
         shape = self.graph.types[node.outputs[0]].shape
         fits = [n for n in anchored if self.graph.types[n].shape == shape]
-        chain = max(fits, key=lambda n: self.anchor_position(n), default=None)
+        chain = max(fits, key=lambda n: self.readiness(n), default=None)
         nodes: list[Node] = []
         anchor = None
         for name in inputs:
@@ -75,10 +81,11 @@ class _Fuser:
     def joinable(self, name: str) -> bool:
         return name in self.groups and self.uses[name] == 1
 
-    def anchor_position(self, name: str) -> int:
+    def readiness(self, name: str) -> tuple[int, int]:
+        """Anchors on the longest way to the anchor that makes `name`, and its position."""
         anchor = self.groups[name].anchor
         assert anchor is not None
-        return self.position[anchor.outputs[0]]
+        return self.depths[anchor.outputs[0]], self.position[anchor.outputs[0]]
 
     def cut(self, group: Group) -> tuple[Group, list[Node]]:
         """`group` up to the last of its narrowest values, and the nodes after it."""

@@ -10,7 +10,7 @@ from midge.core.errors import VerifyError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.importers import Foreign
-from midge.graph.ir import Attr, Attrs, Expansion
+from midge.graph.ir import Attr, Attrs, Expansion, Rows
 from midge.loop import ir
 from midge.lower import Site
 
@@ -63,6 +63,12 @@ def window_output(size: tuple[int, int], kernel: tuple[int, int], attrs: Attrs) 
     if height < 1 or width < 1:
         raise fail(f"a window of {kernel} does not fit into {size}")
     return height, width
+
+
+def window_rows(kernel: int, attrs: Attrs, outside: int | float) -> Rows:
+    """The rows under a window of `kernel` rows."""
+    stride, dilation = integers(attrs, "strides")[0], integers(attrs, "dilations")[0]
+    return Rows(stride, (kernel - 1) * dilation + 1, integers(attrs, "padding")[0], outside)
 
 
 def image(t: TensorType) -> tuple[int, int, int, int]:

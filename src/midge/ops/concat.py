@@ -9,7 +9,7 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.ir import OPS, Attrs, Node, OpDef, Rows, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import expect_same_scale, fail
@@ -66,6 +66,11 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("concat", {"axis": axis % rank}),)
 
 
+def rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
+    """Row by row, unless rows are what is put together."""
+    return Rows(1, 1, 0) if integer(attrs, "axis") != 1 else None
+
+
 _SAMPLES = tuple(
     Sample(tuple(TensorType(s, d) for s in shapes), {"axis": axis})
     for d in (DType.I8, DType.F32, DType.I64, DType.BOOL)
@@ -76,6 +81,6 @@ _SAMPLES = tuple(
         (((1, 2, 2, 3), (1, 2, 2, 1)), 3),
     )
 )
-OPS.add("concat", OpDef("concat", infer, reference, samples=_SAMPLES))
+OPS.add("concat", OpDef("concat", infer, reference, rows=rows, samples=_SAMPLES))
 LOOP_RULES.add("concat", LoopRule(("x",) * _MOST, loops))
 IMPORTERS["tflite"].add("CONCATENATION", from_tflite)

@@ -23,7 +23,7 @@ from midge.graph.fixed_point import (
     per_tensor,
 )
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Rows, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Operand, Site, nest
 from midge.ops._common import (
@@ -38,6 +38,7 @@ from midge.ops._common import (
     tflite_activation,
     tflite_window,
     window_output,
+    window_rows,
 )
 from midge.ops.requantize import requantize
 
@@ -71,6 +72,12 @@ def check_bias(inputs: Sequence[TensorType], channels: int) -> None:
 def output_dtype(x: TensorType) -> DType:
     """Quantised operators keep the type, plain ones give accumulators."""
     return x.dtype if x.quant is not None else accumulator(x.dtype)
+
+
+def rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
+    """As `OpDef.rows`; also of the other convolutions, whose weights are [.., KH, KW, ..]."""
+    kernel = inputs[1].shape[1]
+    return window_rows(kernel, attrs, number(attrs, "pad_value", 0))
 
 
 def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
@@ -321,6 +328,7 @@ OPS.add(
         activation=True,
         channel_axis=0,
         macs=macs,
+        rows=rows,
         samples=_SAMPLES,
     ),
 )

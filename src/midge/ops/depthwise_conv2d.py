@@ -37,6 +37,7 @@ from midge.ops.conv2d import (
     multiply,
     output_dtype,
     padding_product,
+    rows,
     window_samples,
 )
 
@@ -134,6 +135,7 @@ OPS.add(
         activation=True,
         channel_axis=3,
         macs=macs,
+        rows=rows,
         samples=_SAMPLES,
     ),
 )

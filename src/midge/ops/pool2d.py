@@ -14,7 +14,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers, text
 from midge.graph.fixed_point import ACTIVATIONS, activation_range
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Rows, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, arithmetic, nest
 from midge.lower.averages import average
@@ -27,6 +27,7 @@ from midge.ops._common import (
     tflite_activation,
     tflite_window,
     window_output,
+    window_rows,
 )
 from midge.ops.conv2d import when
 
@@ -161,6 +162,19 @@ def from_tflite(name: str):  # type: ignore[no-untyped-def]
     return importer
 
 
+def max_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
+    """Rows beyond the image hold what is the maximum of nothing."""
+    dtype = inputs[0].dtype
+    least = -float(np.finfo(np.float32).max) if dtype.is_float else dtype.min
+    return window_rows(integers(attrs, "window")[0], attrs, least)
+
+
+def avg_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
+    """Only without rows beyond the image: an average leaves them out."""
+    top, bottom, _, _ = integers(attrs, "padding")
+    return window_rows(integers(attrs, "window")[0], attrs, 0) if top == bottom == 0 else None
+
+
 def _samples() -> tuple[Sample, ...]:
     plain = {"strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0), "window": (2, 2)}
     border = {"strides": (2, 2), "dilations": (1, 1), "padding": (1, 1, 1, 1), "window": (3, 3)}
@@ -171,10 +185,11 @@ def _samples() -> tuple[Sample, ...]:
     )
 
 
-for _name, _reference, _loops, _kind in (
-    ("avg_pool2d", avg_reference, avg_loops, "AVERAGE_POOL_2D"),
-    ("max_pool2d", max_reference, max_loops, "MAX_POOL_2D"),
+for _name, _reference, _loops, _rows, _kind in (
+    ("avg_pool2d", avg_reference, avg_loops, avg_rows, "AVERAGE_POOL_2D"),
+    ("max_pool2d", max_reference, max_loops, max_rows, "MAX_POOL_2D"),
 ):
-    OPS.add(_name, OpDef(_name, infer, _reference, expand, activation=True, samples=_samples()))
+    _op = OpDef(_name, infer, _reference, expand, activation=True, rows=_rows, samples=_samples())
+    OPS.add(_name, _op)
     LOOP_RULES.add(_name, LoopRule(("x",), _loops))
     IMPORTERS["tflite"].add(_kind, from_tflite(_name))

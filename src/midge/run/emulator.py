@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from importlib import util
 from typing import Any
 
+import numpy as np
+
 from midge.core.errors import RunError, TargetError
-from midge.core.package import Package
+from midge.core.package import Call, Package
 from midge.core.runner import OperatorRun, Run, Sizes
 from midge.core.types import Array
 from midge.run.base import RUNNERS
@@ -19,8 +21,9 @@ from midge.run.cycles import cycle_model
 from midge.run.emulator_counters import BlockCounters, CostTable, Snapshot
 from midge.run.emulator_machine import Machine
 from midge.run.machine_code import Isa
+from midge.run.memory_check import MemoryCheck
 from midge.run.profile import Profile
-from midge.run.tensors import check_status, encode_inputs
+from midge.run.tensors import check_status, decode_part, encode_frames, encode_inputs, portions
 from midge.toolchain import Image, build_image
 
 _NEEDED = ("unicorn", "elftools", "capstone")
@@ -28,6 +31,8 @@ _NEEDED = ("unicorn", "elftools", "capstone")
 # not timed, so that a slow machine gives the same answer.
 _BUDGET_BASE = 10_000_000
 _BUDGET_PER_UNIT = 2_000
+# The functions of a package that call kernels.
+_CALLERS = ("run", "call", "go_on", "begin", "feed_rows", "push")
 
 
 class EmulatorRunner:
@@ -80,7 +85,10 @@ class EmulatorSession:
         self._costs = CostTable(self._counters, machine.read, machine.core.sizes, self._model)
         self._trace = _Trace(package, image, self._machine, self._counters)
         self._closed = False
-        self._call("init", (machine.context, machine.arena, package.arena_size))
+        self._pushed = 0
+        self._call("init", (machine.context, machine.arena, package.first_size))
+        for name, base, size in package.pools[1:]:
+            self._call(f"use_{name}", (machine.context, machine.arena + base, size))
 
     @property
     def sizes(self) -> Sizes | None:
@@ -104,15 +112,63 @@ class EmulatorSession:
         if self._closed:
             raise RunError("the session is closed", where=self._package.name)
         machine = self._machine
-        for tensor, data in encode_inputs(self._package, inputs):
-            machine.write(machine.arena + tensor.offset, data)
+        given = encode_inputs(self._package, inputs)
         machine.paint_stack()
         self._trace.begin(layers)
-        self._call("run", (machine.context,))
-        # Where a model reads does not depend on its input: one run shows every access.
-        if self._counters.allow_unaligned():
-            machine.forget_hooks()
+        if self._package.pushes is not None:
+            ((_, data),) = given
+            self.reset()
+            ends: list[Snapshot] = []
+            for number, portion in enumerate(portions(self._package, data)):
+                ends = self._push(portion, number)
+            return ends
+        if self._package.arriving:
+            ((tensor, data),) = given
+            rows = tensor.type.shape[1]
+            machine.write(machine.feed, data)
+            self._call("feed_rows", (machine.context, machine.feed, rows))
+        else:
+            for tensor, data in given:
+                machine.write(machine.arena + tensor.offset, data)
+            self._call("run", (machine.context,))
+        self._seen_all()
         return self._trace.end()
+
+    def push(self, frames: Array) -> dict[str, Array] | None:
+        """The next frames, [hop, ...]: the outputs of the last window, None while it is not whole.
+        UsageError for frames that do not fit or a package that takes none."""
+        if self._closed:
+            raise RunError("the session is closed", where=self._package.name)
+        data, pushes = encode_frames(self._package, frames), self._package.pushes
+        machine = self._machine
+        assert pushes is not None, "encoded frames"
+        self._trace.begin(layers=False)
+        self._push(data, self._pushed)
+        if self._pushed < pushes.count:
+            return None
+        return {tensor.name: machine.read_tensor(tensor) for tensor in self._package.outputs}
+
+    def reset(self) -> None:
+        """Forget all frames that were pushed."""
+        self._pushed = 0
+        self._call("reset", (self._machine.context,))
+
+    def _push(self, data: bytes, number: int) -> list[Snapshot]:
+        """Push `number` since the last reset; the counters at the end of its operators."""
+        machine, pushes = self._machine, self._package.pushes
+        assert pushes is not None, "frames are pushed"
+        machine.write(machine.feed, data)
+        self._trace.expect(pushes.calls(self._package, number))
+        self._call("push", (machine.context, machine.feed))
+        self._pushed = number + 1
+        if self._pushed == pushes.count:
+            self._seen_all()
+        return self._trace.end()
+
+    def _seen_all(self) -> None:
+        """Where a model reads does not depend on its input: one run shows every access."""
+        if self._counters.allow_unaligned():
+            self._machine.forget_hooks()
 
     def _result(self, ends: list[Snapshot]) -> Run:
         machine, costs = self._machine, self._costs.costs(ends)
@@ -128,6 +184,12 @@ class EmulatorSession:
         )
 
     def _call(self, function: str, arguments: tuple[int, ...]) -> None:
+        try:
+            self._call_once(function, arguments)
+        except RunError as error:
+            raise self._trace.memory_error or error from None
+
+    def _call_once(self, function: str, arguments: tuple[int, ...]) -> None:
         machine = self._machine
         self._counters.reset(self._budget)
         status = machine.call(f"{self._package.name}_{function}", arguments)
@@ -143,7 +205,8 @@ class EmulatorSession:
 
 
 class _Trace:
-    """Watches a run for its operators: the i-th kernel that the run function calls is operator i.
+    """Watches a run for its operators: the i-th kernel that the run function calls is the i-th of
+    the package's calls.
 
     What the run function does itself counts to the operator that ended, before the first
     operator to the first.
@@ -155,39 +218,60 @@ class _Trace:
         from unicorn import UC_HOOK_CODE
 
         self._package, self._machine, self._counters = package, machine, counters
-        kernels = {operator.kernel for operator in package.operators}
+        kernels = {call.kernel for call in package.all_calls}
+        callers = {f"{package.name}_{own}" for own in _CALLERS}
         self._kernels: dict[int, set[str]] = {}
         self._callers: list[range] = []
         for name, symbol in image.symbols.items():
             stem = name.partition(".")[0]  # compilers name clones "kernel.constprop.0"
             if stem in kernels:
                 self._kernels.setdefault(symbol.address, set()).add(stem)
-            if stem == f"{package.name}_run":
+            if stem in callers:
                 self._callers.append(range(symbol.address, symbol.address + symbol.size))
         for address in self._kernels:
             machine.engine.hook_add(UC_HOOK_CODE, self._on_kernel, begin=address, end=address)
+        self._memory: MemoryCheck | None = None
+        if package.places:
+            self._memory = MemoryCheck(
+                package,
+                lambda: machine.read(machine.arena, package.arena_size),
+                lambda data: machine.write(machine.arena, data),
+            )
         self.begin(layers=False)
 
     def begin(self, layers: bool) -> None:
         """Forget the last run; with `layers`, keep what each operator of the next one leaves."""
         self._keep_layers = layers
+        if self._memory is not None:
+            self._memory.begin()
+        self.layers: dict[str, Array] = {}
+        self.expect(self._package.all_calls)
+
+    def expect(self, calls: tuple[Call, ...]) -> None:
+        """These calls come next."""
+        self._calls = calls
         self._called: list[set[str]] = []
         self._snapshots: list[Snapshot] = []
-        self.layers: dict[str, Array] = {}
 
     def end(self) -> list[Snapshot]:
-        """The counters at the end of each operator; RunError unless all of them were seen."""
+        """The counters at the end of each operator, as if its calls had been made one after the
+        other; RunError unless all calls were seen."""
         self._snapshots.append(self._counters.snapshot_at_end())
-        operators = self._package.operators
-        if operators:
+        if self._calls:
             self._keep()
+            self._check_memory()
+        if self.memory_error is not None:
+            raise self.memory_error
         called = len(self._called)
-        for operator, names in zip(operators, self._called, strict=False):
-            if operator.kernel not in names and self._is_known(operator.kernel):
-                raise self._mismatch(f"{operator.name} ran {', '.join(names)}")
-        if called != len(operators):
-            raise self._mismatch(f"{called} kernels were called for {len(operators)} operators")
-        return self._snapshots
+        for call, names in zip(self._calls, self._called, strict=False):
+            if call.kernel not in names and self._is_known(call.kernel):
+                name = self._package.operators[call.operator].name
+                raise self._mismatch(f"{name} ran {', '.join(names)}")
+        if called != len(self._calls):
+            raise self._mismatch(f"{called} kernels were called, not {len(self._calls)}")
+        if not self._package.calls or not self._calls:
+            return self._snapshots
+        return by_operator(self._snapshots, [call.operator for call in self._calls])
 
     def _on_kernel(self, _engine: Any, address: int, _size: int, _data: Any) -> None:
         caller = self._counters.caller
@@ -196,29 +280,54 @@ class _Trace:
         if self._called:
             self._snapshots.append(self._counters.snapshot_before_block())
             self._keep()
+        self._check_memory()
         self._called.append(self._kernels[address])
+
+    @property
+    def memory_error(self) -> RunError | None:
+        """What a checked run has found wrong."""
+        return self._memory.error if self._memory is not None else None
+
+    def _check_memory(self) -> None:
+        """Before the next kernel."""
+        if self._memory is not None and len(self._called) <= len(self._calls):
+            self._memory.after(len(self._called) - 1)
 
     def _keep(self) -> None:
         """Read what the operator that has just ended left."""
         index = len(self._called) - 1
-        if not self._keep_layers or not 0 <= index < len(self._package.operators):
+        if not self._keep_layers or not 0 <= index < len(self._calls):
             return
-        for tensor in self._package.operators[index].outputs:
-            self.layers[tensor.name] = self._machine.read_tensor(tensor)
+        for part in self._calls[index].parts:
+            data = self._machine.read(self._machine.arena + part.offset, part.size)
+            decode_part(part, data, self.layers)
 
     def _is_known(self, kernel: str) -> bool:
         """Whether the image has a function of that name: a compiler may merge equal ones."""
         return any(kernel in names for names in self._kernels.values())
 
     def _mismatch(self, what: str) -> RunError:
-        kernels = {operator.kernel for operator in self._package.operators}
+        kernels = {call.kernel for call in self._calls}
         missing = [kernel for kernel in sorted(kernels) if not self._is_known(kernel)]
         absent = f"; not in the image: {', '.join(missing)}" if missing else ""
         return RunError(
             what + absent,
             where=self._package.name,
-            hint="kernels must not be inlined, and each is called once per operator",
+            hint="kernels must not be inlined, and are called in the package's order",
         )
+
+
+def by_operator(snapshots: list[Snapshot], operators: list[int]) -> list[Snapshot]:
+    """Counters at the end of each operator, from those at the end of each call and the operator
+    that the call was for."""
+    count = np.stack([s.count for s in snapshots]).astype(np.int64)
+    taken = np.stack([s.taken for s in snapshots]).astype(np.int64)
+    number = max(operators) + 1
+    sums = [np.zeros((number, count.shape[1]), np.int64) for _ in range(2)]
+    for total, table in zip(sums, (count, taken), strict=True):
+        np.add.at(total, operators, np.diff(table, axis=0, prepend=0))
+    counts, jumps = (np.cumsum(total, axis=0) for total in sums)
+    return [Snapshot(c, t) for c, t in zip(counts, jumps, strict=True)]
 
 
 def _usual_budget(package: Package) -> int:

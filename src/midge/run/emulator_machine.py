@@ -146,6 +146,9 @@ class Machine:
         self.context = -(-data_end // CONTEXT_SIZE) * CONTEXT_SIZE
         self.arena = arena_start(self.context + CONTEXT_SIZE + GUARD_SIZE)
         guard_end = self.arena + self._package.arena_size + GUARD_SIZE
+        self.feed = guard_end  # the caller's memory for an input that is fed row by row
+        if self._package.arriving or self._package.pushes is not None:
+            guard_end += sum(t.type.size for t in self._package.inputs)
         self._ram = range(memory.start // PAGE * PAGE, _page_end(guard_end))
         self._stack = range(_STACK_END - STACK_SIZE, _STACK_END)
         for area, protection in ((self._flash, code), (self._ram, data), (self._stack, data)):

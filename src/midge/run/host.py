@@ -19,6 +19,7 @@ from midge.core.package import Package, Tensor
 from midge.core.runner import Run, Sizes
 from midge.core.types import Array
 from midge.run.base import RUNNERS
+from midge.run.memory_check import MemoryCheck
 from midge.run.tensors import (
     CONTEXT_SIZE,
     FILL,
@@ -28,7 +29,10 @@ from midge.run.tensors import (
     check_guards,
     check_status,
     decode,
+    decode_part,
+    encode_frames,
     encode_inputs,
+    portions,
 )
 from midge.toolchain import HOST_TOOLCHAINS, TOOLCHAINS, build_shared
 
@@ -83,6 +87,9 @@ class HostSession:
         self._build = (toolchain, optimize)
         self._plain: _Library | None = _load(package, *self._build, hooks=False)
         self._hooked: _Library | None = None
+        self._checked: MemoryCheck | None = None
+        if package.places:
+            self._checked = MemoryCheck(package, self._read_arena, self._write_arena)
         size = package.arena_size
         self._memory = (ctypes.c_uint8 * (size + 2 * GUARD_SIZE + 4 * CONTEXT_SIZE))()
         base = ctypes.addressof(self._memory)
@@ -92,7 +99,11 @@ class HostSession:
         ctypes.memset(self._arena, FILL, size)
         ctypes.memmove(self._arena - GUARD_SIZE, GUARD, GUARD_SIZE)
         ctypes.memmove(self._arena + size, GUARD, GUARD_SIZE)
-        check_status(package, "init", self._plain.init(self._context, self._arena, size))
+        start = self._plain.init(self._context, self._arena, package.first_size)
+        check_status(package, "init", start)
+        for name, base, bytes_ in package.pools[1:]:
+            use = self._plain.use(name, self._context, self._arena + base, bytes_)
+            check_status(package, f"use_{name}", use)
         self._check_guards()
 
     @property
@@ -104,26 +115,66 @@ class HostSession:
         """One inference. UsageError for wrong inputs, RunError when the code fails."""
         if self._plain is None:
             raise RunError("the session is closed", where=self._package.name)
-        for tensor, data in encode_inputs(self._package, inputs):
-            ctypes.memmove(self._arena + tensor.offset, data, len(data))
+        given = encode_inputs(self._package, inputs)
         seen: dict[str, Array] = {}
-        status = self._run_layers(seen) if layers else self._plain.run(self._context)
+        watched = layers or bool(self._package.places)
+        library = self._watched(seen) if watched else self._plain
+        if self._package.pushes is not None:
+            ((_, data),) = given
+            status = library.reset(self._context)
+            for portion in portions(self._package, data):
+                status = status or library.push(self._context, portion)
+        elif self._package.arriving:
+            ((tensor, data),) = given
+            self._start_check()
+            status = library.feed(self._context, data, tensor.type.shape[1])
+        else:
+            for tensor, data in given:
+                ctypes.memmove(self._arena + tensor.offset, data, len(data))
+            self._start_check()
+            status = library.run(self._context)
+        if self._checked is not None and self._checked.error is not None:
+            raise self._checked.error
         check_status(self._package, "run", status)
         self._check_guards()
         return Run({t.name: self._read(t) for t in self._package.outputs}, layers=seen)
 
-    def _run_layers(self, seen: dict[str, Array]) -> int:
-        """Run the build with hooks over the same context and arena: state carries over."""
+    def push(self, frames: Array) -> dict[str, Array] | None:
+        """The next frames, [hop, ...]: the outputs of the last window, None while it is not whole.
+        UsageError for frames that do not fit or a package that takes none."""
+        if self._plain is None:
+            raise RunError("the session is closed", where=self._package.name)
+        data = encode_frames(self._package, frames)
+        check_status(self._package, "push", self._plain.push(self._context, data))
+        self._check_guards()
+        if self._plain.missing(self._context):
+            return None
+        return {t.name: self._read(t) for t in self._package.outputs}
+
+    def reset(self) -> None:
+        """Forget all frames that were pushed."""
+        if self._plain is None:
+            raise RunError("the session is closed", where=self._package.name)
+        check_status(self._package, "reset", self._plain.reset(self._context))
+
+    def _watched(self, seen: dict[str, Array]) -> _Library:
+        """The build with hooks that puts layers into `seen`. It runs over the same context and
+        arena: state carries over."""
         if self._hooked is None:
             self._hooked = _load(self._package, *self._build, hooks=True)
+        calls = enumerate(self._package.all_calls)
 
-        def after(_context: int | None, index: int) -> None:
-            for tensor in self._package.operators[index].outputs:
-                seen[tensor.name] = self._read(tensor)
+        def after(_context: int | None, _index: int) -> None:
+            number, call = next(calls)
+            for part in call.parts:
+                data = ctypes.string_at(self._arena + part.offset, part.size)
+                decode_part(part, data, seen)
+            if self._checked is not None:
+                self._checked.after(number)
 
-        hook = _Hook(after)
-        self._hooked.set_hook(hook)
-        return self._hooked.run(self._context)
+        self._hook = _Hook(after)  # kept alive while the library may call it
+        self._hooked.set_hook(self._hook)
+        return self._hooked
 
     def close(self) -> None:
         """Unload; closing twice is fine."""
@@ -135,6 +186,17 @@ class HostSession:
     def _read(self, tensor: Tensor) -> Array:
         address = self._arena + tensor.offset
         return decode(tensor, ctypes.string_at(address, tensor.type.size))
+
+    def _start_check(self) -> None:
+        if self._checked is not None:
+            self._checked.begin()
+            self._checked.after(-1)
+
+    def _read_arena(self) -> bytes:
+        return ctypes.string_at(self._arena, self._package.arena_size)
+
+    def _write_arena(self, data: bytes) -> None:
+        ctypes.memmove(self._arena, data, len(data))
 
     def _check_guards(self) -> None:
         below = ctypes.string_at(self._arena - GUARD_SIZE, GUARD_SIZE)
@@ -148,7 +210,8 @@ class _Library:
     The loader hands out the same library for the same file, and never unloads a busy one.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, package: Package) -> None:
+        name = package.name
         handle, copy = tempfile.mkstemp(prefix=f"midge-{name}-", suffix=path.suffix)
         os.close(handle)
         self._copy = Path(copy)
@@ -162,14 +225,43 @@ class _Library:
             self._copy.unlink()  # loaded, it is no longer needed; Windows keeps it open
         self._init = self._handle[f"{name}_init"]
         self._init.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-        self._run = self._handle[f"{name}_run"]
-        self._run.argtypes = (ctypes.c_void_p,)
+        self._name = name
+        more: tuple[Any, ...] = ()
+        if package.pushes is not None:
+            more = (ctypes.c_char_p,)
+            self._function("reset").argtypes = (ctypes.c_void_p,)
+            self._function("frames_missing").argtypes = (ctypes.c_void_p,)
+            self._function("frames_missing").restype = ctypes.c_uint32
+        elif package.arriving:
+            more = (ctypes.c_char_p, ctypes.c_size_t)
+        self._run = self._function(package.entry)
+        self._run.argtypes = (ctypes.c_void_p, *more)
+
+    def _function(self, name: str) -> Any:
+        return getattr(self._handle, f"{self._name}_{name}")
 
     def init(self, context: int, arena: int, size: int) -> int:
         return int(self._init(context, arena, size))
 
+    def use(self, pool: str, context: int, memory: int, size: int) -> int:
+        function = self._function(f"use_{pool}")
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+        return int(function(context, memory, size))
+
     def run(self, context: int) -> int:
         return int(self._run(context))
+
+    def feed(self, context: int, data: bytes, rows: int) -> int:
+        return int(self._run(context, data, rows))
+
+    def push(self, context: int, data: bytes) -> int:
+        return int(self._run(context, data))
+
+    def reset(self, context: int) -> int:
+        return int(self._function("reset")(context))
+
+    def missing(self, context: int) -> int:
+        return int(self._function("frames_missing")(context))
 
     def set_hook(self, hook: Any) -> None:
         """What a build with hooks calls after each operator; the caller keeps it alive."""
@@ -196,7 +288,7 @@ def _load(
         defines=("MIDGE_HOOKS",) if hooks else (),
         sources=sources,
     )
-    return _Library(path, package.name)
+    return _Library(path, package)
 
 
 RUNNERS.add("host", HostRunner())

@@ -21,7 +21,15 @@ from midge.run.base import RUNNERS
 from midge.run.qemu_counts import Counts
 from midge.run.qemu_image import build_qemu_image
 from midge.run.qemu_process import Message, QemuProcess, What
-from midge.run.tensors import GUARD_SIZE, check_guards, check_status, decode, encode_inputs
+from midge.run.tensors import (
+    GUARD_SIZE,
+    check_guards,
+    check_status,
+    decode,
+    decode_part,
+    encode_inputs,
+    portions,
+)
 from midge.toolchain import Image, build_image
 
 TIMEOUT_S = 300.0
@@ -122,10 +130,15 @@ class QemuSession:
         if not self._process.alive:
             raise RunError("the session is closed", where=self._where)
         data = b"".join(data for _, data in encode_inputs(self._package, inputs))
+        if self._package.pushes is not None:
+            data = b"".join(portions(self._package, data))
         self._process.send(struct.pack("<I", layers) + data)
         seen: dict[str, Array] = {}
         while (message := self._receive()).what is What.LAYER:
-            seen |= _tensors(self._package.operators[message.value].outputs, message.data)
+            data = message.data
+            for part in self._package.all_calls[message.value].parts:
+                decode_part(part, data[: part.size], seen)
+                data = data[part.size :]
         records = self._counts.take(self._process.folder)
         check_status(self._package, "run", message.value)
         below, above = message.data[:GUARD_SIZE], message.data[GUARD_SIZE : 2 * GUARD_SIZE]

@@ -29,18 +29,24 @@ _FIRST_WITH_VERSION_2 = 9
 class Counts:
     """What the plugin wrote about the inferences of one session.
 
-    An inference leaves a record where run starts, one for each operator, and one where run has
-    returned. What the hook between operators executes is left out; calling it, three to five
-    instructions an operator, is not, nor some ten around the end of run.
+    An inference leaves a record where run (or each push) starts, one for each operator, and one
+    where it has returned. What the hook between operators executes is left out; calling it, three
+    to five instructions an operator, is not, nor some ten around the end of run.
     """
 
     def __init__(self, package: Package, image: Image) -> None:
         self._package = package
         start, hook, end = (
             image.symbols[name].address
-            for name in (f"{package.name}_run", f"{package.name}_after_operator", _RAN)
+            for name in (_entry(package), f"{package.name}_after_operator", _RAN)
         )
-        self._expected = [start, *[hook] * len(package.operators), end]
+        pushes = package.pushes
+        parts = [package.all_calls]
+        if pushes is not None:
+            parts = [pushes.calls(package, number) for number in range(pushes.count)]
+        self._last = parts[-1]
+        self._expected = [m for part in parts for m in (start, *[hook] * len(part))]
+        self._expected.append(end)
         self._skip = (hook, hook + image.symbols[f"{package.name}_after_operator"].size)
         self._taken = 0
 
@@ -72,14 +78,19 @@ class Counts:
             )
         if not self._package.operators:
             return ()
+        records = records[-len(self._last) - 2 :]  # of the last push, where there are several
         # What lies between two operators belongs to the first of them, the end to the last.
         bounds = [*records[:-2, 1].tolist(), int(records[-1, 1])]
-        return tuple(
-            OperatorRun(operator.name, stop - start, None)
-            for operator, (start, stop) in zip(
-                self._package.operators, pairwise(bounds), strict=True
-            )
-        )
+        counts = [0] * len(self._package.operators)
+        for call, (begin, stop) in zip(self._last, pairwise(bounds), strict=True):
+            counts[call.operator] += stop - begin
+        named = zip(self._package.operators, counts, strict=True)
+        return tuple(OperatorRun(operator.name, count, None) for operator, count in named)
+
+
+def _entry(package: Package) -> str:
+    """The function that runs an inference."""
+    return f"{package.name}_{package.entry}"
 
 
 @cache

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 
-from midge.core.package import Package, Tensor
+from midge.core.package import Package
 from midge.core.target import Target
-from midge.run.tensors import FILL, GUARD, GUARD_SIZE
+from midge.run.tensors import FILL, GUARD, GUARD_SIZE, push_size
 from midge.toolchain import Image, build_image
 
 _FOLDER = Path(__file__).parent / "qemu_boards"
@@ -25,11 +25,17 @@ _PACKAGE_HEADER = """\
 #define MIDGE_QEMU_NAME(function) {name}_##function
 #define MIDGE_QEMU_CONTEXT {name}_context
 #define MIDGE_QEMU_ARENA_SIZE {arena_size}U
+#define MIDGE_QEMU_FIRST_SIZE {first_size}U
+#define MIDGE_QEMU_USE_POOLS(context, arena) do {{ {uses} }} while (0)
 #define MIDGE_QEMU_GUARD_SIZE {guard_size}U
 #define MIDGE_QEMU_GUARD {guard}
 #define MIDGE_QEMU_FILL {fill}
 #define MIDGE_QEMU_INPUTS {inputs}U
 #define MIDGE_QEMU_OUTPUTS {outputs}U
+#define MIDGE_QEMU_ARRIVING {arriving}
+#define MIDGE_QEMU_PUSHES {pushes}
+#define MIDGE_QEMU_INPUT_SIZE {input_size}U
+#define MIDGE_QEMU_INPUT_ROWS {input_rows}U
 
 typedef struct midge_qemu_span {{
     uint32_t offset;
@@ -73,8 +79,10 @@ def _script(target: Target) -> str:
 
 
 def _package_header(package: Package) -> str:
-    layers = [tensor for operator in package.operators for tensor in operator.outputs]
-    counts = (len(operator.outputs) for operator in package.operators)
+    calls = package.all_calls
+    layers = ((part.offset, part.size) for call in calls for part in call.parts)
+    counts = (len(call.parts) for call in calls)
+    inputs = [(t.offset, t.type.size) for t in package.inputs]
     return _PACKAGE_HEADER.format(
         name=package.name,
         arena_size=package.arena_size,
@@ -83,13 +91,29 @@ def _package_header(package: Package) -> str:
         fill=FILL,
         inputs=len(package.inputs),
         outputs=len(package.outputs),
-        input_spans=_spans(package.inputs),
-        output_spans=_spans(package.outputs),
+        first_size=package.first_size,
+        uses=" ".join(
+            f"(void){package.name}_use_{name}(&(context), &(arena)[{base}], {size}U);"
+            for name, base, size in package.pools[1:]
+        ),
+        arriving=int(package.arriving),
+        pushes=package.pushes.count if package.pushes is not None else 0,
+        input_size=_input_size(package),
+        input_rows=package.inputs[0].type.shape[1] if package.arriving else 0,
+        input_spans=_spans(inputs),
+        output_spans=_spans((t.offset, t.type.size) for t in package.outputs),
         layer_spans=_spans(layers),
         first_layers=", ".join(f"{first}U" for first in accumulate(counts, initial=0)),
     )
 
 
-def _spans(tensors: Iterable[Tensor]) -> str:
-    spans = [f"{{{tensor.offset}U, {tensor.type.size}U}}" for tensor in tensors]
+def _input_size(package: Package) -> int:
+    """Bytes of an input that has no place in the arena."""
+    if package.pushes is not None:
+        return package.pushes.count * push_size(package)
+    return package.inputs[0].type.size if package.arriving else 1
+
+
+def _spans(found: Iterable[tuple[int, int]]) -> str:
+    spans = [f"{{{offset}U, {size}U}}" for offset, size in found]
     return ", ".join([*spans, "{0U, 0U}"])

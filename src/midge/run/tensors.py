@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from midge.core.errors import RunError, UsageError
-from midge.core.package import Package, Tensor
+from midge.core.package import Package, Part, Tensor
 from midge.core.types import Array
 
-CONTEXT_SIZE = 64  # bytes a package's context may have
+CONTEXT_SIZE = 512  # bytes a package's context may have
 # An arena is aligned to this and to no more, so that code which relies on more is found out.
 ARENA_ALIGNMENT = 16
 # Filled before the first run: memory a package reads before it wrote it is no convenient zero.
@@ -38,6 +38,43 @@ def encode_inputs(package: Package, inputs: Mapping[str, Array]) -> list[tuple[T
     return [(tensor, _encode(package, tensor, inputs)) for tensor in package.inputs]
 
 
+def portions(package: Package, data: bytes) -> list[bytes]:
+    """`data`, a whole window, in portions of one push each; the first one begins with zeros if the
+    window is no multiple of a push."""
+    pushes = package.pushes
+    assert pushes is not None, f"{package.name} does not take frames as they come"
+    size = push_size(package)
+    data = bytes(pushes.count * size - len(data)) + data
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def push_size(package: Package) -> int:
+    """Bytes of the frames of a push."""
+    assert package.pushes is not None, f"{package.name} does not take frames as they come"
+    t = package.inputs[0].type
+    return package.pushes.hop * (t.size // t.shape[1])
+
+
+def encode_frames(package: Package, frames: Array) -> bytes:
+    """The bytes of `frames`, [hop, ...] of the package's input [1, T, ...]; UsageError if it is not
+    for frames, or they do not fit."""
+    where, pushes = f"{package.name}: frames", package.pushes
+    if pushes is None:
+        raise UsageError(
+            "takes whole inputs", where=where, hint="compile it with --stream-time to push frames"
+        )
+    t = package.inputs[0].type
+    shape = (pushes.hop, *t.shape[2:])
+    array = np.asarray(frames)
+    if array.shape != shape or array.dtype != t.dtype.numpy:
+        raise UsageError(
+            f"have shape {array.shape} of {array.dtype}",
+            where=where,
+            hint=f"expected {shape} of {t.dtype.numpy}",
+        )
+    return array.astype(t.dtype.numpy.newbyteorder("<")).tobytes()
+
+
 def _encode(package: Package, tensor: Tensor, inputs: Mapping[str, Array]) -> bytes:
     where = f"{package.name}: input {tensor.name}"
     if tensor.name not in inputs:
@@ -63,6 +100,23 @@ def decode(tensor: Tensor, data: bytes | bytearray) -> Array:
         return flat.astype(dtype).reshape(shape)
     stored = flat.astype(dtype).reshape([shape[axis] for axis in order])
     return np.ascontiguousarray(stored.transpose(np.argsort(order)))
+
+
+def decode_part(part: Part, data: bytes, seen: dict[str, Array]) -> None:
+    """Put what a call left into `seen`, tensors by name; `data`: the bytes from its offset on."""
+    tensor = part.tensor
+    if part.rows is None:
+        seen[tensor.name] = decode(tensor, data)
+        return
+    dtype, shape = tensor.type.dtype.numpy, tensor.type.shape
+    flat = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
+    _, _, width, channels = shape
+    count = part.rows[1] - part.rows[0]
+    if part.plane:
+        index = np.arange(channels)[None, :] * part.plane + np.arange(count * width)[:, None]
+        flat = flat[index]
+    whole = seen.setdefault(tensor.name, np.zeros(shape, dtype))
+    whole[0, slice(*part.rows)] = flat.reshape(count, width, channels)
 
 
 def check_guards(package: Package, below: bytes, above: bytes) -> None:

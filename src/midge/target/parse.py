@@ -148,7 +148,7 @@ def _memories(value: object, where: str) -> tuple[Memory, ...]:
 
 def _memory(value: object, where: str) -> Memory:
     table = _table(value, where)
-    _check_keys(table, _MEMORY_KEYS, where)
+    _check_keys(table, (*_MEMORY_KEYS, "cost"), where)
     for key in _MEMORY_KEYS:
         if key not in table:
             raise TargetError(f'misses "{key}"', where=where)
@@ -157,7 +157,10 @@ def _memory(value: object, where: str) -> Memory:
     if size == 0 or start + size > _ADDRESS_SPACE:
         raise TargetError("is empty, or ends outside 32 bits", where=f"{where}.size")
     kind = _one_of(table["kind"], ("ram", "flash"), f"{where}.kind")
-    return Memory(_text(table["name"], f"{where}.name"), cast(Any, kind), start, size)
+    cost = table.get("cost", 1.0)
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 < cost < 1e6:
+        raise TargetError("is no cost of an access", where=f"{where}.cost", hint="e.g. 1 or 2.5")
+    return Memory(_text(table["name"], f"{where}.name"), cast(Any, kind), start, size, float(cost))
 
 
 def _require_memories(memories: tuple[Memory, ...], where: str) -> None:

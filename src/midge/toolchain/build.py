@@ -84,7 +84,9 @@ def build_image(
     """
     target = package.target
     selected = select(toolchain, target.toolchains, where=f"target {target.name}")
-    roots = (f"{package.name}_init", f"{package.name}_run")
+    entries = ("init", package.entry, *(("reset", "frames_missing") if package.pushes else ()))
+    entries += tuple(f"use_{name}" for name, _, _ in package.pools[1:])
+    roots = tuple(f"{package.name}_{entry}" for entry in entries)
     files = {
         **package.files,
         **(sources or {}),

@@ -36,12 +36,15 @@ def rank(
     target: Target,
     optimize: str,
     flash: int | None = None,
+    *,
+    every: bool = False,
 ) -> Ranked:
     """The trial to take for each operation. flash: bytes that constants and kernels may take;
-    beyond it faster trials give way to smaller ones where that costs least."""
+    beyond it faster trials give way to smaller ones where that costs least.  every: measure also
+    what there is no choice for, so that all costs are known."""
     machine = machine_of(target, optimize)
     keys = [[key_of(t, machine) for t in own] for own in choices]
-    wanted = {k: t for own, row in zip(choices, keys, strict=True) if len(own) > 1
+    wanted = {k: t for own, row in zip(choices, keys, strict=True) if every or len(own) > 1
               for t, k in zip(own, row, strict=True)}  # fmt: skip
     known = _costs(wanted, target, optimize)
     free = Cost(0, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from midge.core.runner import OperatorRun
 from midge.core.target import Target
 from midge.core.types import Array, DType, TensorType
 from midge.loop.instruction import Instruction
-from midge.loop.program import Kernel, Operation, Program
+from midge.loop.program import BandCall, BandRows, Bands, Kernel, Operation, Program
 from midge.run.emulator import EmulatorSession
 from midge.runtime import header
 from midge.toolchain import build_image, found_version
@@ -51,8 +52,19 @@ class Cost:
 def text_of(trial: Trial) -> str:
     """All the C of a trial but its constants."""
     kernel = trial.kernel
-    bodies = [define(i, instruction_name(i)) for i in _bodies(kernel).values()]
+    bodies = [_defined(i) for i in _bodies(kernel).values()]
     return "\n".join([*bodies, emit(kernel.func, _NAME, kernel.instructions)])
+
+
+_DEFINED: dict[tuple[str, str], str] = {}
+
+
+def _defined(instruction: Instruction) -> str:
+    """The C of an instruction with a body; its name and its note say what it is."""
+    key = (instruction.name, instruction.note)
+    if key not in _DEFINED:
+        _DEFINED[key] = define(instruction, instruction_name(instruction))
+    return _DEFINED[key]
 
 
 def machine_of(target: Target, optimize: str) -> tuple[str, ...]:
@@ -100,13 +112,21 @@ def pack(trials: Sequence[Trial], target: Target, optimize: str) -> Package:
     types: dict[str, TensorType] = {}
     shared: dict[DType, int] = {}
     operations, kernels = [], []
+    images: list[str] = []
     for number, trial in enumerate(trials):
         name = f"k{number}"
         args, scratch = [], []
+        rows: list[BandRows | None] = []
         for p in trial.kernel.func.params:
             value = f"{name}_{p.name}"
+            rows.append(None)
             if p.mode == "const":
                 consts[value] = trial.consts[p.name]
+            elif p.rows:
+                height = prod(p.shape[: p.rows])
+                types[value] = TensorType((1, height, 1, prod(p.shape[p.rows :])), p.dtype)
+                images.append(value)
+                rows[-1] = BandRows(1, 0, height, pointers=True)
             elif p.mode == "in":
                 value = f"in_{p.dtype.value}"
                 shared[p.dtype] = max(shared.get(p.dtype, 1), p.elements)
@@ -115,10 +135,11 @@ def pack(trials: Sequence[Trial], target: Target, optimize: str) -> Package:
                 types[value] = TensorType((max(p.elements, 1),), p.dtype)
             args.append(value)
         kernels.append(replace(trial.kernel, func=replace(trial.kernel.func, name=name)))
-        operations.append(
-            Operation(name, name, tuple(args), args[-1], ("TRIAL",), "", 0, (), tuple(scratch))
+        operation = Operation(
+            name, name, tuple(args), args[-1], ("TRIAL",), "", 0, (), tuple(scratch)
         )
-    inputs = tuple(f"in_{dtype.value}" for dtype in shared)
+        operations.append(_by_rows(operation, rows))
+    inputs = (*(f"in_{dtype.value}" for dtype in shared), *images)
     types |= {f"in_{d.value}": TensorType((n,), d) for d, n in shared.items()}
     program = Program(
         _NAME, inputs, (operations[-1].output,), types, consts, {}, tuple(kernels),
@@ -126,6 +147,14 @@ def pack(trials: Sequence[Trial], target: Target, optimize: str) -> Package:
     )  # fmt: skip
     options = Options("", "", optimize=optimize)
     return make_package(program, arrange(program), target, options)
+
+
+def _by_rows(op: Operation, rows: Sequence[BandRows | None]) -> Operation:
+    """The operation with arrays of pointers where `rows` says so."""
+    if not any(rows):
+        return op
+    call = BandCall(1, op.kernel, op.args, tuple(rows), (), op.scratch)
+    return replace(op, bands=Bands((call,), ((0, 0, 1),)))
 
 
 def _random(t: TensorType, rng: np.random.Generator) -> Array:

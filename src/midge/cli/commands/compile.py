@@ -9,13 +9,21 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Bands,
+    HotWeights,
     Json,
+    MaxRam,
     Model,
     Name,
     Optimize,
+    Pools,
     Search,
+    StreamInput,
+    StreamTime,
     TargetName,
     byte_size,
+    check_stream_time,
+    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -38,24 +46,30 @@ def compile_command(
     static_arena: Annotated[
         bool, typer.Option("--static-arena", help="Let the package bring its own arena.")
     ] = False,
-    max_ram: Annotated[
-        str | None, typer.Option("--max-ram", help="Fail if the arena is larger, e.g. 64K.")
-    ] = None,
+    max_ram: MaxRam = None,
     max_flash: Annotated[
         str | None, typer.Option("--max-flash", help="Fail if the constants are larger.")
     ] = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
+    stream_time: StreamTime = None,
+    pools: Pools = None,
+    hot_weights: HotWeights = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
-    from midge.driver import Limits
+    from midge.driver import Limits, Memory
 
     limits = Limits(byte_size(max_ram, "--max-ram"), byte_size(max_flash, "--max-flash"))
     compiled = compile_model(
         model, target, name=name, optimize=optimize, search=search, static_arena=static_arena,
-        limits=limits,
+        limits=limits, memory=Memory(
+            bands, stream_input, check_stream_time(stream_time), False,
+            pool_sizes(pools), hot_weights,
+        ),
     )  # fmt: skip
     package = compiled.package
     folder = output if output is not None else Path(package.name)
@@ -79,13 +93,14 @@ def _show(compiled: Compiled, folder: Path) -> None:
     macs = sum(op.macs for op in package.operators)
     rows = [
         ("arena", number(arena["size"]), f"bytes of RAM{share(package, 'ram', arena['size'])}"),
+        *((f"  in {name}", number(size), "bytes") for name, size in arena.get("pools", {}).items()),
         (
             "constants",
             number(package.weights_size),
             f"bytes of flash{share(package, 'flash', package.weights_size)}",
         ),
         ("operators", number(len(package.operators)), ""),
-        ("multiply-accumulates", number(macs), "per inference"),
+        ("multiply-accumulates", number(macs), "per push" if package.pushes else "per inference"),
     ]
     out.print(
         table(("", "", ""), rows, title=f"{package.name} for {package.target.name}", right=" r ")

@@ -9,21 +9,32 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Bands,
+    HotWeights,
     Json,
+    MaxRam,
     Model,
     Name,
     Optimize,
+    Pools,
     Search,
+    StreamInput,
+    StreamTime,
     TargetName,
+    byte_size,
+    check_stream_time,
+    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
-from midge.cli.memory import draw, timeline
+from midge.cli.memory import draw
 from midge.cli.output import console, number, print_json, shorten, table
+from midge.codegen.picture import timeline
 from midge.core.errors import UsageError
-from midge.driver import Compiled
+from midge.driver import Compiled, Limits, Memory
 from midge.graph.ir import OPS
 
+_WIDEST = 120  # columns; longer lines are hard to follow
 _VIEWS = ("model", "graph", "plain", "loops", "c")
 
 
@@ -46,10 +57,31 @@ def inspect_command(
     name: Name = None,
     optimize: Optimize = "speed",
     search: Search = True,
+    max_ram: MaxRam = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
+    stream_time: StreamTime = None,
+    pools: Pools = None,
+    hot_weights: HotWeights = False,
     as_json: Json = False,
 ) -> None:
     """Show MODEL: operators, multiply-accumulates, parameters, and the arena over time."""
-    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
+    compiled = compile_model(
+        model,
+        target,
+        name=name,
+        optimize=optimize,
+        search=search,
+        limits=Limits(byte_size(max_ram, "--max-ram")),
+        memory=Memory(
+            bands,
+            stream_input,
+            check_stream_time(stream_time),
+            False,
+            pool_sizes(pools),
+            hot_weights,
+        ),
+    )
     if memory is not None:
         draw(compiled, memory)
     if show is not None:
@@ -135,7 +167,26 @@ def _show(compiled: Compiled, picture: Path | None) -> None:
     )
     if dropped.gone:
         out.print(str(dropped))
-    out.print()
-    out.print(timeline(compiled, out.width), markup=False, highlight=False)
+    out.print(f"\n{_memory(compiled)}\n")
+    text = timeline(compiled.program, compiled.arena, min(out.width, _WIDEST))
+    out.print(text, markup=False, highlight=False)
     if picture is not None:
         out.print(f"\nDrew the arena to {picture}")
+
+
+def _memory(compiled: Compiled) -> str:
+    """What the timeline below it shows."""
+    arena = compiled.arena
+    banded = any(op.bands is not None for op in compiled.program.operations)
+    bound = "smaller"
+    if arena.plan.lower_bound < arena.size:
+        bound = f"below {number(arena.plan.lower_bound)}"
+    how = "band by band, interleaved" if banded else "one after the other"
+    pushes = compiled.program.pushes
+    if pushes is not None:
+        how = f"for {pushes.hop} of {pushes.frames} frames at a time; the rows of before are kept"
+    return (
+        f"Arena: {number(arena.size)} bytes; no plan for the same calls is {bound}.\n"
+        f"Operators run {how}.\n"
+        "Bytes alive over time (most: at once, at most; size: of the whole tensor):"
+    )

@@ -9,12 +9,16 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Bands,
     Json,
+    MaxRam,
     Model,
     Optimize,
     Search,
+    StreamInput,
     TargetName,
     Toolchain,
+    byte_size,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -24,6 +28,7 @@ from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
 from midge.core.package import Package
 from midge.core.runner import Run
+from midge.driver import Limits, Memory
 from midge.run.profile import Profile
 
 _LEAST_BAR, _MOST_BAR = 6, 24
@@ -64,6 +69,9 @@ def profile_command(
     toolchain: Toolchain = None,
     optimize: Optimize = "speed",
     search: Search = True,
+    max_ram: MaxRam = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
     as_json: Json = False,
 ) -> None:
     """Show what each operator of MODEL costs; with --asm, the machine code it spends that in."""
@@ -78,7 +86,14 @@ def profile_command(
             where="--asm",
             hint="leave out --on, or --asm",
         )
-    compiled = compile_model(model, target, optimize=optimize, search=search)
+    compiled = compile_model(
+        model,
+        target,
+        optimize=optimize,
+        search=search,
+        limits=Limits(byte_size(max_ram, "--max-ram")),
+        memory=Memory(bands, stream_input),
+    )
     package = compiled.package
     if asm not in (None, "hottest"):
         find_operator(package.operators, asm, "--asm")

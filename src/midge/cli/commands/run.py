@@ -9,16 +9,25 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Bands,
+    HotWeights,
     Inputs,
     Json,
+    MaxRam,
     Model,
     Name,
     Optimize,
+    Pools,
     Search,
     Seed,
+    StreamInput,
+    StreamTime,
     TargetName,
     Toolchain,
+    byte_size,
     check_count,
+    check_stream_time,
+    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -26,6 +35,7 @@ from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
 from midge.core.types import Array
+from midge.driver import Limits, Memory
 
 
 @command("run")
@@ -43,6 +53,12 @@ def run_command(
     toolchain: Toolchain = None,
     optimize: Optimize = "speed",
     search: Search = True,
+    max_ram: MaxRam = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
+    stream_time: StreamTime = None,
+    pools: Pools = None,
+    hot_weights: HotWeights = False,
     operators: Annotated[
         bool, typer.Option("--operators/--no-operators", help="Show the cost of each operator.")
     ] = True,
@@ -52,7 +68,22 @@ def run_command(
     from midge.data import inputs_for
     from midge.run import RUNNERS
 
-    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
+    compiled = compile_model(
+        model,
+        target,
+        name=name,
+        optimize=optimize,
+        search=search,
+        limits=Limits(byte_size(max_ram, "--max-ram")),
+        memory=Memory(
+            bands,
+            stream_input,
+            check_stream_time(stream_time),
+            False,
+            pool_sizes(pools),
+            hot_weights,
+        ),
+    )
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
@@ -109,7 +140,10 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     if operators and first.operators:
         out.print(_operators(package, first))
         out.print()
-    rows = [("instructions", number(first.instructions), "exact, of the first inference")]
+    of = "of the first inference"
+    if package.pushes is not None:
+        of = f"of a push of {package.pushes.hop} frames, the last of the first input"
+    rows = [("instructions", number(first.instructions), f"exact, {of}")]
     if first.cycles is not None:
         rows.append(("cycles", number(first.cycles), "estimated, without flash wait states"))
     rows.append(("arena", number(package.arena_size), "bytes of RAM"))

@@ -9,12 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
-from midge.cli.arguments import DEFAULT_TARGET, Json, Model, Optimize, Search, TargetName
+from midge.cli.arguments import (
+    DEFAULT_TARGET,
+    Bands,
+    Json,
+    MaxRam,
+    Model,
+    Optimize,
+    Search,
+    StreamInput,
+    TargetName,
+    byte_size,
+)
 from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.operators import find_operator
 from midge.cli.output import console, print_json, shorten, table
 from midge.codegen.c import emit
+from midge.driver import Limits, Memory
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import apply
@@ -45,6 +57,9 @@ def schedule_command(
     target: TargetName = DEFAULT_TARGET,
     optimize: Optimize = "speed",
     search: Search = True,
+    max_ram: MaxRam = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what each step after the first changes.")
     ] = False,
@@ -54,7 +69,14 @@ def schedule_command(
 
     Without OP: every operator's schedule.
     """
-    program = compile_model(model, target, optimize=optimize, search=search).program
+    program = compile_model(
+        model,
+        target,
+        optimize=optimize,
+        search=search,
+        limits=Limits(byte_size(max_ram, "--max-ram")),
+        memory=Memory(bands, stream_input),
+    ).program
     if operator is None:
         print_json(list(map(_entry, _pairs(program)))) if as_json else _list(program)
         return

@@ -8,21 +8,31 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Bands,
+    HotWeights,
     Inputs,
     Json,
+    MaxRam,
     Model,
     Name,
     Optimize,
+    Pools,
     Search,
     Seed,
+    StreamInput,
+    StreamTime,
     TargetName,
     Toolchain,
+    byte_size,
     check_count,
+    check_stream_time,
+    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
+from midge.driver import Limits, Memory
 from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
 
 
@@ -46,6 +56,19 @@ def verify_command(
     toolchain: Toolchain = None,
     optimize: Optimize = "speed",
     search: Search = True,
+    max_ram: MaxRam = None,
+    bands: Bands = True,
+    stream_input: StreamInput = False,
+    stream_time: StreamTime = None,
+    pools: Pools = None,
+    hot_weights: HotWeights = False,
+    check_memory: Annotated[
+        bool,
+        typer.Option(
+            "--check-memory",
+            help="Poison dead memory after every call and watch for stray writes; slow.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
@@ -58,7 +81,22 @@ def verify_command(
     runners = [r.strip() for r in on.split(",") if r.strip()]
     for runner in runners:
         RUNNERS[runner]
-    compiled = compile_model(model, target, name=name, optimize=optimize, search=search)
+    compiled = compile_model(
+        model,
+        target,
+        name=name,
+        optimize=optimize,
+        search=search,
+        limits=Limits(byte_size(max_ram, "--max-ram")),
+        memory=Memory(
+            bands,
+            stream_input,
+            check_stream_time(stream_time),
+            check_memory,
+            pool_sizes(pools),
+            hot_weights,
+        ),
+    )
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()

@@ -1,89 +1,39 @@
 """Convolutions on rows of widened activations, by the blocks of `gemm`.
 
-The unit is one output row. The input rows that it needs stand in a scratch buffer as int16, with
-the zero point in their margins and in rows outside the image, so that border and interior are the
-same code. A convolution of one tap reads pixels, not rows: they are widened a few at a time.
+The unit is one output row, or a strip of it where scratch memory is dear. The input that it needs
+stands in a scratch buffer as int16, with the zero point in its margins and in rows outside the
+image, so that border and interior are the same code. A convolution of one tap reads pixels, not
+rows: they are widened a few at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from midge.core.types import DType
-from midge.graph.attrs import integer, integers
-from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.fill import Fill
 from midge.kernels.arm_dsp.gemm import Gemm, most_pixels
+from midge.kernels.arm_dsp.geometry import Layer, int8_layer
 from midge.kernels.arm_dsp.kernel import Int8Writer, Part, paired, parts_of, usable_scaling
 from midge.kernels.arm_dsp.scaling import Scaling
+from midge.kernels.arm_dsp.strips import Blocks, Strip, blocks_of, columns_of, strips, twos_of
+from midge.kernels.arm_dsp.strips import order as strip_order
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.writer import in_pieces
 
-# Elements of widened pixels at a time: calls become rare with half a KB of scratch memory.
-_MOST_WIDE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A convolution's geometry; sizes in elements."""
-
-    height: int
-    width: int
-    depth: int
-    out_height: int
-    out_width: int
-    channels: int
-    taps: tuple[int, int]
-    strides: tuple[int, int]
-    top: int
-    left: int
-    pad_value: int
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether output pixel i reads input pixel i and nothing else."""
-        same = (self.height, self.width) == (self.out_height, self.out_width)
-        return self.taps == (1, 1) and self.strides == (1, 1) and same
-
-    @property
-    def run(self) -> int:
-        """Elements of a row that an output pixel reads."""
-        return self.taps[1] * self.depth
-
-    @property
-    def words(self) -> int:
-        """Words of such a run once it is widened."""
-        return (self.run + 1) // 2
-
-
-def layer_of(graph: Graph, node: Node) -> Layer | None:
-    """The geometry of a convolution of one image, without dilation or groups; else None."""
-    x, w, y = (graph.types[v].shape for v in (*node.inputs[:2], node.outputs[0]))
-    top, _, left, _ = integers(node.attrs, "padding")
-    dilated = tuple(integers(node.attrs, "dilations")) != (1, 1)
-    if dilated or w[3] != x[3] or x[0] != 1 or 0 in (*x, *w, *y):
-        return None
-    (kh, kw), (sh, sw) = w[1:3], integers(node.attrs, "strides")
-    pad_value = integer(node.attrs, "pad_value", 0)
-    (height, width, depth), (oh, ow, oc) = x[1:], y[1:]
-    return Layer(height, width, depth, oh, ow, oc, (kh, kw), (sh, sw), top, left, pad_value)
-
-
-def int8_layer(request: Request) -> Layer | None:
-    """The geometry of an int8 convolution with constant weights and bias; None if it is something
-    else, or `Request.anchor` has none."""
-    graph, node = request.graph, request.anchor
-    if node is None:
-        return None
-    constant = all(v in graph.consts for v in node.inputs[1:])
-    if "dsp" not in request.target.features or not constant:
-        return None
-    return layer_of(graph, node) if graph.types[node.inputs[0]].dtype is DType.I8 else None
+# Bytes of widened pixels at a time: calls become rare with half a KB of scratch memory.
+_MOST_WIDE = 512
+# The same of bands, where scratch memory is dear: at most so much as long as there are two pixels.
+# A single one costs a fourth more.
+_SMALL_PIXELS = (512, 256, 128, 64, 1024)
+_SMALL_ROWS = (600, 1200, 320)
+_MANY = 16  # products of an output from which on blocks of two pixels are best
+_FAR = 4095  # the greatest offset of a load
 
 
 def convolution(request: Request) -> Iterable[Candidate]:
@@ -95,41 +45,46 @@ def convolution(request: Request) -> Iterable[Candidate]:
         return ()
     scaling = usable_scaling(graph, group)
     straight = {"speed": (32, 64, 16), "balanced": (8, 16)}.get(request.optimize, (4, 8))
-    return (_candidate(request, layer, scaling, n) for n in straight)
+    straight = straight[:1] if request.small else straight
+    made = [
+        way
+        for size in ((2, 4) if layer.products >= _MANY else (4, 2))[: 1 if request.small else 2]
+        for way in _ways(request, layer, scaling, size, straight)
+    ]
+    different = {(m.form, m.straight): m for m in reversed(made)}
+    return (m.candidate() for m in made if different[m.form, m.straight] is m)
 
 
-def _candidate(request: Request, layer: Layer, scaling: Scaling | None, straight: int) -> Candidate:
-    if scaling is None or len(request.group.nodes) > 2:
-        return _Rows(request, layer, scaling, straight).with_epilogue()
-    if layer.pointwise:
-        return _Pixels(request, layer, scaling, straight).candidate()
-    return _Rows(request, layer, scaling, straight).candidate()
+def _ways(
+    request: Request, layer: Layer, scaling: Scaling | None, size: int, straight: Sequence[int]
+) -> Iterator[_Pixels | _Rows]:
+    """By blocks of `size` pixels, with as much scratch memory as the request has."""
+    fused = len(request.group.nodes) > 2
+    if layer.pointwise and scaling is not None and not fused and not in_pieces(request):
+        two = 2 * 2 * 2 * layer.words
+        for most in _limits(_SMALL_PIXELS, two) if request.small else (_MOST_WIDE,):
+            yield from (_Pixels(request, layer, scaling, n, size, most) for n in straight)
+        return
+    two = 2 * layer.taps[0] * layer.depth * columns_of(layer, 2)
+    for limit in (*_limits(_SMALL_ROWS, two), None) if request.small else (None,):
+        yield from (_Rows(request, layer, scaling, n, size, limit) for n in straight)
 
 
-def blocks_of(count: int, most: int = 4) -> tuple[tuple[int, int], ...]:
-    """`count` pixels as (pixels of a block, number of blocks): blocks of `most` as far as possible.
-    One of one, which costs half as much again per product, only behind many of four."""
-    whole, rest = divmod(count, most)
-    if rest == 0:
-        return ((most, whole),)
-    if whole == 0:
-        return ((rest, 1),)
-    if most == 4 and count % 3 == 0 and whole < 3:
-        return ((3, count // 3),)
-    if most == 4 and rest == 1 and whole < 8:
-        return tuple((s, n) for s, n in ((4, whole - 1), (3, 1), (2, 1)) if n)
-    return ((most, whole), (rest, 1))
+def _limits(limits: Sequence[int], two: int) -> tuple[int, ...]:
+    """`limits`, and 0 if it takes less than the first; two: bytes of two pixels."""
+    return (*limits, 0) if two > limits[0] else tuple(limits)
 
 
 class Convolution(Int8Writer):
     """What all forms share."""
 
     def __init__(
-        self, request: Request, layer: Layer, scaling: Scaling | None, straight: int
+        self, request: Request, layer: Layer, scaling: Scaling | None, straight: int, size: int = 4
     ) -> None:
         super().__init__(request, scaling)
         self.layer = layer
         self.straight = straight
+        self.size = size  # pixels of a block
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -166,50 +121,93 @@ class Convolution(Int8Writer):
         pairs = int(paired(self.graph, self.group, self.scaling))
         return parts_of(self.layer.channels, pairs)
 
-    def sums(self, gemm: Callable[[Part], Gemm], x: ir.Expr, y: ir.Expr) -> ir.Block:
-        """All channels of one block of pixels."""
-        return tuple(s for part in self.parts for s in self.use_gemm(gemm(part), part, x, y))
+    def together(self, part: Part, size: int) -> int:
+        """Pairs of channels of a block of `size` pixels: few pixels leave registers for more."""
+        words = self.layer.taps[0] * self.layer.words
+        words += 2 * self.scaling.words if self.scaling is not None else 0
+        for pairs in {2: (2,), 1: (4, 2)}.get(size, ()):
+            near = 4 * words * (pairs - 1) <= _FAR
+            if part.pairs == 1 and part.blocks % pairs == 0 and near:
+                return pairs
+        return 1
+
+    def in_blocks(self, count: int, most: int) -> Blocks:
+        """`count` pixels in blocks of about `most`. Blocks of two are as good as larger ones where
+        they take twice as many channels."""
+        reach = most_pixels(self.layer.strides[1] * self.layer.depth)
+        most = min(most, reach)
+        if most >= self.size == 2 and self.together(self.parts[0], 2) > 1:
+            return twos_of(count) if most > 2 else blocks_of(count, 2)
+        return blocks_of(count, most)
+
+    def sums(
+        self, size: int, turns: int, distances: tuple[int, int], y_strides: tuple[int, int],
+        x: ir.Expr, y: ir.Expr,
+    ) -> ir.Block:  # fmt: skip
+        """All channels of `turns` blocks of `size` pixels at x of the scratch buffer.
+        distances: elements there from pixel to pixel and from run to run."""
+        layer = self.layer
+        out: list[ir.Stmt] = []
+        for part in self.parts:
+            pairs = self.together(part, size)
+            made = Gemm(
+                pairs, size, distances[0], layer.taps[0], distances[1], layer.words,
+                part.blocks // pairs, *y_strides, self.scaling, part.pairs == 0, self.straight,
+                turns, size * distances[0], size * y_strides[0], pairs > 1,
+            )  # fmt: skip
+            out += self.use_gemm(made, part, x, y)
+        return tuple(out)
 
 
 class _Pixels(Convolution):
-    """A convolution of one tap: pixels in a line, some at a time."""
+    """A convolution of one tap: pixels in a line, some at a time; most: bytes that they may take
+    once they are widened, if those are enough for two; 0: one pixel."""
+
+    def __init__(
+        self, request: Request, layer: Layer, scaling: Scaling, straight: int, size: int, most: int
+    ) -> None:
+        super().__init__(request, layer, scaling, straight, size)
+        fit = most // (4 * layer.words)  # pixels
+        self.block = 4
+        if request.small:
+            fit = max(fit, 2) if most else 1
+            self.block = min(fit, 4)
+        self.room = fit
+
+    @cached_property
+    def form(self) -> tuple[tuple[int, int, int], ...]:
+        """The line as (pixels of a block, blocks that are widened together, number of those)."""
+        layer = self.layer
+        found = []
+        for size, number in self.in_blocks(layer.out_height * layer.out_width, self.block):
+            together = min(max(self.room // size, 1), number)
+            turns = max(t for t in range(1, together + 1) if number % t == 0)
+            found.append((size, turns, number // turns))
+        return tuple(found)
 
     def candidate(self) -> Candidate:
         layer = self.layer
         self.streams(order(layer.depth, True), layer.channels, 1, self.parts)
         body: list[ir.Stmt] = []
         start, most = 0, 0
-        for size, number in blocks_of(
-            layer.out_height * layer.out_width, most_pixels(2 * layer.words)
-        ):
-            turns = self.turns(size, number)
-            body += self.some(size, turns, number // turns, start)
-            start += size * number
+        done: list[int] = []
+        for size, turns, number in self.form:
+            body += self.some(size, turns, number, start)
+            done += [start + (i + 1) * size * turns for i in range(number)]
+            start += size * turns * number
             most = max(most, turns * size)
         self.buffer("wide", DType.I16, most * 2 * layer.words)
-        return self.finish("pixels", tuple(body))
-
-    def turns(self, size: int, number: int) -> int:
-        """Blocks whose pixels are widened at a time: as many as the scratch memory should hold, so
-        that none are left over."""
-        most = max(_MOST_WIDE // (size * 2 * self.layer.words), 1)
-        return max(t for t in range(1, min(most, number) + 1) if number % t == 0)
+        found = self.finish("pixels", tuple(body))
+        return replace(found, order=tuple((n, n) for n in done)) if self.request.small else found
 
     def some(self, size: int, turns: int, number: int, start: int) -> ir.Block:
         """`number` times `turns` blocks of `size` pixels, from pixel `start` on."""
-        layer, stride = self.layer, 2 * self.layer.words
         together = size * turns
         block = ir.Var(f"block{start}")
         first = ir.add(ir.mul(block, ir.i32(together)), ir.i32(start))
-        y_pixel, y_channel = self.y_strides
-
-        def gemm(part: Part) -> Gemm:
-            return Gemm(
-                1, size, stride, 1, 0, layer.words, part.blocks, y_pixel, y_channel, self.scaling,
-                part.pairs == 0, self.straight, turns, size * stride, size * y_pixel,
-            )  # fmt: skip
-
-        sums = self.sums(gemm, ir.i32(0), ir.mul(first, ir.i32(y_pixel)))
+        y_strides = self.y_strides
+        y = ir.mul(first, ir.i32(y_strides[0]))
+        sums = self.sums(size, turns, (2 * self.layer.words, 0), y_strides, ir.i32(0), y)
         return (ir.Loop(block.name, number, (*self.widened(first, together), *sums)),)
 
     def widened(self, first: ir.Expr, size: int) -> ir.Block:
@@ -230,111 +228,161 @@ class _Pixels(Convolution):
         return (ir.Loop(pixel.name, size, one),)
 
 
+# (pixels of a block, number of blocks, oh, their first pixel, the same from the strip's first on)
+# -> statements.
+_Outputs = Callable[[int, int, ir.Expr, ir.Expr, int], ir.Block]
+
+
 class _Rows(Convolution):
-    """Any other: rows with margins."""
+    """Any other: rows with margins, in strips; limit: bytes that a strip may take once it is
+    widened, if those are enough for two pixels; 0: one pixel."""
+
+    def __init__(
+        self, request: Request, layer: Layer, scaling: Scaling | None, straight: int, size: int,
+        limit: int | None,
+    ) -> None:  # fmt: skip
+        super().__init__(request, layer, scaling, straight, size)
+        self.limit = limit
+
+    @cached_property
+    def form(self) -> tuple[Strip, ...]:
+        layer = self.layer
+        if self.limit is None:
+            return strips(layer, self.in_blocks(layer.out_width, 4), None)
+        if self.limit == 0:
+            return strips(layer, ((1, layer.out_width),), 1)
+        row = self.limit // (2 * layer.taps[0]) - 3 * (layer.run % 2)
+        most = max(row // layer.depth, columns_of(layer, 2))
+        size = 4 if columns_of(layer, 4) <= most else 2
+        return strips(layer, self.in_blocks(layer.out_width, size), most)
 
     def candidate(self) -> Candidate:
-        body = self.rows(self.scaled_block)
-        return self.finish("rows", body, {0: self.x_shape})
+        if self.scaling is None or len(self.group.nodes) > 2:
+            found = self.with_epilogue()
+        else:
+            found = self.finish("rows", self.rows(self.scaled_block), {0: self.x_shape})
+        if self.layer.out_height > 1:
+            return found
+        return replace(found, order=strip_order(self.layer, self.form, self.layer.out_width))
 
     def with_epilogue(self) -> Candidate:
         """Sums, or the int8 values made of them, to scratch memory, from where the operators that
         are fused take them."""
         value = self.group.nodes[0 if self.scaling is None else 1].outputs[0]
         self.target = "results"
-        made = build(self.graph, self.group, "kernel", self.layouts, self.epilogue, value)
+        made = self.built(self.epilogue, value)
         return self.finish_built("rows", made, {0: self.x_shape})
 
     @property
-    def columns(self) -> int:
-        return (self.layer.out_width - 1) * self.layer.strides[1] + self.layer.taps[1]
+    def alone(self) -> bool:
+        """Whether margins stay what they are from row to row."""
+        return len(self.form) == 1 and self.form[0].number == 1
 
     @property
     def row(self) -> int:
         """Elements of a row in the scratch buffer: even, and readable behind an odd run."""
-        count = self.columns * self.layer.depth
+        count = max(strip.columns for strip in self.form) * self.layer.depth
         return count + count % 2 + (2 if self.layer.run % 2 else 0)
 
-    def rows(self, block: Callable[[int, int, ir.Expr, int], ir.Block]) -> ir.Block:
-        """All output rows. block: (pixels of a block, number of blocks, oh, first column) ->
-        statements."""
+    def rows(self, outputs: _Outputs) -> ir.Block:
+        """All output rows."""
         layer = self.layer
         self.streams(order(layer.run, self.paired), layer.channels, layer.taps[0], self.parts)
         self.buffer("wide", DType.I16, layer.taps[0] * self.row)
         turn = ir.Var(self.fresh("oh"))
         # A loop of one turn would hide from Tensorize that a row is in the image.
         oh: ir.Expr = turn if layer.out_height > 1 else ir.i32(0)
-        body = list(self.filled(oh))
-        start = 0
-        most = most_pixels(layer.strides[1] * layer.depth)
-        for size, number in blocks_of(layer.out_width, most):
-            body += block(size, number, oh, start)
-            start += size * number
-        blank = self.blank(ir.i32(0), layer.taps[0] * self.row)
+        body = tuple(s for strip in self.form for s in self.strip(strip, oh, outputs))
+        before = self.margins(self.form[0], self.row) if self.alone else ()
         if layer.out_height == 1:
-            return (*blank, *body)
-        return (*blank, ir.Loop(turn.name, layer.out_height, tuple(body)))
+            return (*before, *body)
+        return (*before, ir.Loop(turn.name, layer.out_height, body))
+
+    def strip(self, strip: Strip, oh: ir.Expr, outputs: _Outputs) -> ir.Block:
+        """The strips that are alike, of one row."""
+        turn = ir.Var(self.fresh("strip"))
+        number: ir.Expr = turn if strip.number > 1 else ir.i32(0)
+        first = ir.add(ir.mul(number, ir.i32(strip.pixels)), ir.i32(strip.start))
+        body: list[ir.Stmt] = []
+        if not self.alone:
+            body += self.margins(strip, strip.columns * self.layer.depth)
+        body += self.filled(strip, oh, first)
+        offset = 0
+        for size, count in strip.blocks:
+            body += outputs(size, count, oh, ir.add(first, ir.i32(offset)), offset)
+            offset += size * count
+        return (ir.Loop(turn.name, strip.number, tuple(body)),) if strip.number > 1 else tuple(body)
+
+    def margins(self, strip: Strip, end: int) -> ir.Block:
+        """Padding beside the image; end: elements of a row that are to be there."""
+        layer = self.layer
+        left, inside = strip.lead * layer.depth, strip.inside * layer.depth
+        found: list[ir.Stmt] = []
+        for start, count in ((0, left), (left + inside, end - left - inside)):
+            if count:
+                fill = Fill(count, layer.pad_value, layer.taps[0], self.row)
+                found += self.use(fill.instruction(), {"y": ("wide", ir.i32(start))})
+        return tuple(found)
 
     @property
     def paired(self) -> bool:
         """Pixels must start where a four does for their elements to be crossed."""
         return self.layer.depth % 4 == 0
 
-    def filled(self, oh: ir.Expr) -> ir.Block:
-        """The rows that output row `oh` reads; margins hold the zero point since the start."""
+    def filled(self, strip: Strip, oh: ir.Expr, first: ir.Expr) -> ir.Block:
+        """The rows that a strip of output row `oh` reads, from output `first` on."""
         layer = self.layer
+        if not strip.inside:
+            return ()
         kh = ir.Var(self.fresh("kh"))
         ih = ir.sub(ir.add(ir.mul(oh, ir.i32(layer.strides[0])), kh), ir.i32(layer.top))
-        inside = min(layer.width, self.columns - layer.left) * layer.depth
-        to = ir.add(ir.mul(kh, ir.i32(self.row)), ir.i32(layer.left * layer.depth))
+        column = ir.add(ir.mul(first, ir.i32(layer.strides[1])), ir.i32(strip.lead - layer.left))
+        inside = strip.inside * layer.depth
+        to = ir.add(ir.mul(kh, ir.i32(self.row)), ir.i32(strip.lead * layer.depth))
         fill = self.use_widen(
-            Widen(inside, self.paired, self.wide_turn), ("x", ih, ir.i32(0)), ("wide", to)
+            Widen(inside, self.paired, self.wide_turn),
+            ("x", ih, ir.mul(column, ir.i32(layer.depth))),
+            ("wide", to),
         )
         stop = (layer.out_height - 1) * layer.strides[0] + layer.taps[0] - layer.top
         filled = self.if_inside(ih, range(-layer.top, stop), fill, to, inside)
         return (ir.Loop(kh.name, layer.taps[0], filled),)
 
-    def gemm(self, size: int, y_strides: tuple[int, int], turns: int) -> Callable[[Part], Gemm]:
-        layer = self.layer
-        step = layer.strides[1] * layer.depth
+    @property
+    def distances(self) -> tuple[int, int]:
+        """Elements of the scratch buffer from pixel to pixel and from row to row."""
+        return self.layer.strides[1] * self.layer.depth, self.row
 
-        def made(part: Part) -> Gemm:
-            return Gemm(
-                1, size, step, layer.taps[0], self.row, layer.words, part.blocks, *y_strides,
-                self.scaling, part.pairs == 0, self.straight, turns, size * step,
-                size * y_strides[0],
-            )  # fmt: skip
-
-        return made
-
-    def scaled_block(self, size: int, number: int, oh: ir.Expr, first: int) -> ir.Block:
-        layer = self.layer
-        pixel = ir.add(ir.mul(oh, ir.i32(layer.out_width)), ir.i32(first))
-        x = ir.i32(first * layer.strides[1] * layer.depth)
-        strides = self.y_strides
-        y = ir.mul(pixel, ir.i32(strides[0]))
-        return self.sums(self.gemm(size, strides, number), x, y)
+    def scaled_block(
+        self, size: int, number: int, oh: ir.Expr, first: ir.Expr, offset: int
+    ) -> ir.Block:
+        pixel = ir.add(ir.mul(oh, ir.i32(self.layer.out_width)), first)
+        y = ir.mul(pixel, ir.i32(self.y_strides[0]))
+        x = ir.i32(offset * self.distances[0])
+        return self.sums(size, number, self.distances, self.y_strides, x, y)
 
     def epilogue(self, site: Site) -> ir.Block:
         layer = self.layer
         kind = DType.I32 if self.scaling is None else DType.I8
-        self.buffer("results", kind, 4 * layer.channels)
+        largest = max(size for strip in self.form for size, _ in strip.blocks)
+        self.buffer("results", kind, largest * layer.channels)
 
-        def block(size: int, number: int, oh: ir.Expr, start: int) -> ir.Block:
+        def outputs(size: int, number: int, oh: ir.Expr, first: ir.Expr, offset: int) -> ir.Block:
             turn = ir.Var(self.fresh("block"))
-            first = ir.add(ir.mul(turn, ir.i32(size)), ir.i32(start))
-            x = ir.mul(first, ir.i32(layer.strides[1] * layer.depth))
-            sums = self.sums(self.gemm(size, (layer.channels, 1), 1), x, ir.i32(0))
+            before = ir.mul(turn, ir.i32(size))
+            x = ir.mul(ir.add(before, ir.i32(offset)), ir.i32(self.distances[0]))
+            sums = self.sums(size, 1, self.distances, (layer.channels, 1), x, ir.i32(0))
             p, oc = ir.Var(self.fresh("p")), ir.Var(self.fresh("oc"))
             at = ir.add(ir.mul(p, ir.i32(layer.channels)), oc)
             value: ir.Expr = ir.Load("results", (at,))
             if self.scaling is None and len(site.inputs) > 2:
                 value = ir.Bin("+", value, site.inputs[2](oc))
-            stored = site.store((ir.i32(0), oh, ir.add(first, p), oc), value)
+            pixel = ir.add(ir.add(before, first), p)
+            stored = site.store((ir.i32(0), oh, pixel, oc), value)
             after = nest((p, oc), (size, layer.channels), stored)
             return (ir.Loop(turn.name, number, (*sums, *after)),)
 
-        return self.rows(block)
+        return self.rows(outputs)
 
 
 LOWERINGS.add("conv2d/arm_dsp", convolution)

@@ -12,7 +12,7 @@ from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import order
 from midge.loop import ir
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import Place
+from midge.lower.writer import Place, in_pieces
 
 _PAIRS = 4
 
@@ -26,7 +26,7 @@ def dense(request: Request) -> Iterable[Candidate]:
     plain = integer(node.attrs, "x_zero", 0) == 0 and 0 not in (*x.shape, *w.shape)
     if "dsp" not in request.target.features or x.dtype is not DType.I8 or not plain:
         return ()
-    if len(group.nodes) != 2 or node.inputs[1] not in graph.consts:
+    if len(group.nodes) != 2 or node.inputs[1] not in graph.consts or in_pieces(request):
         return ()
     scale = usable_scaling(graph, group)
     if scale is None:

@@ -1,9 +1,10 @@
-"""Depthwise convolutions by the micro-kernel `plane`."""
+"""Depthwise convolutions by the micro-kernels `plane` and `column`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -11,20 +12,28 @@ from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.attrs import integer, integers
 from midge.graph.ir import Graph
+from midge.kernels.arm_dsp.column import Column
+from midge.kernels.arm_dsp.column import fits as column_fits
+from midge.kernels.arm_dsp.column import pack as pack_column
 from midge.kernels.arm_dsp.kernel import Int8Writer
-from midge.kernels.arm_dsp.plane import Plane, fits, pack
+from midge.kernels.arm_dsp.plane import Plane, borders, direct_fits, fits, pack
 from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
 from midge.loop import ir
 from midge.lower.candidates import LOWERINGS, Candidate, Request
 from midge.lower.fuse import Group
-from midge.lower.layouts import CHANNELS_FIRST, WANTED, Layouts
+from midge.lower.layouts import CHANNELS_FIRST, WANTED
 from midge.lower.writer import Place
 
+# Of assembler, for kernels that are straight code.
+_MOST_LINES = {"speed": 800, "balanced": 320}
 
-def plane_of(graph: Graph, group: Group, layouts: Layouts) -> Plane | None:
+
+def plane_of(request: Request) -> Plane | None:
     """The group as one use of the micro-kernel; None if it does not fit it."""
+    graph, group, layouts = request.graph, request.group, request.layouts
     node = group.anchor
     assert node is not None
+    source = node.inputs[0]
     scale = scaling_of(graph, group) if len(group.nodes) == 2 else None
     x, w, y = (graph.types[v] for v in (*node.inputs[:2], node.outputs[0]))
     if scale is None or x.dtype is not DType.I8 or node.inputs[1] not in graph.consts:
@@ -39,20 +48,22 @@ def plane_of(graph: Graph, group: Group, layouts: Layouts) -> Plane | None:
     top, _, left, _ = integers(node.attrs, "padding")
     (kh, kw), (sh, sw) = w.shape[1:3], integers(node.attrs, "strides")
     x_strides = (width * channels, channels, 1)
-    if node.inputs[0] in layouts:
-        x_strides = (width, 1, height * width)
+    if source in layouts:
+        x_strides = (width, 1, request.planes.get(source, height * width))
     y_strides = (channels, 1)
     if group.output in layouts:
-        y_strides = (1, y.shape[1] * y.shape[2])
+        y_strides = (1, request.planes.get(group.output, y.shape[1] * y.shape[2]))
     oh, ow = y.shape[1:3]
+    pointers: Literal["", "rows", "columns"] = "rows" if source in request.rows else ""
     if width == kw == ow == 1 and left == 0:
         # A column of pixels is a row for a window of one column.
         height, width, oh, ow, kh, kw, sh, sw = width, height, ow, oh, kw, kh, sw, sh
         x_strides = (x_strides[1], x_strides[0], x_strides[2])
         top, left = left, top
+        pointers = "columns" if pointers else ""
     plane = Plane(
         channels, height, width, x_strides, oh, ow, (kh, kw), (sh, sw), top, left,
-        integer(node.attrs, "pad_value", 0), *y_strides, scale,
+        integer(node.attrs, "pad_value", 0), *y_strides, scale, pointers,
     )  # fmt: skip
     return plane if fits(plane) else None
 
@@ -60,14 +71,47 @@ def plane_of(graph: Graph, group: Group, layouts: Layouts) -> Plane | None:
 def depthwise(request: Request) -> Iterable[Candidate]:
     """int8 layers with constant weights and one output channel per input channel, followed by
     nothing but what makes their sums int8."""
-    graph, group = request.graph, request.group
     if "dsp" not in request.target.features:
         return ()
-    plane = plane_of(graph, group, request.layouts)
+    plane = plane_of(request)
     if plane is None:
         return ()
     straight = {"speed": (8, 16, 4), "balanced": (4, 8)}.get(request.optimize, (2, 4))
-    return (_candidate(request, replace(plane, straight=n)) for n in straight)
+    straight = straight[:1] if request.small else straight
+    forms = [replace(plane, straight=n) for n in straight]
+    if direct_fits(plane):
+        direct = replace(plane, direct=True)
+        short = len(direct.instruction().asm) <= _MOST_LINES.get(request.optimize, 150)
+        forms[:0] = [direct] if short else []
+    column = column_of(plane)
+    first = []
+    if column is not None and plane.pointers and plane.x_strides[2] == 1:
+        first.append(_column_candidate(request, column))
+    return (*first, *(_candidate(request, p) for p in forms))
+
+
+def column_of(plane: Plane) -> Column | None:
+    """A band of a column of pixels; None if the plane is none, or too large for that."""
+    p = plane
+    few = p.height == p.out_height == p.taps[0] == 1 and p.top == p.left == 0
+    if not few or p.width != p.pitch or p.strides[1] != 1:
+        return None
+    column = Column(p.channels, p.out_width, p.taps[1], p.y_pixel, p.y_channel, p.scaling)
+    return column if column_fits(column) else None
+
+
+def _column_candidate(request: Request, column: Column) -> Candidate:
+    graph, group = request.graph, request.group
+    node, scale = group.nodes
+    kernel = Int8Writer(request, column.scaling)
+    label = " ".join((*node.inputs[1:], *scale.inputs[1:], "by twos"))
+    w = graph.consts[node.inputs[1]].reshape(column.taps, column.channels)
+    constants = constants_of(graph, group, column.channels)
+    kernel.constant("w", label, pack_column(w, constants))
+    zero = ir.i32(0)
+    places: dict[str, Place] = {"w": ("w", zero), "x": ("x", zero, zero), "y": ("y", zero)}
+    body = kernel.use(column.instruction(), places)
+    return kernel.finish("column", body, {0: (column.height, column.channels)})
 
 
 def _candidate(request: Request, plane: Plane) -> Candidate:
@@ -78,17 +122,27 @@ def _candidate(request: Request, plane: Plane) -> Candidate:
     if plane.taps != w.shape[:2]:
         w = w.transpose(1, 0, 2)
     label = " ".join((*node.inputs[1:], *scale.inputs[1:], "by threes"))
-    kernel.constant("w", label, pack(w, constants_of(graph, group, plane.channels)))
-    kernel.buffer("plane", DType.I8, plane.scratch)
+    constants = [constants_of(graph, group, plane.channels)]
+    if plane.borders:
+        label += f" borders {plane.width} {plane.left} {plane.pad}"
+        constants.append(borders(plane, w))
+    kernel.constant("w", label, pack(w, np.concatenate(constants, axis=1)))
     zero = ir.i32(0)
-    places: dict[str, Place] = {name: (name, zero) for name in ("w", "x", "plane", "y")}
-    return kernel.finish("planes", kernel.use(plane.instruction(), places))
+    places: dict[str, Place] = {name: (name, zero) for name in ("w", "y")}
+    places["x"] = ("x", *(zero for _ in plane.x_shape))
+    if not plane.direct:
+        kernel.buffer("plane", DType.I8, plane.scratch)
+        places["plane"] = ("plane", zero)
+    return kernel.finish("planes", kernel.use(plane.instruction(), places), {0: plane.x_shape})
 
 
 def wanted(graph: Graph, group: Group, target: Target) -> tuple[int, ...] | None:
-    """Planes are copied a word at a time if they lie one after the other."""
-    usable = "dsp" in target.features and plane_of(graph, group, {}) is not None
-    return CHANNELS_FIRST if usable else None
+    """Planes are copied a word at a time if they lie one after the other; bands of a column are
+    read four channels at a time."""
+    if "dsp" not in target.features:
+        return None
+    plane = plane_of(Request(graph, group, target, {}))
+    return CHANNELS_FIRST if plane is not None and column_of(plane) is None else None
 
 
 LOWERINGS.add("depthwise_conv2d/arm_dsp", depthwise)

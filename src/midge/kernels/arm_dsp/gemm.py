@@ -3,8 +3,8 @@
 It multiplies int8 weights with activations widened to int16, two products per `smlad`. Weights of
 two channels share a halfword, 256 * upper + lower: as it is it gives H = 256 * U + L, after
 `sxtb16` the sum L alone, so that one `sxtb16` serves both channels and U = (H - L) / 256 is exact
-(all sums are modulo 2^32). 16 multiply-accumulates of a block of 2 channels x 4 pixels take 14
-instructions and 16 cycles on a Cortex-M4.
+(all sums are modulo 2^32). 16 multiply-accumulates take 14 instructions on a Cortex-M4: 16 cycles
+in a block of 2 channels x 4 pixels, 15 in one of 4 x 2, whose words are loaded together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Gemm:
     x is i16: `runs` runs of `length` words (two elements each). Strides count elements of x and y.
     scaling: y is i8, scaled by what stands behind the weights of each block; None: y is i32, the
     sums.  turns: all this for so many places, `x_turn` and `y_turn` elements apart.
-    straight: steps written out at most.
+    straight: steps written out at most.  apart: the weights of a block's pairs stand one behind the
+    other, each with what scales its sums, as those of blocks of one pair do.
     """
 
     pairs: int
@@ -55,9 +56,13 @@ class Gemm:
     turns: int = 1
     x_turn: int = 0
     y_turn: int = 0
+    apart: bool = False
 
     def __post_init__(self) -> None:
         assert 2 * self.pairs * self.pixels <= len(_ACCUMULATORS), "accumulators do not fit"
+        assert not self.apart or 4 * self.w_pair * (self.pairs - 1) <= 4095, (
+            "pairs are too far apart"
+        )
 
     @property
     def channels(self) -> int:
@@ -77,6 +82,16 @@ class Gemm:
     def x_span(self) -> int:
         last = (self.pixels - 1) * self.pixel_stride + (self.runs - 1) * self.run_stride
         return (self.turns - 1) * self.x_turn + last + 2 * self.length
+
+    @property
+    def w_step(self) -> int:
+        """Words of weights from step to step."""
+        return 1 if self.apart else self.pairs
+
+    @property
+    def w_pair(self) -> int:
+        """Words from a pair to the next one of its block."""
+        return self.block_words // self.pairs if self.apart else 1
 
     @property
     def block_words(self) -> int:
@@ -177,7 +192,8 @@ def meaning(g: Gemm) -> ir.Func:
         channel = ir.add(_times(b, g.channels), own)
         pixel = ir.add(_times(t, g.y_turn), _times(p, g.y_pixel))
         at = ir.add(pixel, _times(channel, g.y_channel))
-        body.append(ir.Store("y", (at,), _result(g, ir.Load(f"acc{which}", ()), own)))
+        scaled = ir.i32(which) if g.apart else own
+        body.append(ir.Store("y", (at,), _result(g, ir.Load(f"acc{which}", ()), scaled)))
     loops = nest((t, b, n, p), (g.turns, g.blocks, g.pairs, g.pixels), tuple(body))
     return ir.Func(g.name, params(g), loops)
 
@@ -193,7 +209,8 @@ def _sum(g: Gemm, acc: str, weight: Callable[[ir.Expr], ir.Expr], which: int) ->
     at = ir.add(place, ir.add(_times(r, g.run_stride), ir.add(_times(k, 2), h)))
     x = ir.Cast(DType.I32, ir.Load("x", (at,)))
     step = ir.add(_times(r, g.length), k)
-    word = ir.Load("w", (ir.total([_times(b, g.block_words), _times(step, g.pairs), n]),))
+    place = ir.total([_times(b, g.block_words), _times(step, g.w_step), _times(n, g.w_pair)])
+    word = ir.Load("w", (place,))
     half = ir.Select(ir.Bin("==", h, ir.i32(0)), halves.low(word), halves.high(word))
     update = ir.Bin("+", ir.Load(acc, ()), ir.Bin("*", x, weight(half)))
     return nest((r, k, h), (g.runs, g.length, 2), (ir.Store(acc, (), update),))
@@ -202,7 +219,9 @@ def _sum(g: Gemm, acc: str, weight: Callable[[ir.Expr], ir.Expr], which: int) ->
 def _result(g: Gemm, acc: ir.Expr, channel: ir.Expr) -> ir.Expr:
     if g.scaling is None:
         return acc
-    base = ir.add(_times(ir.Var("b"), g.block_words), ir.i32(g.steps * g.pairs))
+    base = ir.add(_times(ir.Var("b"), g.block_words), ir.i32(g.steps * g.w_step))
+    if g.apart:
+        base = ir.add(base, _times(ir.Var("n"), g.w_pair))
     first = ir.add(base, _times(channel, g.scaling.words))
     q = [ir.Load("w", (ir.add(first, ir.i32(i)),)) for i in range(g.scaling.words)]
     return g.scaling.value(acc, q)
@@ -297,11 +316,11 @@ class _Writer:
             if place + reach - x > 4095:
                 out += asm.add("r1", "r1", place - x, "r12")
                 x = place
-            if 4 * g.pairs * (i + 1) - w > 4095:
-                out += asm.add("r0", "r0", 4 * g.pairs * i - w, "r12")
-                w = 4 * g.pairs * i
-            out += self.step(place - x, 4 * g.pairs * i - w, first and i == 0)
-        out += asm.add("r0", "r0", 4 * g.pairs * len(places) - w, "r12")
+            if 4 * (g.w_step * i + g.w_pair * (g.pairs - 1)) - w > 4095:
+                out += asm.add("r0", "r0", 4 * g.w_step * i - w, "r12")
+                w = 4 * g.w_step * i
+            out += self.step(place - x, 4 * g.w_step * i - w, first and i == 0)
+        out += asm.add("r0", "r0", 4 * g.w_step * len(places) - w, "r12")
         return out + asm.add("r1", "r1", back - x, "r12")
 
     def step(self, x: int, w: int, first: bool) -> list[str]:
@@ -314,7 +333,7 @@ class _Writer:
         out = [f"ldr {r}, {asm.at('r1', o)}" for r, o in zip(xs, offsets, strict=True)]
         for start in range(0, g.pairs, len(ws)):
             some = list(zip(range(start, g.pairs), ws, strict=False))
-            out += [f"ldr {r}, {asm.at('r0', w + 4 * n)}" for n, r in some]
+            out += [f"ldr {r}, {asm.at('r0', w + 4 * n * g.w_pair)}" for n, r in some]
             for n, r in some:
                 span = slice(n * g.pixels, (n + 1) * g.pixels)
                 out += [_mac(a, b, r, first) for a, b in zip(self.upper[span], xs, strict=False)]
@@ -345,6 +364,7 @@ class _Writer:
         for n in range(g.pairs):
             span = slice(n * g.pixels, (n + 1) * g.pixels)
             lower, upper = self.lower[span], self.upper[span]
+            out += asm.add("r0", "r0", 4 * g.steps, offset) if g.apart and n else []
             out += [f"sub {b}, {b}, {a}" for a, b in zip(lower, upper, strict=False)]
             if g.scaling is None:
                 out += [f"asr {b}, {b}, #8" for b in upper]

@@ -14,16 +14,17 @@ import numpy as np
 
 from midge.core.types import Array, DType
 from midge.graph.attrs import integer
-from midge.kernels.arm_dsp.conv2d import Convolution, Layer, blocks_of, layer_of
+from midge.kernels.arm_dsp.conv2d import Convolution
 from midge.kernels.arm_dsp.copy16 import Copy16
 from midge.kernels.arm_dsp.gemm16 import Gemm16, most_pixels, pack
+from midge.kernels.arm_dsp.geometry import Layer, layer_of
 from midge.kernels.arm_dsp.kernel import Part, parts_of
 from midge.kernels.arm_dsp.scaling16 import Scaling16, scaling16
+from midge.kernels.arm_dsp.strips import blocks_of
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import Place
+from midge.lower.writer import Place, in_pieces
 
 _WORD = 1 << 31
 
@@ -53,7 +54,7 @@ def layer16(request: Request) -> Layer | None:
     """The geometry of an int16 layer with constant int8 weights; a fully connected one is a
     convolution of one tap. None if it is something else, or `Request.anchor` has none."""
     graph, node = request.graph, request.anchor
-    if node is None:
+    if node is None or node.inputs[0] in request.layouts:
         return None
     x, w = (graph.types[v] for v in node.inputs[:2])
     constant = all(v in graph.consts for v in node.inputs[1:])
@@ -62,6 +63,8 @@ def layer16(request: Request) -> Layer | None:
     if (x.dtype, w.dtype) != (DType.I16, DType.I8) or 0 in (*x.shape, *w.shape):
         return None
     if node.op == "dense":
+        if in_pieces(request):
+            return None
         (rows, depth), channels = x.shape, w.shape[0]
         return Layer(1, rows, depth, 1, rows, channels, (1, 1), (1, 1), 0, 0, 0)
     return layer_of(graph, node)
@@ -117,7 +120,7 @@ class _Lines(Convolution):
         self.how = how
         self.covered = 1 if how.scaling is None else 2  # nodes that the blocks compute
         self.in_place = how.scaling is not None and len(self.group.nodes) == self.covered
-        if geometry.pointwise and self.in_place:
+        if geometry.pointwise and self.in_place and not in_pieces(request):
             pixels = geometry.height * geometry.width
             self.layer = replace(geometry, height=1, out_height=1, width=pixels, out_width=pixels)
 
@@ -131,7 +134,7 @@ class _Lines(Convolution):
             return self.finish("rows", self.rows(None), {0: shape})
         value = self.group.nodes[self.covered - 1].outputs[0]
         self.target = "results"
-        made = build(self.graph, self.group, "kernel", self.layouts, self.rows, value)
+        made = self.built(self.rows, value)
         return self.finish_built("rows", made, {0: shape})
 
     @property
@@ -141,8 +144,10 @@ class _Lines(Convolution):
 
     @property
     def margins(self) -> bool:
-        """Whether a window reaches over the image."""
+        """Whether a window reaches over the image, or its rows are apart."""
         layer = self.layer
+        if in_pieces(self.request):
+            return True
         height = (layer.out_height - 1) * layer.strides[0] + layer.taps[0]
         beside = self.columns - layer.left > layer.width or height - layer.top > layer.height
         return beside or layer.left > 0 or layer.top > 0
@@ -184,6 +189,8 @@ class _Lines(Convolution):
         kh = ir.Var(self.fresh("kh"))
         ih = ir.sub(ir.add(ir.mul(oh, ir.i32(layer.strides[0])), kh), ir.i32(layer.top))
         inside = min(layer.width, self.columns - layer.left) * layer.depth
+        if inside <= 0:
+            return ()  # all windows lie in the margins
         to = ir.add(ir.mul(kh, ir.i32(self.row)), ir.i32(layer.left * layer.depth))
         places: dict[str, Place] = {"x": ("x", ih, ir.i32(0)), "y": ("wide", to)}
         copy = self.use(Copy16(inside).instruction(), places)

@@ -9,7 +9,9 @@ an output takes about 16 cycles on a Cortex-M4, its requantisation included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from midge.core.types import Array, DType
 from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.plane_asm import PlaneWriter
+from midge.kernels.arm_dsp.plane_rows import RowsWriter
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.loop import ir
 from midge.loop.instruction import Instruction
@@ -31,8 +34,11 @@ class Plane:
     output pixel p (row by row).
 
     x is i8 with `x_strides` of (row, column, channel); outside the image it counts as `pad`.
+    pointers: x is an array of pointers instead, one for each of its "rows" or "columns", which lie
+    anywhere; that stride is not used.
     straight: outputs of a row, and half as many loads of a plane's copy, that are written out.
     twins: two output rows at a time, where `twinned` allows it.
+    direct: words are read from the rows of x (`direct_fits`), without a scratch plane.
     """
 
     channels: int
@@ -49,8 +55,10 @@ class Plane:
     y_pixel: int
     y_channel: int
     scaling: Scaling
+    pointers: Literal["", "rows", "columns"] = ""
     straight: int = 8
     twins: bool = True
+    direct: bool = False
 
     @property
     def resident(self) -> bool:
@@ -75,8 +83,17 @@ class Plane:
 
     @property
     def words(self) -> int:
-        """Of constants per channel: pairs, middles, what scales the sum."""
-        return self.weights + self.scaling.words
+        """Of constants per channel: pairs, middles, what scales the sum, borders."""
+        return self.weights + self.scaling.words + len(self.borders)
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """Outputs of a row whose sums start with a constant: what the padding beside the image
+        adds to them."""
+        if not self.direct or self.pad == 0:
+            return ()
+        firsts = {o: o * self.strides[1] - self.left for o in range(self.out_width)}
+        return tuple(o for o, at in firsts.items() if at < 0 or at + self.taps[1] > self.width)
 
     @property
     def weights(self) -> int:
@@ -105,8 +122,21 @@ class Plane:
         )
 
     @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of the operand: pieces, where there are pointers, and elements of one piece."""
+        sizes = [self.height, self.width, self.channels]
+        if not self.pointers:
+            return (self._span(sizes),)
+        axis = ("rows", "columns").index(self.pointers)
+        count, sizes[axis] = sizes[axis], 1
+        return count, self._span(sizes)
+
+    @property
     def x_span(self) -> int:
-        sizes = (self.height, self.width, self.channels)
+        """Elements from the first to the last one of a piece of x."""
+        return self.x_shape[-1]
+
+    def _span(self, sizes: Sequence[int]) -> int:
         return sum((n - 1) * s for n, s in zip(sizes, self.x_strides, strict=True)) + 1
 
     @property
@@ -123,7 +153,7 @@ class Plane:
         return Instruction(
             self.name,
             meaning(self),
-            asm=tuple(PlaneWriter(self).lines()),
+            asm=tuple((RowsWriter if self.direct else PlaneWriter)(self).lines()),
             needs=asm.NEEDS,
             note=repr(self),
         )
@@ -132,6 +162,24 @@ class Plane:
 def fits(p: Plane) -> bool:
     """Whether the window's rows can be reached from one register."""
     return (p.taps[0] + 2) * p.pitch + 3 * p.chunks + 16 * p.strides[1] < 4096
+
+
+def direct_fits(p: Plane) -> bool:
+    """Whether a kernel can read the words of p's rows where they lie."""
+    whole = p.top == 0 and p.height == p.rows and p.width >= 4 and p.x_strides[1] == 1
+    offsets = p.width < 256 and p.x_strides[2] < 4096 and p.height <= 16
+    spanned = (p.out_width - 1) * p.strides[1] - p.left < p.width and p.left < p.taps[1]
+    return p.pointers == "rows" and p.chunks == 1 and p.resident and whole and offsets and spanned
+
+
+def borders(p: Plane, w: Array) -> Array:
+    """The constants of `p.borders` for weights [KH, KW, channels]: i32 [channels, borders]."""
+    found = []
+    for o in p.borders:
+        columns = o * p.strides[1] - p.left + np.arange(p.taps[1])
+        outside = (columns < 0) | (columns >= p.width)
+        found.append(p.pad * w.astype(np.int64).sum(0)[outside].sum(0))
+    return np.array(found, np.int32).reshape(len(found), p.channels).T
 
 
 def pack(w: Array, constants: Array) -> Array:
@@ -163,24 +211,36 @@ def meaning(p: Plane) -> ir.Func:
     for tap, weight in enumerate(weights):
         total = ir.Bin("+", total, ir.Bin("*", _pixel(p, c, oh, ow, kh, j, tap), weight))
     sums = nest((kh, j), (p.taps[0], p.chunks), (ir.Store("acc", (), total),))
-    places = range(p.weights, p.words)
+    places = range(p.weights, p.weights + p.scaling.words)
     constants = [ir.Load("w", (ir.add(base, ir.i32(i)),)) for i in places]
     result = p.scaling.value(ir.Load("acc", ()), constants)
     pixel = ir.add(_times(oh, p.out_width), ow)
     to = ir.add(_times(pixel, p.y_pixel), _times(c, p.y_channel))
     body = (
         ir.Alloc("acc", DType.I32, ()),
-        ir.Store("acc", (), ir.i32(0)),
+        ir.Store("acc", (), _start(p, base, ow)),
         *sums,
         ir.Store("y", (to,), result),
     )
-    params = (
+    params = [
         ir.Param("w", DType.I32, (p.channels * p.words,), "const"),
-        ir.Param("x", DType.I8, (p.x_span,), "in"),
+        ir.Param("x", DType.I8, p.x_shape, "in", rows=1 if p.pointers else 0),
         ir.Param("plane", DType.I8, (p.scratch,), "scratch"),
         ir.Param("y", DType.I8, (p.y_span,), "inout"),
-    )
-    return ir.Func(p.name, params, nest((c, oh, ow), (p.channels, p.out_height, p.out_width), body))
+    ]
+    if p.direct:
+        del params[2]
+    extents = (p.channels, p.out_height, p.out_width)
+    return ir.Func(p.name, tuple(params), nest((c, oh, ow), extents, body))
+
+
+def _start(p: Plane, base: ir.Expr, ow: ir.Expr) -> ir.Expr:
+    """The first value of a sum."""
+    value: ir.Expr = ir.i32(0)
+    for i, o in enumerate(p.borders):
+        place = ir.add(base, ir.i32(p.weights + p.scaling.words + i))
+        value = ir.Select(ir.Bin("==", ow, ir.i32(o)), ir.Load("w", (place,)), value)
+    return value
 
 
 def _pixel(
@@ -191,9 +251,13 @@ def _pixel(
     column = ir.add(_times(j, 3), ir.i32(tap - p.left))
     iw = ir.add(_times(ow, p.strides[1]), column)
     row, pixel, channel = p.x_strides
-    at = ir.total([_times(ih, row), _times(iw, pixel), _times(c, channel)])
+    places = {"rows": _times(ih, row), "columns": _times(iw, pixel)}
+    lead = (ih,) if p.pointers == "rows" else (iw,) if p.pointers else ()
+    places.pop(p.pointers, None)
+    at = ir.total([*places.values(), _times(c, channel)])
     inside = ir.Bin("and", ir.in_range(ih, p.height), ir.in_range(iw, p.width))
-    return ir.Select(inside, ir.Cast(DType.I32, ir.Load("x", (at,))), ir.i32(p.pad))
+    pad = 0 if p.direct else p.pad
+    return ir.Select(inside, ir.Cast(DType.I32, ir.Load("x", (*lead, at))), ir.i32(pad))
 
 
 def _times(e: ir.Expr, n: int) -> ir.Expr:

@@ -21,7 +21,7 @@ class PlaneWriter:
     weights; r0, r1, r2, r12 and lr are free. What moves once per channel waits on the stack.
     """
 
-    SLOTS = ("rows_end", "columns_end", "w", "x", "plane", "y", "w_end")
+    SLOTS = ("rows_end", "columns_end", "w", "x", "plane", "y", "w_end", "moved")
 
     def __init__(self, p: Plane) -> None:
         self.p = p
@@ -39,6 +39,8 @@ class PlaneWriter:
             *asm.add("r4", "r0", 4 * p.channels * p.words, "r4"),
             f"str r4, {self.slot('w_end')}",
         ]
+        if p.pointers:
+            out += ["movs r4, #0", f"str r4, {self.slot('moved')}"]
         looped = p.out_height // 2 * 2 if p.twinned else p.out_height
         out += [*asm.add("r4", "r2", looped * p.strides[0] * p.pitch, "r4")]
         out += [f"str r4, {self.slot('rows_end')}", *self.blank(), "9:"]
@@ -62,6 +64,10 @@ class PlaneWriter:
         rows, columns = p.inside
         if rows <= 0 or columns <= 0:
             return []
+        if p.pointers == "rows":
+            return self.copy_rows(rows, columns)
+        if p.pointers == "columns":
+            return self.copy_columns(rows, columns)
         out = [f"ldr r0, {self.slot('x')}", f"ldr r1, {self.slot('plane')}"]
         out += asm.add("r1", "r1", p.top * p.pitch + p.left, "r2")
         together = p.x_strides[1] == 1
@@ -75,7 +81,7 @@ class PlaneWriter:
             out += [*asm.add("r12", "r1", turns * most * p.pitch, "r12"), "1:"]
         if columns * p.x_strides[1] < 4096:
             for i in range(most if turns else 0):
-                out += self.row_copy(pieces, i * p.x_strides[0], i * p.pitch)
+                out += self.row_copy(pieces, "r0", i * p.x_strides[0], i * p.pitch)
             moved = 0
         else:
             for i, (place, size) in enumerate(pieces):
@@ -90,17 +96,49 @@ class PlaneWriter:
         if turns > 1:
             out += ["cmp r1, r12", "bne 1b"]
         for r in range(left):
-            out += self.row_copy(pieces, r * p.x_strides[0], r * p.pitch)
+            out += self.row_copy(pieces, "r0", r * p.x_strides[0], r * p.pitch)
         return out
 
-    def row_copy(self, pieces: list[tuple[int, int]], x: int, to: int) -> list[str]:
-        """Pieces of a row, four at a time."""
+    def row_copy(self, pieces: list[tuple[int, int]], base: str, x: int, to: int) -> list[str]:
+        """Pieces of the row at base + x, several at a time."""
         out: list[str] = []
         step = self.p.x_strides[1]
-        for start in range(0, len(pieces), 4):
-            some = list(zip(("r4", "r5", "r6", "r7"), pieces[start : start + 4], strict=False))
-            out += [f"{_LOAD[n]} {r}, {asm.at('r0', x + at * step)}" for r, (at, n) in some]
+        for start in range(0, len(pieces), len(_FREE)):
+            some = list(zip(_FREE, pieces[start : start + len(_FREE)], strict=False))
+            out += [f"{_LOAD[n]} {r}, {asm.at(base, x + at * step)}" for r, (at, n) in some]
             out += [f"{_STORE[n]} {r}, {asm.at('r1', to + at)}" for r, (at, n) in some]
+        return out
+
+    def copy_rows(self, rows: int, columns: int) -> list[str]:
+        """From an array of pointers to rows."""
+        p = self.p
+        together = p.x_strides[1] == 1
+        pieces = _pieces(columns) if together else [(i, 1) for i in range(columns)]
+        turn = rows * len(pieces) > 4 * p.straight
+        out = [f"ldr r0, {self.slot('x')}", f"ldr r1, {self.slot('plane')}"]
+        out += [f"ldr r12, {self.slot('moved')}"]
+        out += asm.add("r1", "r1", p.top * p.pitch + p.left, "r2")
+        if turn:
+            out += [*asm.add("lr", "r0", 4 * rows, "lr"), "1:"]
+        for i in range(1 if turn else rows):
+            out.append("ldr r2, [r0], #4" if turn else f"ldr r2, {asm.at('r0', 4 * i)}")
+            out += ["add r2, r12", *self.row_copy(pieces, "r2", 0, i * p.pitch)]
+        if turn:
+            out += [*asm.add("r1", "r1", p.pitch, "r2"), "cmp r0, lr", "bne 1b"]
+        return out
+
+    def copy_columns(self, rows: int, columns: int) -> list[str]:
+        """From an array of pointers to columns."""
+        p = self.p
+        assert rows == 1, "columns of one pixel"
+        out = [f"ldr r0, {self.slot('x')}", f"ldr r1, {self.slot('plane')}"]
+        out += [f"ldr r12, {self.slot('moved')}"]
+        for start in range(0, columns, len(_FREE)):
+            some = _FREE[: columns - start]
+            out += [f"ldm r0!, {{{', '.join(some)}}}"]
+            out += [f"ldrb {r}, [{r}, r12]" for r in some]
+            places = enumerate(some, p.top * p.pitch + p.left + start)
+            out += [f"strb {r}, {asm.at('r1', at)}" for at, r in places]
         return out
 
     def constants(self) -> list[str]:
@@ -237,13 +275,15 @@ class PlaneWriter:
     def next_channel(self) -> list[str]:
         p = self.p
         out = []
-        for name, step in (("x", p.x_strides[2]), ("y", p.y_channel), ("w", 4 * p.words)):
+        x = "moved" if p.pointers else "x"
+        for name, step in ((x, p.x_strides[2]), ("y", p.y_channel), ("w", 4 * p.words)):
             register = "r3" if name == "y" else "r0"
             out += [f"ldr {register}, {self.slot(name)}", *asm.add(register, register, step, "r1")]
             out.append(f"str {register}, {self.slot(name)}")
         return [*out, f"ldr r1, {self.slot('w_end')}", "cmp r0, r1", "bne 9b"]
 
 
+_FREE = ("r4", "r5", "r6", "r7", "r8", "r9", "r10")  # while a plane is copied
 _LOAD = {4: "ldr", 2: "ldrh", 1: "ldrb"}
 _STORE = {4: "str", 2: "strh", 1: "strb"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from midge.core.types import DType
@@ -13,9 +13,10 @@ from midge.kernels.generic.spans import Span, pool_spans
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.averages import average
-from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import KernelWriter, Place
+from midge.lower.writer import KernelWriter, Place, in_pieces
+
+_FEW = 64  # channels that are pooled at a time where scratch memory is dear
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,9 @@ def pooling(request: Request) -> tuple[Candidate, ...]:
     pool = pool_of(request.graph, node)
     if pool is None or node.inputs[0] in request.layouts:
         return ()
+    whole = len(request.group.nodes) == 1 and request.group.output not in request.layouts
+    if in_pieces(request) and (node.op != "max_pool2d" or not whole):
+        return ()
     if node.op == "max_pool2d":
         return (_Maxima(request, pool).candidate(),)
     if any(r.taps * c.taps > MOST_TAPS for r in pool.rows for c in pool.columns):
@@ -74,25 +78,26 @@ class _Pooling(KernelWriter):
     def window(self, kind: str, rows: Span, columns: Span, pixels: int) -> Window:
         pool = self.pool
         step, advance = pool.channels, pool.stride[1] * pool.channels
-        return Window(
+        made = Window(
             "sum" if kind == "sum" else "max", rows.taps, columns.taps, pool.width * step, step,
             step, pixels, advance if pixels > 1 else 0,
         )  # fmt: skip
+        if in_pieces(self.request):
+            return replace(made, pitch=0, pointers=True, first=columns.start * pool.channels)
+        return made
 
-    def place(self, rows: Span, columns: Span, oh: ir.Expr, ow: ir.Expr) -> Place:
-        """The first element of window (oh, ow) of the spans."""
+    def place(self, rows: Span, columns: Span, oh: ir.Expr, ow: ir.Expr) -> ir.Expr:
+        """The first element of x of window (oh, ow) of the spans."""
         pool = self.pool
         row = ir.add(ir.mul(oh, ir.i32(pool.stride[0])), ir.i32(rows.start))
         column = ir.add(ir.mul(ow, ir.i32(pool.stride[1])), ir.i32(columns.start))
         pixel = ir.add(ir.mul(row, ir.i32(pool.width)), column)
-        return ("x", ir.mul(pixel, ir.i32(pool.channels)))
+        return ir.mul(pixel, ir.i32(pool.channels))
 
     def one_by_one(self, kind: str, dtype: DType) -> Candidate:
         """Window by window through scratch memory, from where what follows takes the elements."""
-        self.buffer("window", dtype, self.pool.channels)
-        made = build(
-            self.graph, self.group, "kernel", self.layouts, lambda site: self.windows(kind, site)
-        )
+        self.buffer("window", dtype, self.part)
+        made = self.built(lambda site: self.windows(kind, site))
         elements = self.graph.types[self.anchor.inputs[0]].elements
         return self.finish_built("windows", made, {0: (elements,)})
 
@@ -100,17 +105,26 @@ class _Pooling(KernelWriter):
         body: ir.Block = ()
         for rows in self.pool.rows:
             for columns in self.pool.columns:
-                oh, ow, c = (ir.Var(self.fresh(n)) for n in ("oh", "ow", "c"))
-                x, y = self.place(rows, columns, oh, ow), ("window", ir.i32(0))
-                window = self.window(kind, rows, columns, 1)
+                oh, ow, part, c = (ir.Var(self.fresh(n)) for n in ("oh", "ow", "part", "c"))
+                start = ir.mul(part, ir.i32(self.part))
+                x = ir.add(self.place(rows, columns, oh, ow), start)
+                places: dict[str, Place] = {"x": ("x", x), "y": ("window", ir.i32(0))}
+                window = replace(self.window(kind, rows, columns, 1), channels=self.part)
                 value = self.value(ir.Load("window", (c,)), rows.taps * columns.taps)
                 at = (ir.add(oh, ir.i32(rows.first)), ir.add(ow, ir.i32(columns.first)))
-                stored = site.store(self.index(at, c), value)
-                body += nest((oh, ow), (rows.number, columns.number), (
-                    *self.use(window.instruction(), {"x": x, "y": y}),
-                    *nest((c,), (self.pool.channels,), stored),
+                stored = site.store(self.index(at, ir.add(start, c)), value)
+                extents = (rows.number, columns.number, self.pool.channels // self.part)
+                body += nest((oh, ow, part), extents, (
+                    *self.use(window.instruction(), places), *nest((c,), (self.part,), stored),
                 ))  # fmt: skip
         return body
+
+    @property
+    def part(self) -> int:
+        """Channels at a time."""
+        channels = self.pool.channels
+        some = (n for n in range(_FEW, 3, -1) if channels % n == 0)
+        return next(some, channels) if self.request.small else channels
 
     def index(self, at: tuple[ir.Expr, ir.Expr], c: ir.Expr) -> tuple[ir.Expr, ...]:
         """Of an element of the anchor's output."""
@@ -132,9 +146,15 @@ class _Maxima(_Pooling):
                 first = ir.mul(ir.add(oh, ir.i32(rows.first)), ir.i32(self.pool.out_width))
                 y = ir.mul(ir.add(first, ir.i32(columns.first)), ir.i32(self.pool.channels))
                 window = self.window("max", rows, columns, columns.number).instruction()
-                x = self.place(rows, columns, oh, ir.i32(0))
-                body += nest((oh,), (rows.number,), self.use(window, {"x": x, "y": ("y", y)}))
-        return self.finish("rows", body)
+                places: dict[str, Place] = {"y": ("y", y)}
+                places["x"] = ("x", self.place(rows, columns, oh, ir.i32(0)))
+                if in_pieces(self.request):
+                    row = ir.mul(oh, ir.i32(self.pool.stride[0]))
+                    places["x"] = ("x", ir.add(row, ir.i32(rows.start)), ir.i32(0))
+                body += nest((oh,), (rows.number,), self.use(window, places))
+        x = self.graph.types[self.anchor.inputs[0]].shape
+        shapes = {0: (x[1], x[2] * x[3])} if in_pieces(self.request) else {}
+        return self.finish("rows", body, shapes)
 
 
 class _Sums(_Pooling):

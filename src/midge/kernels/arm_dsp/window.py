@@ -29,7 +29,8 @@ class Window:
     """y[p * channels + c] = sum or maximum over i < rows, j < columns of
     x[p * advance + i * pitch + j * step + c], for `pixels` windows of `channels` channels.
 
-    Sums are i32, of at most 256 elements; maxima i8.
+    pointers: x is an array of pointers to rows instead, of which element (i, first + p * advance +
+    j * step + c) is read.  Sums are i32, of at most 256 elements; maxima i8.
     """
 
     kind: Literal["sum", "max"]
@@ -40,6 +41,8 @@ class Window:
     channels: int
     pixels: int = 1
     advance: int = 0
+    pointers: bool = False
+    first: int = 0
 
     def __post_init__(self) -> None:
         assert self.channels >= 4, "less than a word"
@@ -48,12 +51,14 @@ class Window:
     @property
     def name(self) -> str:
         window = f"{self.rows}x{self.columns}p{self.pitch}s{self.step}"
-        return f"{self.kind}_{window}_c{self.channels}_n{self.pixels}a{self.advance}"
+        rows = f"_rows{self.first}" if self.pointers else ""
+        return f"{self.kind}_{window}_c{self.channels}_n{self.pixels}a{self.advance}{rows}"
 
     @property
     def size(self) -> int:
-        """Elements from the first to the last that is read."""
-        taps = (self.rows - 1) * self.pitch + (self.columns - 1) * self.step
+        """Elements from the first to the last that is read, or that of each row."""
+        taps = (self.columns - 1) * self.step
+        taps += self.first if self.pointers else (self.rows - 1) * self.pitch
         return (self.pixels - 1) * self.advance + taps + self.channels
 
     def instruction(self) -> Instruction:
@@ -64,9 +69,11 @@ class Window:
 
 def meaning(w: Window) -> ir.Func:
     p, c, i, j = map(ir.Var, "pcij")
-    terms = ((p, w.advance), (i, w.pitch), (j, w.step), (c, 1))
-    at = ir.total([ir.mul(e, ir.i32(n)) for e, n in terms if e is not p or w.pixels > 1])
-    x: ir.Expr = ir.Cast(DType.I32, ir.Load("x", (at,)))
+    terms = [(i, w.pitch), (j, w.step), (c, 1)][w.pointers :]
+    terms = [(p, w.advance), *terms] if w.pixels > 1 else terms
+    at = ir.total([ir.mul(e, ir.i32(n)) for e, n in terms])
+    place = (i, ir.add(at, ir.i32(w.first))) if w.pointers else (at,)
+    x: ir.Expr = ir.Cast(DType.I32, ir.Load("x", place))
     acc = ir.Load("acc", ())
     start, out, value = 0, DType.I32, ir.Bin("+", acc, x)
     if w.kind == "max":
@@ -80,18 +87,21 @@ def meaning(w: Window) -> ir.Func:
     )
     body = nest((c,), (w.channels,), body)
     params = (
-        ir.Param("x", DType.I8, (w.size,), "in"),
+        ir.Param(
+            "x", DType.I8, (w.rows, w.size) if w.pointers else (w.size,), "in", int(w.pointers)
+        ),
         ir.Param("y", out, (w.pixels * w.channels,), "out"),
     )
     return ir.Func(w.name, params, nest((p,), (w.pixels,), body) if w.pixels > 1 else body)
 
 
 class _Writer:
-    """The assembler of a `Window`: r0 is x, r1 is y; both move on channel by channel."""
+    """The assembler of a `Window`: r0 is x, or where in its rows, r1 is y; both move on channel by
+    channel."""
 
     _SUMS = tuple(f"r{i}" for i in range(2, 10))
     _LOADED, _AT, _END = ("r10", "r11"), "r12", "lr"
-    _SLOTS = ("row", "channels", "pixel")
+    _SLOTS = ("row", "channels", "pixel", "table")
 
     def __init__(self, w: Window) -> None:
         self.w = w
@@ -102,7 +112,10 @@ class _Writer:
 
     def lines(self) -> list[str]:
         w = self.w
-        out = ["sub sp, #12"]
+        frame = 16 if w.pointers else 12
+        out = [f"sub sp, #{frame}"]
+        if w.pointers:
+            out += [f"str r0, {self.slot('table')}", *asm.constant("r0", w.first)]
         if w.pixels > 1:
             out += [*asm.constant("r2", w.pixels), f"str r2, {self.slot('pixel')}", "3:"]
         out += self.pixel()
@@ -110,7 +123,7 @@ class _Writer:
             out += asm.add("r0", "r0", w.advance - w.channels, "r12")
             out += [f"ldr r2, {self.slot('pixel')}", "subs r2, #1", f"str r2, {self.slot('pixel')}"]
             out += ["bne 3b"]
-        return [*out, "add sp, #12"]
+        return [*out, f"add sp, #{frame}"]
 
     def pixel(self) -> list[str]:
         """All channels of a window; r0 and r1 end behind the last of them."""
@@ -140,6 +153,8 @@ class _Writer:
     def block(self, words: Sequence[int]) -> list[str]:
         """The window of the words at channels `words` behind r0."""
         w = self.w
+        if w.pointers:
+            return [*self.taps_of_rows(words), *self.stored(words)]
         far = (w.rows - 1) * w.pitch + (w.columns - 1) * w.step + words[-1]
         if w.rows * w.columns * len(words) <= _STRAIGHT and far <= _FAR:
             places = [i * w.pitch + j * w.step for i in range(w.rows) for j in range(w.columns)]
@@ -153,6 +168,23 @@ class _Writer:
             taps += asm.add(self._AT, self._AT, w.pitch - w.columns * w.step, "lr")
             taps += [f"ldr lr, {row}", "subs lr, #1", f"str lr, {row}", "bne 4b"]
         return [*self.started(words), *taps, *self.stored(words)]
+
+    def taps_of_rows(self, words: Sequence[int]) -> list[str]:
+        """The window where rows lie anywhere."""
+        w = self.w
+        out: list[str] = []
+        far = (w.columns - 1) * w.step + words[-1]
+        straight = w.columns * len(words) <= _STRAIGHT // w.rows and far <= _FAR
+        for i in range(w.rows):
+            out += [f"ldr {self._END}, {self.slot('table')}"]
+            out += [f"ldr {self._AT}, {asm.at(self._END, 4 * i)}", f"add {self._AT}, r0"]
+            out += self.started(words, self._AT) if i == 0 else []
+            if straight:
+                places = [j * w.step for j in range(w.columns)]
+                out += [line for at in places for line in self.tap(self._AT, at, words)]
+            else:
+                out += self.run(w.columns, words)
+        return out
 
     def run(self, count: int, words: Sequence[int]) -> list[str]:
         """`count` pixels from the moving address on, which ends behind them."""
@@ -172,10 +204,10 @@ class _Writer:
                 out += [f"cmp {self._AT}, {self._END}", "bne 1b"]
         return out
 
-    def started(self, words: Sequence[int]) -> list[str]:
+    def started(self, words: Sequence[int], base: str = "r0") -> list[str]:
         if self.w.kind == "sum":
             return [f"mov {r}, #0" for r in self._SUMS[: 2 * len(words)]]
-        return [f"ldr {r}, {asm.at('r0', at)}" for r, at in zip(self._SUMS, words, strict=False)]
+        return [f"ldr {r}, {asm.at(base, at)}" for r, at in zip(self._SUMS, words, strict=False)]
 
     def tap(self, base: str, at: int, words: Sequence[int]) -> list[str]:
         """One pixel's words, loaded in pairs: the second load of a pair takes one cycle."""

@@ -23,17 +23,18 @@ import numpy as np
 
 from midge.core.types import Array, DType
 from midge.kernels.arm_dsp import halves
-from midge.kernels.arm_dsp.conv2d import Convolution, blocks_of, int8_layer
+from midge.kernels.arm_dsp.conv2d import Convolution
+from midge.kernels.arm_dsp.geometry import Layer, int8_layer
 from midge.kernels.arm_dsp.kernel import Part, parts_of
-from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
+from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of, scaling_of
+from midge.kernels.arm_dsp.strips import blocks_of
 from midge.kernels.arm_dsp.widen import Widen, order
 from midge.kernels.arm_dsp.winograd_sums import TileSums
 from midge.kernels.arm_dsp.winograd_tiles import POSITIONS, Tiles
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import Place
+from midge.lower.writer import Place, in_pieces
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
 _MOST_V = 512
@@ -44,7 +45,8 @@ _MOST_SCRATCH = 6 << 10
 def winograd(request: Request) -> Iterable[Candidate]:
     """int8 convolutions with constant 3x3 windows of stride 1, whatever follows them; outputs of at
     least 2 x 2."""
-    straight = (32, 16) if request.optimize == "speed" else ()
+    straight: tuple[int, ...] = (32, 16) if request.optimize == "speed" else ()
+    straight = straight[:1] if request.small else straight
     layer = int8_layer(request)
     if layer is None or (layer.taps, layer.strides) != ((3, 3), (1, 1)):
         return ()
@@ -58,7 +60,11 @@ def winograd(request: Request) -> Iterable[Candidate]:
     sums = 128 * np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1)
     if scaling is not None and not constants_fit(graph, group, scaling, sums):
         scaling = None
-    return (_Winograd(request, layer, scaling, n).candidate() for n in straight)
+    tiles = (layer.out_width + 1) // 2
+    sizes = tuple(n for n in (1, 2, 4) if n // 2 < tiles) if request.small else (0,)
+    return (
+        _Winograd(request, layer, scaling, n, size).candidate() for size in sizes for n in straight
+    )
 
 
 def transformed(w: Array) -> Array:
@@ -100,7 +106,13 @@ Outputs = Callable[[_Strip, ir.Expr, ir.Expr, int], ir.Block]
 
 
 class _Winograd(Convolution):
-    """Row by row of tiles, a few tiles at a time."""
+    """Row by row of tiles, a few tiles at a time: `tiles`, as many as are worth it for 0."""
+
+    def __init__(
+        self, request: Request, layer: Layer, scaling: Scaling | None, straight: int, tiles: int
+    ) -> None:
+        super().__init__(request, layer, scaling, straight)
+        self.tiles = tiles
 
     def candidate(self) -> Candidate:
         self.pack()
@@ -115,7 +127,7 @@ class _Winograd(Convolution):
         kind = DType.I32 if self.scaling is None else DType.I8
         self.buffer("results", kind, 4 * most * self.layer.channels)
         value = self.group.nodes[0 if self.scaling is None else 1].outputs[0]
-        made = build(self.graph, self.group, "kernel", self.layouts, self.epilogue, value)
+        made = self.built(self.epilogue, value)
         return self.finish_built("winograd", made, shapes)
 
     @property
@@ -126,6 +138,8 @@ class _Winograd(Convolution):
     @property
     def most_tiles(self) -> int:
         """Tiles at a time."""
+        if self.tiles:
+            return self.tiles
         patch, v, m = 2 * 4 * 10 * self.depth, 4 * 16 * 4 * self.depth // 2, 4 * 16 * 8
         return 4 if patch + v + m <= _MOST_SCRATCH else 2
 
@@ -149,8 +163,8 @@ class _Winograd(Convolution):
 
     def groups(self) -> Iterator[_Strip]:
         layer = self.layer
-        count = (layer.out_width + 1) // 2
-        sizes = blocks_of(count) if self.most_tiles == 4 else ((2, count // 2), (1, count % 2))
+        count, most = (layer.out_width + 1) // 2, self.most_tiles
+        sizes = blocks_of(count) if most == 4 else ((most, count // most), (1, count % most))
         start = 0
         for tiles, number in sizes:
             for _ in range(number):
@@ -194,6 +208,8 @@ class _Winograd(Convolution):
         if height % 2:
             last = height - 2
             found += self.row(ir.i32(last), range(last, last + 1), 1, outputs)
+        if self.apart:
+            return tuple(found)
         most = max(s.columns for s in self.strips)
         return (*self.blank(ir.i32(0), 4 * most * self.depth), *found)
 
@@ -215,6 +231,11 @@ class _Winograd(Convolution):
             found += self.turns("group", strip.number, group)
         return tuple(found)
 
+    @property
+    def apart(self) -> bool:
+        """Whether every bordered strip writes its margins itself."""
+        return in_pieces(self.request) or self.request.small
+
     def turns(self, name: str, count: int, body: Callable[[ir.Expr], ir.Block]) -> ir.Block:
         """`body` of each of 0..count - 1."""
         if count == 1:
@@ -233,7 +254,7 @@ class _Winograd(Convolution):
         if not strip.inside:
             return self.blank(ir.i32(0), 4 * strip.columns * self.depth)
         # Where this strip has its margins, others have left pixels.
-        mixed = len(self.strips) > 1 and strip.bordered
+        mixed = (len(self.strips) > 1 or self.apart) and strip.bordered
         row = self.margins(strip, start) if mixed else []
         row += self.widened(strip, ih, column, to)
         rows = range(among.start - layer.top, among.stop + 3 - layer.top)

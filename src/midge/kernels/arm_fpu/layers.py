@@ -16,13 +16,12 @@ import numpy as np
 from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.attrs import integers, number
-from midge.graph.ir import Graph, Node
+from midge.graph.ir import Node
 from midge.kernels.arm_fpu.products import Products
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import KernelWriter, Place
+from midge.lower.writer import KernelWriter, Place, in_pieces
 
 _PIXELS, _CHANNELS, _ROWS = 4, 4, 8
 _MOST_BORDER = 6  # columns; each is an instruction of its own
@@ -88,7 +87,7 @@ def convolution(request: Request) -> tuple[Candidate, ...]:
     """Of one image, with constant weights, without dilation or groups."""
     node = request.group.anchor
     assert node is not None
-    layer = _layer(request.graph, node)
+    layer = _layer(request, node)
     if layer is None or not _usable(request):
         return ()
     return _candidates(request, layer, _CHANNELS)
@@ -99,7 +98,7 @@ def dense(request: Request) -> tuple[Candidate, ...]:
     node = request.group.anchor
     assert node is not None
     x, w = (request.graph.types[v] for v in node.inputs[:2])
-    if not _usable(request):
+    if not _usable(request) or in_pieces(request):
         return ()
     (m, depth), n = x.shape, w.shape[0]
     layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0)
@@ -117,7 +116,8 @@ def _usable(request: Request) -> bool:
     return constant and 0 not in (*x.shape, *w.shape) and node.inputs[0] not in request.layouts
 
 
-def _layer(graph: Graph, node: Node) -> Layer | None:
+def _layer(request: Request, node: Node) -> Layer | None:
+    graph = request.graph
     x, w, y = (graph.types[v].shape for v in (*node.inputs[:2], node.outputs[0]))
     top, bottom, left, right = integers(node.attrs, "padding")
     padded = top + bottom + left + right > 0 and number(node.attrs, "pad_value", 0) != 0
@@ -127,7 +127,7 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
     (kh, kw), (sh, sw) = w[1:3], integers(node.attrs, "strides")
     (height, width, depth), (oh, ow, oc) = x[1:], y[1:]
     layer = Layer(height, width, depth, oh, ow, oc, (kh, kw), (sh, sw), top, left)
-    if layer.pointwise and layer.width % _PIXELS:
+    if layer.pointwise and layer.width % _PIXELS and not in_pieces(request):
         pixels = layer.height * layer.width
         layer = replace(layer, height=1, width=pixels, out_height=1, out_width=pixels)
     border = sum(len(layer.inside(c)) < kw for c in range(layer.out_width))
@@ -157,9 +157,7 @@ class _Writer(KernelWriter):
         self.fused, self.straight = fused, straight
 
     def candidate(self) -> Candidate:
-        made = build(
-            self.graph, self.group, "kernel", self.layouts, self.body, self.anchor.outputs[0]
-        )
+        made = self.built(self.body, self.anchor.outputs[0])
         layer = self.layer
         name = "fused" if self.fused else "rounded"
         return self.finish_built(name, made, {0: (layer.height, layer.width * layer.depth)})

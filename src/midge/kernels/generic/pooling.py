@@ -55,7 +55,10 @@ def unguarded(request: Request) -> tuple[Candidate, ...]:
             for s in _span(node.op, site, rows, columns, loops)
         )
 
-    made = build(request.graph, request.group, "kernel", request.layouts, body)
+    made = build(
+        request.graph, request.group, "kernel", request.layouts, body, rows=request.rows,
+        planes=request.planes,
+    )  # fmt: skip
     channels = request.graph.types[node.outputs[0]].shape[3]
     plain = Candidate("spans", made.func, made.args)
     if FEW_REGISTERS in request.target.features or channels % _CHANNELS:

@@ -3,7 +3,7 @@
  * To us, for each inference: a word (1: send layers too), then the inputs in order.
  * From us: messages of a word that says what, a word with the length of the rest in bytes, the rest:
  *   READY status                     the package's init returned
- *   LAYER index, outputs             an operator has run
+ *   LAYER call, what it left         a kernel has run
  *   DONE  status, guard below, guard above, outputs
  *   FAULT cause, pc, address         the last message
  * Words are little endian, as both CPUs are. */
@@ -40,6 +40,11 @@ static MIDGE_QEMU_CONTEXT context;
 static uintptr_t input_file;
 static uintptr_t output_file;
 static uint32_t layers;
+static uint32_t calls; /* of kernels in this inference */
+
+#if MIDGE_QEMU_ARRIVING || MIDGE_QEMU_PUSHES
+static _Alignas(16) uint8_t fed[MIDGE_QEMU_INPUT_SIZE];
+#endif
 
 static _Noreturn void leave(uintptr_t code)
 {
@@ -114,7 +119,7 @@ static void send_spans(const midge_qemu_span *spans, uint32_t count)
     }
 }
 
-static __attribute__((noinline)) void send_layer(uint32_t index)
+static __attribute__((noinline)) void send_layer(uint32_t index) /* the call's number */
 {
     const uint32_t first = midge_qemu_first_layer[index];
     const uint32_t count = midge_qemu_first_layer[index + 1U] - first;
@@ -127,8 +132,10 @@ static __attribute__((noinline)) void send_layer(uint32_t index)
 void MIDGE_QEMU_NAME(after_operator)(MIDGE_QEMU_CONTEXT *ctx, uint32_t index)
 {
     (void)ctx;
+    (void)index;
     if (layers != 0U) {
-        send_layer(index);
+        send_layer(calls);
+        calls++;
     }
 }
 
@@ -142,10 +149,24 @@ static void infer(void)
 {
     uint32_t status;
 
+    calls = 0U;
+#if MIDGE_QEMU_PUSHES
+    receive(fed, MIDGE_QEMU_INPUT_SIZE);
+    status = (uint32_t)MIDGE_QEMU_NAME(reset)(&context);
+    for (uint32_t i = 0U; (i < MIDGE_QEMU_PUSHES) && (status == 0U); i++) {
+        const uint8_t *const frames = &fed[i * (MIDGE_QEMU_INPUT_SIZE / MIDGE_QEMU_PUSHES)];
+
+        status = (uint32_t)MIDGE_QEMU_NAME(push)(&context, (const void *)frames);
+    }
+#elif MIDGE_QEMU_ARRIVING
+    receive(fed, MIDGE_QEMU_INPUT_SIZE);
+    status = (uint32_t)MIDGE_QEMU_NAME(feed_rows)(&context, (const void *)fed, MIDGE_QEMU_INPUT_ROWS);
+#else
     for (uint32_t i = 0U; i < MIDGE_QEMU_INPUTS; i++) {
         receive(&arena[midge_qemu_inputs[i].offset], midge_qemu_inputs[i].size);
     }
     status = (uint32_t)MIDGE_QEMU_NAME(run)(&context);
+#endif
     midge_qemu_ran();
     send_head(DONE, status,
               (2U * MIDGE_QEMU_GUARD_SIZE) + total(midge_qemu_outputs, MIDGE_QEMU_OUTPUTS));
@@ -172,7 +193,8 @@ _Noreturn void midge_qemu_start(void)
     prepare_memory();
     output_file = open_file(from_target, sizeof(from_target) - 1U, MODE_WRITE);
     input_file = open_file(to_target, sizeof(to_target) - 1U, MODE_READ);
-    send_head(READY, (uint32_t)MIDGE_QEMU_NAME(init)(&context, arena, MIDGE_QEMU_ARENA_SIZE), 0U);
+    send_head(READY, (uint32_t)MIDGE_QEMU_NAME(init)(&context, arena, MIDGE_QEMU_FIRST_SIZE), 0U);
+    MIDGE_QEMU_USE_POOLS(context, arena);
     for (;;) {
         receive(&layers, (uint32_t)sizeof(layers));
         infer();

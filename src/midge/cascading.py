@@ -1,0 +1,312 @@
+"""Which operators are computed band by band: the least memory, or the fastest that fits.
+
+Plans are tried from whole tensors to full cascades of narrower and wider bands. Each is judged by
+the bytes that are alive at its busiest moment (no plan of offsets is smaller) and by the cycles of
+its kernels, as measured; the best is then placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from midge.codegen.arrange import calls_of, layout_of
+from midge.codegen.rings import Moving, pushed
+from midge.core.errors import UsageError
+from midge.core.target import Target
+from midge.core.types import TensorType
+from midge.graph.ir import Graph
+from midge.loop.program import Program
+from midge.lower.bands import Form, Forms, how_banded, split_sums
+from midge.lower.candidates import Option
+from midge.lower.fuse import fuse
+from midge.lower.lower import Choice, Lowered, find_options
+from midge.lower.stream_time import flow
+from midge.plan.arena import Arena, Planner, place
+from midge.plan.buffers import Buffer, Plan, busiest_time
+from midge.plan.offsets import plan
+
+SLOWER = 1.05  # of the cycles without bands, what those of a cascade may be unless asked for more
+_WORTH = 0.9  # of the arena without bands, what that of a cascade must be at most
+_LEAST = 1024  # bytes of an arena that is small enough as it is
+_MOST_MOVES = 48
+_MOST_PLACED = 5  # plans that are placed before one is given up that could just fit
+_OPTIONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """picks: the preferred option of each choice.  cycles: of every option of every choice; ()
+    where nothing was measured."""
+
+    picks: tuple[int, ...]
+    cycles: tuple[tuple[int, ...], ...] = ()
+
+
+# What the options of all choices cost.
+Price = Callable[[Sequence[Choice]], Priced]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """max_ram: bytes of the arena that are enough; the fastest plan within them is wanted. None:
+    the least memory at little cost in cycles.  arriving: inputs that come row by row.  bands:
+    False for whole tensors only.  hop: frames that are taken at a time, by a program that keeps
+    rows from one time to the next; 0: as few as possible, None: no such program."""
+
+    max_ram: int | None = None
+    arriving: frozenset[str] = frozenset()
+    bands: bool = True
+    hop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """program, arena: what was chosen.  cycles: of its kernels, None if not measured.  whole: bytes
+    of the arena without bands; tried: what each plan that was tried would need."""
+
+    program: Program
+    arena: Arena
+    cycles: int | None
+    whole: int
+    tried: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A plan: bytes alive at its busiest moment and cycles."""
+
+    name: str
+    live: int
+    cycles: int | None
+    lowered: Lowered = field(repr=False)
+    picks: tuple[int, ...] = field(repr=False)
+
+
+def price_first(choices: Sequence[Choice]) -> Priced:
+    """Nothing is measured: the first option of each."""
+    return Priced((0,) * len(choices))
+
+
+def choose(
+    graph: Graph,
+    target: Target,
+    types: Mapping[str, TensorType],
+    optimize: str,
+    price: Price,
+    wish: Wish,
+    planner: Planner | None = None,
+) -> Chosen:
+    """The program for `graph` that `wish` wants, and where its tensors lie.
+
+    If nothing fits `wish.max_ram`, what needs least. UsageError for arriving inputs that cannot be
+    taken row by row; ModelError and UsageError as of `lower.stream_time.flow`.
+    """
+    if wish.hop is not None:
+        return _choose_flow(graph, target, types, optimize, price, wish.hop, planner)
+    trials: list[Trial] = []
+    known: dict[object, tuple[Option, ...]] = {}
+    for name, forms in _forms(graph, wish):
+        most = _OPTIONS if price is not price_first else (4 if forms else 1)
+        found = find_options(
+            graph, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known
+        )
+        trials += _descent(name, found, price(found.choices))
+        if name == "whole" and not _worth_a_try(trials[0], wish):
+            break
+    _check_arriving(graph, trials, wish)
+    planner = planner or partial(plan, limit=wish.max_ram)
+    for trial in _ranked(trials, wish):
+        program = trial.lowered.program(trial.picks)
+        layout = layout_of(program)
+        arena = place(layout, calls_of(program, layout), planner)
+        if wish.max_ram is None or arena.size <= wish.max_ram:
+            return Chosen(program, arena, trial.cycles, trials[0].live, tuple(trials))
+    return Chosen(program, arena, trial.cycles, trials[0].live, tuple(trials))
+
+
+def _choose_flow(
+    graph: Graph,
+    target: Target,
+    types: Mapping[str, TensorType],
+    optimize: str,
+    price: Price,
+    hop: int,
+    planner: Planner | None,
+) -> Chosen:
+    """The program that takes `hop` frames at a time. cycles: of a push with a whole window."""
+    found = flow(graph, target, hop)
+    most = _OPTIONS if price is not price_first else 1
+    lowered = find_options(graph, target, types, optimize, most=most, bands=found.cascade)
+    priced = price(lowered.choices)
+    moving = {v: Moving(f.height, found.hop // f.rate) for v, f in found.flows.items()}
+    program = pushed(lowered.program(priced.picks), found.hop, moving, found.unordered)
+    layout = layout_of(program)
+    arena = place(layout, calls_of(program, layout), planner or plan)
+    cycles = _total(lowered, priced, priced.picks)
+    trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks)
+    return Chosen(program, arena, cycles, arena.plan.lower_bound, (trial,))
+
+
+def _worth_a_try(whole: Trial, wish: Wish) -> bool:
+    if wish.arriving:
+        return True
+    if wish.max_ram is not None and whole.live <= wish.max_ram:
+        return False
+    return wish.bands and (wish.max_ram is not None or whole.live > _LEAST)
+
+
+def _forms(graph: Graph, wish: Wish) -> Iterator[tuple[str, Forms]]:
+    """Names of plans and their bands: whole tensors first."""
+    yield "whole", {}
+    able = [
+        (group.output, group.output if not how.accumulates else next(iter(how.inputs)))
+        for group in split_sums(fuse(graph))
+        if (how := how_banded(graph, group)) is not None
+    ]
+    heights = {out: graph.types[seen].shape[1] for out, seen in able}
+    widths = {out: graph.types[seen].shape[2] for out, seen in able}
+    usable = [out for out, _ in able if heights[out] > 1]
+    if len(usable) < 2 and not wish.arriving:
+        return
+    seen: list[Forms] = []
+    for name, pixels, least, patient in _KINDS:
+        forms = {}
+        for out in usable:
+            rows = max(least, min(4, -(-pixels // max(widths[out], 1))))
+            forms[out] = Form(min(rows, heights[out]), patient)
+        if forms not in seen:
+            seen.append(forms)
+            yield name, forms
+
+
+# Kinds of plans: name, pixels of a band at least (in at most 4 rows), its rows at least, patience.
+_KINDS = (
+    ("rows", 4, 1, False),
+    ("two rows", 1, 2, False),
+    ("two rows, waiting", 1, 2, True),
+)
+
+
+def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
+    """The plan with the preferred kernels, then with kernels that need less scratch memory where
+    that is what the busiest moment is made of; each move is the cheapest in cycles."""
+    picks = list(priced.picks)
+    trials: list[Trial] = []
+    for _ in range(_MOST_MOVES):
+        state = _State.of(found, picks)
+        trials.append(Trial(name, state.live, _total(found, priced, picks), found, tuple(picks)))
+        move = _move(found, priced, picks, state)
+        if move is None:
+            break
+        choice, option = move
+        picks[choice] = option
+    least = min(t.live for t in trials)
+    # Later moves that gain nothing are not worth their cycles.
+    kept = next(i for i, t in enumerate(trials) if t.live == least)
+    return trials[: kept + 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """live: bytes at the busiest moment.  stage, band: the call at that moment."""
+
+    live: int
+    operation: int
+    kind: int
+
+    @staticmethod
+    def of(found: Lowered, picks: Sequence[int]) -> _State:
+        program = found.program(picks)
+        layout = layout_of(program)
+        arena = place(layout, calls_of(program, layout), _only_bound)
+        if not arena.calls:
+            return _State(0, 0, 0)
+        call = arena.calls[min(arena.plan.busiest // arena.steps, len(arena.calls) - 1)]
+        operation = call.stage - len(program.arriving)
+        bands = program.operations[operation].bands if operation >= 0 else None
+        kind = bands.spans[call.band][0] if bands is not None else 0
+        return _State(arena.plan.peak, operation, kind)
+
+
+def _only_bound(buffers: Sequence[Buffer]) -> Plan:
+    """No offsets, only what no plan can be below."""
+    live, at = busiest_time(buffers)
+    return Plan({b.name: 0 for b in buffers}, live, live, at, False)
+
+
+def _total(found: Lowered, priced: Priced, picks: Sequence[int]) -> int | None:
+    if not priced.cycles:
+        return None
+    own = zip(found.choices, priced.cycles, picks, strict=True)
+    return sum(choice.calls * cycles[pick] for choice, cycles, pick in own)
+
+
+def _move(
+    found: Lowered, priced: Priced, picks: Sequence[int], state: _State
+) -> tuple[int, int] | None:
+    """(choice, option): less scratch memory for the call at the busiest moment; None if there is
+    no such option."""
+    if state.operation < 0:
+        return None
+    value = found.found.groups[state.operation].output
+    own = [i for i, choice in enumerate(found.choices) if choice.value == value]
+    if not own:
+        return None
+    choice = own[min(state.kind, len(own) - 1)]
+    options = found.choices[choice].options
+    now = _scratch(found.choices[choice], picks[choice])
+    less = [i for i in range(len(options)) if _scratch(found.choices[choice], i) < now]
+    if not less:
+        return None
+    cycles = priced.cycles[choice] if priced.cycles else range(len(options))
+    return choice, min(less, key=lambda i: (cycles[i], _scratch(found.choices[choice], i)))
+
+
+def _scratch(choice: Choice, option: int) -> int:
+    func = choice.options[option].kernel.func
+    return sum(p.elements * p.dtype.size for p in func.params if p.mode == "scratch")
+
+
+def _ranked(trials: Sequence[Trial], wish: Wish) -> list[Trial]:
+    """The trials in the order in which they are wanted; the last one is what there is if none
+    fits."""
+    whole = trials[0]
+    if wish.arriving:
+        trials = [t for t in trials if t.name != whole.name]
+    least = min(trials, key=lambda t: (t.live, _cost(t)))
+    if wish.max_ram is not None:
+        fitting = [t for t in trials if t.live <= wish.max_ram]
+        fastest = sorted(fitting, key=lambda t: (_cost(t), t.live))
+        return [*fastest[:_MOST_PLACED], least]
+    fast = min(map(_cost, trials)) if wish.arriving else _cost(whole)
+    cheap = [t for t in trials if whole.cycles is None or _cost(t) <= fast * SLOWER]
+    best = min(cheap, key=lambda t: (t.live, _cost(t)))
+    if wish.arriving or best.live <= whole.live * _WORTH:
+        return [best]
+    return [_smallest(trials, whole)]
+
+
+def _smallest(trials: Sequence[Trial], whole: Trial) -> Trial:
+    """The plan of whole tensors, with the least scratch memory that costs little."""
+    own = [t for t in trials if t.name == whole.name]
+    cheap = [t for t in own if whole.cycles is not None and _cost(t) <= whole.cycles * 1.01]
+    return min(cheap or [whole], key=lambda t: (t.live, _cost(t)))
+
+
+def _cost(trial: Trial) -> int:
+    return trial.cycles or 0
+
+
+def _check_arriving(graph: Graph, trials: Sequence[Trial], wish: Wish) -> None:
+    for value in wish.arriving:
+        t = graph.types[value]
+        by_rows = any(trial.lowered.found.banded for trial in trials)
+        if len(t.shape) != 4 or t.shape[0] != 1 or not by_rows or len(graph.inputs) > 1:
+            raise UsageError(
+                "cannot be fed row by row",
+                where=f"input {value}",
+                hint="--stream-input takes models with one input [1, height, width, channels] "
+                "whose first operator reads it row by row",
+            )

@@ -1,0 +1,256 @@
+"""Groups whose output is made a band of rows at a time: which bands, and what each is asked for.
+
+The kernel of a band is the ordinary kernel of a smaller graph (`graph.rows.cut`). A tensor between
+two banded groups has no place as a whole: each of its bands lies where the planner puts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from midge.core.target import Target
+from midge.core.types import TensorType
+from midge.graph.ir import OPS, Graph, Node, Rows, fresh
+from midge.graph.rows import SAME, Bandable, bandable, cut
+from midge.lower.candidates import Request
+from midge.lower.fuse import Group
+from midge.lower.layouts import CHANNELS_FIRST, WANTED, Layouts, choose_layouts
+from midge.plan.rows import Span, bands_of
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """most: rows that a call makes at most.  patient: it waits until it can make so many, where
+    that is possible; otherwise it makes what the input allows each time that more of it is there.
+    """
+
+    most: int
+    patient: bool = False
+
+
+# Output of a group -> how it is computed by bands; groups that are not in it take one call.
+Forms = Mapping[str, Form]
+
+
+@dataclass(frozen=True, slots=True)
+class Banded:
+    """A group by bands. bands: rows of the output (of the input, where it accumulates)."""
+
+    how: Bandable
+    bands: tuple[Span, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The different numbers of rows of a band, the most frequent first."""
+        counts: dict[int, int] = {}
+        for start, stop in self.bands:
+            counts[stop - start] = counts.get(stop - start, 0) + 1
+        return tuple(sorted(counts, key=lambda n: (-counts[n], -n)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """groups: in the order of execution; some are split where sums end.  banded: by output.
+    scattered: values whose bands lie anywhere, with these bands.  layouts, planes: as in
+    `Request`."""
+
+    groups: tuple[Group, ...]
+    banded: Mapping[str, Banded]
+    scattered: Mapping[str, tuple[Span, ...]]
+    layouts: Layouts
+    planes: Mapping[str, int]
+
+
+def how_banded(graph: Graph, group: Group) -> Bandable | None:
+    """`bandable` of a group."""
+    return bandable(graph, group.nodes, group.anchor)
+
+
+def split_sums(groups: Sequence[Group], only: frozenset[str] | None = None) -> tuple[Group, ...]:
+    """Sums (those whose values are in `only`; None: all) apart from what is done with them, so that
+    they can be added up row by row."""
+    found: list[Group] = []
+    for group in groups:
+        anchor = group.anchor
+        apart = anchor is not None and anchor.op == "sum" and group.nodes[0] is anchor
+        wanted = anchor is not None and (only is None or anchor.outputs[0] in only)
+        if anchor is None or not apart or not wanted or len(group.nodes) == 1:
+            found.append(group)
+            continue
+        found += [Group((anchor,), anchor), Group(group.nodes[1:], None)]
+    return tuple(found)
+
+
+def cascade(
+    graph: Graph,
+    groups: Sequence[Group],
+    target: Target,
+    forms: Forms,
+    arriving: frozenset[str] = frozenset(),
+) -> Cascade:
+    """The bands of all groups in `forms`. arriving: inputs of the model that come row by row."""
+    groups = split_sums(groups, frozenset(forms))
+    banded: dict[str, Banded] = {}
+    ends: dict[str, tuple[int, ...]] = {
+        v: tuple(range(1, graph.types[v].shape[1] + 1)) for v in arriving
+    }
+    whole = _read_whole(graph, groups, forms, arriving)
+    scattered: dict[str, tuple[Span, ...]] = {
+        v: tuple((r, r + 1) for r in range(graph.types[v].shape[1])) for v in arriving - whole
+    }
+    for group in groups:
+        how = how_banded(graph, group) if group.output in forms else None
+        if how is None:
+            continue
+        bands = _bands(graph, group.output, how, forms[group.output], ends, scattered)
+        banded[group.output] = Banded(how, bands)
+        if not how.accumulates:
+            ends[group.output] = tuple(stop for _, stop in bands)
+            if group.output not in whole:
+                scattered[group.output] = bands
+    layouts = _layouts(graph, groups, target, banded, scattered)
+    planes = {
+        v: max(b - a for a, b in scattered[v]) * graph.types[v].shape[2]
+        for v in layouts
+        if v in scattered
+    }
+    return Cascade(groups, banded, scattered, layouts, planes)
+
+
+def _read_whole(
+    graph: Graph, groups: Sequence[Group], forms: Forms, arriving: frozenset[str]
+) -> set[str]:
+    """Values that must lie in one piece: the model's own, views, what a call reads as a whole."""
+    found = {v for v in graph.inputs if v not in arriving} | set(graph.outputs)
+    for node in graph.nodes:
+        if OPS[node.op].alias:
+            found.update((*node.inputs, *node.outputs))
+    for group in groups:
+        how = how_banded(graph, group) if group.output in forms else None
+        by_rows = how.inputs if how is not None else {}
+        found.update(v for n in group.nodes for v in n.inputs if v not in by_rows)
+    return found
+
+
+def _bands(
+    graph: Graph,
+    output: str,
+    how: Bandable,
+    form: Form,
+    ends: Mapping[str, tuple[int, ...]],
+    scattered: Mapping[str, tuple[Span, ...]],
+) -> tuple[Span, ...]:
+    """As many rows at a time as the inputs allow: rows of a band are read in one piece."""
+    height = graph.types[output].shape[1]
+    if how.accumulates:
+        (value,) = how.inputs
+        height = graph.types[value].shape[1]
+    ready, pieces = {height}, {height}
+    for value, rows in how.inputs.items():
+        own = graph.types[value].shape[1]
+        steps = ends.get(value, (own,))
+        window = (rows.stride, rows.taps, rows.top, own, height)
+        ready.update(stop for _, stop in bands_of(steps, *window, height))
+        if rows == SAME and value in scattered:
+            pieces.update(stop for _, stop in scattered[value])
+    if form.patient:
+        ready = _patient(sorted(ready), form.most)
+    cuts = sorted(ready | pieces)
+    found: list[Span] = []
+    for start, stop in zip([0, *cuts], cuts, strict=False):
+        found += [(a, min(a + form.most, stop)) for a in range(start, stop, form.most)]
+    return tuple(found)
+
+
+def _patient(stops: Sequence[int], least: int) -> set[int]:
+    """Those of `stops` with at least so many rows between them; the last one always."""
+    kept, before = {stops[-1]}, 0
+    for stop in stops:
+        if stop - before >= least:
+            kept.add(stop)
+            before = stop
+    return kept
+
+
+def _layouts(
+    graph: Graph,
+    groups: Sequence[Group],
+    target: Target,
+    banded: Mapping[str, Banded],
+    scattered: Mapping[str, tuple[Span, ...]],
+) -> Layouts:
+    """Values that only whole groups know lie as without a cascade; scattered ones lie channels
+    first if all their readers want that."""
+    near: set[str] = set(banded)
+    wishes: dict[str, set[tuple[int, ...] | None]] = {}
+    for group in groups:
+        if group.output not in banded:
+            continue
+        own = banded[group.output]
+        near.update(own.how.inputs)
+        band = band_group(graph, group, own.how, own.sizes[0])
+        rule = WANTED.get(band.group.anchor.op) if band.group.anchor is not None else None
+        order = rule(band.graph, band.group, target) if rule is not None else None
+        for value, rows in own.how.inputs.items():
+            first = group.anchor is not None and group.anchor.inputs[0] == value and rows != SAME
+            wishes.setdefault(value, set()).add(order if first else None)
+    found = {
+        v: order for v, order in choose_layouts(graph, groups, target).items() if v not in near
+    }
+    for value in scattered:
+        if wishes.get(value) == {CHANNELS_FIRST} and value not in graph.inputs:
+            found[value] = CHANNELS_FIRST
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class BandGroup:
+    """A group cut to a band. so_far: the value that stands for what an accumulating group has
+    added up before, "" if there is none."""
+
+    graph: Graph
+    group: Group
+    so_far: str = ""
+
+
+def band_group(
+    graph: Graph, group: Group, how: Bandable, count: int, first: bool = True
+) -> BandGroup:
+    """`group` for `count` rows. first: of an accumulating one, the band that begins."""
+    band = cut(graph, group.nodes, how, count)
+    anchor = None
+    if group.anchor is not None:
+        anchor = band.nodes[group.nodes.index(group.anchor)]
+    if not how.accumulates or first:
+        return BandGroup(band, Group(band.nodes, anchor))
+    (adds,) = band.nodes
+    total = adds.outputs[0]
+    types: dict[str, TensorType] = dict(band.types)
+    part, so_far = fresh(f"{total}/band", types), fresh(f"{total}/so far", types)
+    types[part] = types[so_far] = types[total]
+    nodes = (
+        replace(adds, outputs=(part,)),
+        Node("add", (part, so_far), (total,), {}, adds.src, adds.kind),
+    )
+    whole = replace(band, types=types, inputs=(*band.inputs, so_far), nodes=nodes)
+    return BandGroup(whole, Group(nodes, nodes[0]), so_far)
+
+
+def pointers(how: Bandable, value: str, count: int) -> bool:
+    """Whether the rows of an input come as an array of pointers for a band of `count` rows."""
+    rows: Rows = how.inputs[value]
+    return rows != SAME and (count - 1) * rows.stride + rows.taps > 1
+
+
+def band_request(
+    whole: Request, found: Cascade, own: Banded, count: int, first: bool
+) -> tuple[Request, str]:
+    """What is asked of the kernel of a band, and the name of its accumulator."""
+    band = band_group(whole.graph, whole.group, own.how, count, first)
+    rows = frozenset(v for v in own.how.inputs if pointers(own.how, v, count))
+    request = replace(
+        whole, graph=band.graph, group=band.group, layouts=found.layouts, rows=rows,
+        planes=found.planes, small=True,
+    )  # fmt: skip
+    return request, band.so_far

@@ -1,0 +1,36 @@
+"""Averages of whole images as a sum, which can be added up row by row, and a division."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from midge.core.types import DType, TensorType
+from midge.graph.attrs import integers
+from midge.graph.ir import Graph, Node, fresh
+
+_SUMS = {DType.I8: DType.I32, DType.F32: DType.F32}
+
+
+def split_global_pools(graph: Graph) -> Graph:
+    """avg_pool2d window=(height, width)   ->   average(sum(x) axes=(1, 2)) count=height * width"""
+    types = dict(graph.types)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        x = graph.types[node.inputs[0]] if node.inputs else None
+        if x is None or not _is_global(node, x):
+            nodes.append(node)
+            continue
+        total = fresh(f"{node.outputs[0]}/sum", types)
+        shape = graph.types[node.outputs[0]].shape
+        types[total] = TensorType(shape, _SUMS[x.dtype])
+        attrs = {"count": x.shape[1] * x.shape[2], "dtype": x.dtype.value}
+        adds = replace(node, op="sum", outputs=(total,), attrs={"axes": (1, 2)})
+        nodes += [adds, replace(node, op="average", inputs=(total,), attrs=attrs)]
+    return replace(graph, types=types).with_nodes(nodes)
+
+
+def _is_global(node: Node, x: TensorType) -> bool:
+    if node.op != "avg_pool2d" or x.quant is not None or x.dtype not in _SUMS:
+        return False
+    whole = tuple(integers(node.attrs, "window")) == x.shape[1:3]
+    return whole and not any(integers(node.attrs, "padding"))

@@ -1,0 +1,146 @@
+"""In which order to run operators, so that the fewest bytes are alive at the busiest one.
+
+The bytes alive depend on which operators have run, not on their order: a shortest path over sets
+of operators, where a path is as long as its busiest step, is exact. Where the sets are too many, a
+beam of the best ones is kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_MOST_SETS = 20_000
+_BEAM = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An operator. reads, writes: tensors.  scratch: bytes for itself.  inplace: tensors that its
+    output may overwrite where they die with it."""
+
+    reads: tuple[str, ...]
+    writes: str
+    scratch: int = 0
+    inplace: tuple[str, ...] = ()
+
+
+def best_order(
+    tasks: Sequence[Task],
+    sizes: Mapping[str, int],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    most_sets: int = _MOST_SETS,
+) -> tuple[int, ...]:
+    """Positions of `tasks`, which are in topological order, in the order with the least peak; the
+    given order if none is better. sizes: bytes of tensors.  outputs stay alive."""
+    search = _Search(tasks, sizes, inputs, outputs)
+    given = tuple(range(len(tasks)))
+    if all(len(search.ready(search.after(given[:i]))) <= 1 for i in given):
+        return given
+    found = search.exact(most_sets) or search.beam()
+    return found if search.peak(found) < search.peak(given) else given
+
+
+class _Search:
+    """A set of tasks is an int with their bits."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        sizes: Mapping[str, int],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+    ) -> None:
+        self.tasks, self.sizes = tasks, sizes
+        maker = {task.writes: i for i, task in enumerate(tasks)}
+        self.needs = [sum(1 << maker[v] for v in {*t.reads} if v in maker) for t in tasks]
+        self.readers = {v: 0 for v in (*inputs, *maker)}
+        for i, task in enumerate(tasks):
+            for value in task.reads:
+                self.readers[value] |= 1 << i
+        self.kept = frozenset(outputs)
+        self.maker = maker
+        self.all = (1 << len(tasks)) - 1
+
+    def after(self, done: Sequence[int]) -> int:
+        return sum(1 << i for i in done)
+
+    def ready(self, done: int) -> list[int]:
+        """What can run next."""
+        free = self.all & ~done
+        return [i for i in range(len(self.tasks)) if free >> i & 1 and not self.needs[i] & ~done]
+
+    def live(self, done: int) -> int:
+        """Bytes alive between operators."""
+        return sum(self.sizes[v] for v in self.readers if self.is_alive(v, done))
+
+    def is_alive(self, value: str, done: int) -> bool:
+        if value in self.maker and not done >> self.maker[value] & 1:
+            return False
+        return value in self.kept or bool(self.readers[value] & ~done)
+
+    def step(self, done: int, task: int, live: int) -> int:
+        """Bytes alive while `task` runs."""
+        own = self.tasks[task]
+        size = self.sizes[own.writes]
+        for value in own.inplace:
+            last = not self.readers[value] & ~(done | 1 << task) and value not in self.kept
+            if last and self.sizes[value] == size:
+                size = 0
+        return live + size + own.scratch
+
+    def peak(self, order: Sequence[int]) -> int:
+        done, most = 0, 0
+        for task in order:
+            most = max(most, self.step(done, task, self.live(done)))
+            done |= 1 << task
+        return most
+
+    def exact(self, most_sets: int) -> tuple[int, ...] | None:
+        """The best order; None if that takes more than `most_sets` sets."""
+        best = {0: 0}
+        came: dict[int, tuple[int, int]] = {}
+        queue = [(0, 0)]
+        while queue:
+            peak, done = heapq.heappop(queue)
+            if done == self.all:
+                return self.path(came)
+            if peak > best[done]:
+                continue
+            live = self.live(done)
+            for task in self.ready(done):
+                then, now = done | 1 << task, max(peak, self.step(done, task, live))
+                if now < best.get(then, now + 1):
+                    best[then] = now
+                    came[then] = (done, task)
+                    heapq.heappush(queue, (now, then))
+            if len(best) > most_sets:
+                return None
+        return ()
+
+    def beam(self) -> tuple[int, ...]:
+        """A good order: the sets of each size with the least peak, and then the least alive."""
+        came: dict[int, tuple[int, int]] = {}
+        states = {0: 0}
+        for _ in self.tasks:
+            following: dict[int, int] = {}
+            for done, peak in states.items():
+                live = self.live(done)
+                for task in self.ready(done):
+                    then, now = done | 1 << task, max(peak, self.step(done, task, live))
+                    if now < following.get(then, now + 1):
+                        following[then] = now
+                        came[then] = (done, task)
+            kept = sorted(following, key=lambda s: (following[s], self.live(s), s))[:_BEAM]
+            states = {s: following[s] for s in kept}
+        return self.path(came)
+
+    def path(self, came: Mapping[int, tuple[int, int]]) -> tuple[int, ...]:
+        order: list[int] = []
+        done = self.all
+        while done:
+            done, task = came[done]
+            order.append(task)
+        return tuple(reversed(order))

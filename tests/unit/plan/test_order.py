@@ -1,0 +1,102 @@
+"""The order of operators against all topological orders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import pytest
+
+from midge.plan.order import Task, best_order
+
+Case = tuple[list[Task], dict[str, int], list[str], list[str]]
+
+
+def case(rng: random.Random, count: int) -> Case:
+    """Tasks on earlier tensors, in a topological order."""
+    inputs = [f"x{i}" for i in range(rng.choice([1, 1, 2]))]
+    known = list(inputs)
+    tasks = []
+    for i in range(count):
+        reads = rng.sample(known, min(len(known), rng.choice([1, 1, 2])))
+        inplace = tuple(rng.sample(reads, rng.randrange(len(reads) + 1)))
+        tasks.append(Task(tuple(reads), f"t{i}", rng.choice([0, 0, 5, 40]), inplace))
+        known.append(f"t{i}")
+    sizes = {n: rng.choice([0, 4, 10, 10, 32, 100]) for n in known}
+    made = known[len(inputs) :]
+    outputs = [made[-1], *rng.sample(made, rng.choice([0, 0, 1]))]
+    return tasks, sizes, inputs, list(dict.fromkeys(outputs))
+
+
+def peak(found: Case, order: Sequence[int]) -> int:
+    """The bytes alive at the busiest task, counted afresh for each."""
+    tasks, sizes, inputs, outputs = found
+    most = 0
+    for at, task in enumerate(order):
+        before = {*inputs, *(tasks[i].writes for i in order[:at])}
+        needed = {v for i in order[at:] for v in tasks[i].reads} | set(outputs)
+        later = {v for i in order[at + 1 :] for v in tasks[i].reads} | set(outputs)
+        own = tasks[task]
+        alive = sum(sizes[v] for v in before & needed)
+        over = any(v not in later and sizes[v] == sizes[own.writes] for v in own.inplace)
+        most = max(most, alive + own.scratch + (0 if over else sizes[own.writes]))
+    return most
+
+
+def orders(tasks: Sequence[Task], done: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    if len(done) == len(tasks):
+        yield done
+        return
+    made = {t.writes for t in tasks}
+    there = {tasks[i].writes for i in done}
+    for i, task in enumerate(tasks):
+        if i not in done and not (set(task.reads) & made) - there:
+            yield from orders(tasks, (*done, i))
+
+
+def is_order(tasks: Sequence[Task], order: Sequence[int]) -> bool:
+    assert sorted(order) == list(range(len(tasks)))
+    made = {t.writes: i for i, t in enumerate(tasks)}
+    place = {task: at for at, task in enumerate(order)}
+    return all(place[made[v]] < place[i] for i, t in enumerate(tasks) for v in t.reads if v in made)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_best_of_all_orders(seed: int) -> None:
+    rng = random.Random(seed)
+    found = case(rng, rng.randrange(1, 8))
+    best = best_order(*found)
+    assert is_order(found[0], best)
+    assert peak(found, best) == min(peak(found, o) for o in orders(found[0]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_beam_is_never_worse_than_the_given_order(seed: int) -> None:
+    rng = random.Random(1000 + seed)
+    found = case(rng, rng.randrange(2, 25))
+    best = best_order(*found, most_sets=1)
+    assert is_order(found[0], best)
+    assert peak(found, best) <= peak(found, range(len(found[0])))
+
+
+def test_nothing_better_is_the_given_order() -> None:
+    chain = [Task((a,), b) for a, b in pairwise(["x", "t0", "t1", "t2"])]
+    assert best_order(chain, dict.fromkeys(["x", "t0", "t1", "t2"], 8), ["x"], ["t2"]) == (0, 1, 2)
+    two = [Task(("x",), "t0"), Task(("x",), "t1"), Task(("t0", "t1"), "t2")]
+    assert best_order(two, dict.fromkeys(["x", "t0", "t1", "t2"], 8), ["x"], ["t2"]) == (0, 1, 2)
+
+
+def test_the_branch_that_shrinks_goes_first() -> None:
+    """x -> a (large) -> b (small), and x -> c (large) -> d (small): one after the other."""
+    tasks = [
+        Task(("x",), "a"), Task(("x",), "c"), Task(("a",), "b"), Task(("c",), "d"),
+        Task(("b", "d"), "y"),
+    ]  # fmt: skip
+    sizes = {"x": 10, "a": 100, "c": 100, "b": 1, "d": 1, "y": 1}
+    order = best_order(tasks, sizes, ["x"], ["y"])
+    assert order in ((0, 2, 1, 3, 4), (1, 3, 0, 2, 4))
+
+
+def test_no_tasks() -> None:
+    assert best_order([], {"x": 4}, ["x"], ["x"]) == ()
