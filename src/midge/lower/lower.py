@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -46,15 +46,6 @@ class Choice:
     options: tuple[Option, ...]
     first: bool = False  # of an accumulating operation: the band that begins
     so_far: str = ""
-
-
-# All choices -> which option of each to take.
-Choose = Callable[[Sequence[Choice]], Sequence[int]]
-
-
-def first_of_each(choices: Sequence[Choice]) -> Sequence[int]:
-    """The preferred options."""
-    return [0] * len(choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +136,6 @@ def _band_choices(
             made = finder.options(request, name, count, first)
             choices.append(Choice(whole.group.output, count, calls, made, first, so_far))
     return choices
-
-
-def lower(
-    graph: Graph,
-    target: Target,
-    types: Mapping[str, TensorType],
-    optimize: str = "speed",
-    choose: Choose | None = None,
-) -> Program:
-    """The program with the options that `choose` picks, each operation by one call; None: the
-    first of each."""
-    found = find_options(
-        graph, target, types, optimize, most=1 if choose is None else _MOST_OPTIONS
-    )
-    return found.program((choose or first_of_each)(found.choices))
 
 
 @dataclass(slots=True)

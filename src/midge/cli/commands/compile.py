@@ -21,9 +21,6 @@ from midge.cli.arguments import (
     StreamInput,
     StreamTime,
     TargetName,
-    byte_size,
-    check_stream_time,
-    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -61,16 +58,21 @@ def compile_command(
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
-    from midge.driver import Limits, Memory
-
-    limits = Limits(byte_size(max_ram, "--max-ram"), byte_size(max_flash, "--max-flash"))
     compiled = compile_model(
-        model, target, name=name, optimize=optimize, search=search, static_arena=static_arena,
-        limits=limits, memory=Memory(
-            bands, stream_input, check_stream_time(stream_time), False,
-            pool_sizes(pools), hot_weights,
-        ),
-    )  # fmt: skip
+        model,
+        target,
+        name=name,
+        optimize=optimize,
+        search=search,
+        static_arena=static_arena,
+        max_ram=max_ram,
+        max_flash=max_flash,
+        bands=bands,
+        stream_input=stream_input,
+        stream_time=stream_time,
+        pools=pools,
+        hot_weights=hot_weights,
+    )
     package = compiled.package
     folder = output if output is not None else Path(package.name)
     package.save(folder, force=force)

@@ -21,9 +21,6 @@ from midge.cli.arguments import (
     StreamInput,
     StreamTime,
     TargetName,
-    byte_size,
-    check_stream_time,
-    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -31,7 +28,7 @@ from midge.cli.memory import draw
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.codegen.picture import timeline
 from midge.core.errors import UsageError
-from midge.driver import Compiled, Limits, Memory
+from midge.driver import Compiled
 from midge.graph.ir import OPS
 
 _WIDEST = 120  # columns; longer lines are hard to follow
@@ -72,15 +69,12 @@ def inspect_command(
         name=name,
         optimize=optimize,
         search=search,
-        limits=Limits(byte_size(max_ram, "--max-ram")),
-        memory=Memory(
-            bands,
-            stream_input,
-            check_stream_time(stream_time),
-            False,
-            pool_sizes(pools),
-            hot_weights,
-        ),
+        max_ram=max_ram,
+        bands=bands,
+        stream_input=stream_input,
+        stream_time=stream_time,
+        pools=pools,
+        hot_weights=hot_weights,
     )
     if memory is not None:
         draw(compiled, memory)

@@ -18,7 +18,6 @@ from midge.cli.arguments import (
     StreamInput,
     TargetName,
     Toolchain,
-    byte_size,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -28,7 +27,6 @@ from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
 from midge.core.package import Package
 from midge.core.runner import Run
-from midge.driver import Limits, Memory
 from midge.run.profile import Profile
 
 _LEAST_BAR, _MOST_BAR = 6, 24
@@ -91,8 +89,9 @@ def profile_command(
         target,
         optimize=optimize,
         search=search,
-        limits=Limits(byte_size(max_ram, "--max-ram")),
-        memory=Memory(bands, stream_input),
+        max_ram=max_ram,
+        bands=bands,
+        stream_input=stream_input,
     )
     package = compiled.package
     if asm not in (None, "hottest"):

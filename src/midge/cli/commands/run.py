@@ -24,10 +24,7 @@ from midge.cli.arguments import (
     StreamTime,
     TargetName,
     Toolchain,
-    byte_size,
     check_count,
-    check_stream_time,
-    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
@@ -35,7 +32,6 @@ from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
 from midge.core.types import Array
-from midge.driver import Limits, Memory
 
 
 @command("run")
@@ -74,15 +70,12 @@ def run_command(
         name=name,
         optimize=optimize,
         search=search,
-        limits=Limits(byte_size(max_ram, "--max-ram")),
-        memory=Memory(
-            bands,
-            stream_input,
-            check_stream_time(stream_time),
-            False,
-            pool_sizes(pools),
-            hot_weights,
-        ),
+        max_ram=max_ram,
+        bands=bands,
+        stream_input=stream_input,
+        stream_time=stream_time,
+        pools=pools,
+        hot_weights=hot_weights,
     )
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)

@@ -19,14 +19,12 @@ from midge.cli.arguments import (
     Search,
     StreamInput,
     TargetName,
-    byte_size,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.operators import find_operator
 from midge.cli.output import console, print_json, shorten, table
 from midge.codegen.c import emit
-from midge.driver import Limits, Memory
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import apply
@@ -74,8 +72,9 @@ def schedule_command(
         target,
         optimize=optimize,
         search=search,
-        limits=Limits(byte_size(max_ram, "--max-ram")),
-        memory=Memory(bands, stream_input),
+        max_ram=max_ram,
+        bands=bands,
+        stream_input=stream_input,
     ).program
     if operator is None:
         print_json(list(map(_entry, _pairs(program)))) if as_json else _list(program)

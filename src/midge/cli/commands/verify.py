@@ -23,16 +23,12 @@ from midge.cli.arguments import (
     StreamTime,
     TargetName,
     Toolchain,
-    byte_size,
     check_count,
-    check_stream_time,
-    pool_sizes,
 )
 from midge.cli.building import compile_model
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
-from midge.driver import Limits, Memory
 from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
 
 
@@ -87,15 +83,13 @@ def verify_command(
         name=name,
         optimize=optimize,
         search=search,
-        limits=Limits(byte_size(max_ram, "--max-ram")),
-        memory=Memory(
-            bands,
-            stream_input,
-            check_stream_time(stream_time),
-            check_memory,
-            pool_sizes(pools),
-            hot_weights,
-        ),
+        max_ram=max_ram,
+        bands=bands,
+        stream_input=stream_input,
+        stream_time=stream_time,
+        pools=pools,
+        hot_weights=hot_weights,
+        check_memory=check_memory,
     )
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
