@@ -8,7 +8,7 @@ its kernels, as measured; the best is then placed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from midge.codegen.arrange import calls_of, layout_of
@@ -107,10 +107,10 @@ def choose(
         return _choose_flow(graph, target, types, optimize, price, wish.hop, planner)
     trials: list[Trial] = []
     known: dict[object, tuple[Option, ...]] = {}
-    for name, forms in _forms(graph, wish):
+    for name, own, forms in _plans(graph, wish):
         most = _OPTIONS if price is not price_first else (4 if forms else 1)
         found = find_options(
-            graph, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known
+            own, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known
         )
         trials += _descent(name, found, price(found.choices))
         if name == "whole" and not _worth_a_try(trials[0], wish):
@@ -147,6 +147,18 @@ def _choose_flow(
     cycles = _total(lowered, priced, priced.picks)
     trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks)
     return Chosen(program, arena, cycles, arena.plan.lower_bound, (trial,))
+
+
+def _plans(graph: Graph, wish: Wish) -> Iterator[tuple[str, Graph, Forms]]:
+    """Names of plans, what they compute and by which bands. Where parts are written into a
+    concatenation, there are plans that copy them too: those that wait then take less room."""
+    yield from ((name, graph, forms) for name, forms in _forms(graph, wish))
+    joined = [n for n in graph.nodes if "joined" in n.attrs]
+    if joined:
+        attrs = {n.outputs: {k: v for k, v in n.attrs.items() if k != "joined"} for n in joined}
+        nodes = (replace(n, attrs=attrs.get(n.outputs, n.attrs)) for n in graph.nodes)
+        apart = graph.with_nodes(nodes)
+        yield from ((f"{name}, copied", apart, forms) for name, forms in _forms(apart, wish))
 
 
 def _worth_a_try(whole: Trial, wish: Wish) -> bool:
@@ -274,7 +286,7 @@ def _ranked(trials: Sequence[Trial], wish: Wish) -> list[Trial]:
     fits."""
     whole = trials[0]
     if wish.arriving:
-        trials = [t for t in trials if t.name != whole.name]
+        trials = [t for t in trials if not t.name.startswith(whole.name)]
     least = min(trials, key=lambda t: (t.live, _cost(t)))
     if wish.max_ram is not None:
         fitting = [t for t in trials if t.live <= wish.max_ram]

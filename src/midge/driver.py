@@ -40,6 +40,7 @@ from midge.passes.fold_scale_and_bias import fold_scale_and_bias
 from midge.passes.fold_zero_points import fold_zero_points
 from midge.passes.fuse_activations import fuse_activations
 from midge.passes.fuse_tables import fuse_tables
+from midge.passes.join_parts import join_parts
 from midge.passes.legalize import legalize
 from midge.passes.split_global_pools import split_global_pools
 from midge.plan.arena import Arena, Planner, place
@@ -63,7 +64,7 @@ MODEL_PASSES = (
 # To the plain level: integer arithmetic is spelled out.
 PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, drop_dead)
 # At the plain level, once no channel is left that nobody needs: the same bytes in less work.
-CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise)
+CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise, join_parts)
 
 
 @dataclass(frozen=True, slots=True)

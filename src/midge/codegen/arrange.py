@@ -35,7 +35,7 @@ def layout_of(program: Program) -> Layout:
         return _layout_of_push(program, program.pushes)
     arriving = [program.buffer(v) for v in program.inputs if v in program.arriving]
     names = dict.fromkeys(map(program.buffer, program.inputs))
-    names |= dict.fromkeys(op.output for op in program.operations)
+    names |= dict.fromkeys(program.home(op.output) for op in program.operations)
     streams = {name: stream_of(program, name) for name in names}
     stages = [_stage(program, op, streams) for op in program.operations]
     works = [_works(program, op) for op in program.operations]
@@ -46,6 +46,14 @@ def layout_of(program: Program) -> Layout:
     outputs = tuple(dict.fromkeys(map(program.buffer, program.outputs)))
     inputs = tuple(map(program.buffer, program.inputs))
     return Layout(tuple(stages), tuple(works), streams, inputs, outputs)
+
+
+def writers_of(program: Program) -> dict[str, str]:
+    """Buffer -> the operations that write it, for the reader."""
+    names: dict[str, list[str]] = {}
+    for op in program.operations:
+        names.setdefault(program.home(op.output), []).append(op.name)
+    return {v: n[0] if len(n) == 1 else f"{n[0]} and {len(n) - 1} more" for v, n in names.items()}
 
 
 def _layout_of_push(program: Program, pushes: Pushes) -> Layout:
@@ -102,10 +110,11 @@ def _reordered(program: Program) -> set[str]:
 
 
 def _stage(program: Program, op: Operation, streams: dict[str, Stream]) -> Stage:
+    home = program.home(op.output)
     if op.bands is None:
         read = [a for a in op.args[:-1] if a in streams]
         everything = [Read(a, ((0, streams[a].height),)) for a in dict.fromkeys(read)]
-        return Stage(op.name, op.output, ((0, streams[op.output].height),), tuple(everything))
+        return Stage(op.name, home, ((0, streams[home].height),), tuple(everything))
     spans = op.bands.spans
     bands: tuple[Span, ...] = tuple((start, stop) for _, start, stop in spans)
     needs: dict[str, list[Span]] = {}
@@ -116,9 +125,9 @@ def _stage(program: Program, op: Operation, streams: dict[str, Stream]) -> Stage
                 needs.setdefault(value, []).append(_need(streams[value], rows, start))
     reads = tuple(Read(v, tuple(own)) for v, own in needs.items())
     if op.bands.accumulates:
-        height = streams[op.output].height
-        return Stage(op.name, op.output, ((0, height),) * len(bands), reads, True)
-    return Stage(op.name, op.output, bands, reads)
+        height = streams[home].height
+        return Stage(op.name, home, ((0, height),) * len(bands), reads, True)
+    return Stage(op.name, home, bands, reads)
 
 
 def _need(stream: Stream, rows: BandRows | None, start: int) -> Span:

@@ -115,7 +115,16 @@ class Calls:
             return self.pointer(param, f"arena[{self.hot[value]}]")
         if value in self.consts:
             return self.consts[value]
-        return self.pointer(param, f"arena[{self.arena.offset(value)}]")
+        return self.pointer(param, f"arena[{self.offset(value)}]")
+
+    def offset(self, value: str) -> int:
+        """Where a buffer in one piece starts, or a part of one."""
+        return self.arena.offset(self.program.home(value)) + self.within(value)
+
+    def within(self, value: str) -> int:
+        """Bytes from the start of a row of its buffer to the value's own first."""
+        inside = self.program.inside.get(value)
+        return inside.start * self.program.types[value].dtype.size if inside is not None else 0
 
     def scratch(self, op: Operation, value: str, param: ir.Param) -> str:
         """Scratch memory, which may lie elsewhere in every call."""
@@ -175,14 +184,16 @@ class Calls:
 
     def at(self, value: str, row: str) -> str:
         """The arena's element where a row starts."""
-        stream = self.streams[value]
+        home, within = self.program.home(value), self.within(value)
+        stream = self.streams[home]
         if not stream.bands:
-            start = self.arena.offset(value)
+            start = self.offset(value)
             place = f"{row} * {stream.step}" if row.isidentifier() else f"({row}) * {stream.step}"
             return f"arena[{start} + {place}]" if start else f"arena[{place}]"
-        if value not in self.tables:
-            self.tables[value] = f"{self.program.name}_rows_{len(self.tables)}"
-        return f"arena[{self.tables[value]}[{row}]]"
+        if home not in self.tables:
+            self.tables[home] = f"{self.program.name}_rows_{len(self.tables)}"
+        place = f"{self.tables[home]}[{row}]"
+        return f"arena[{place} + {within}]" if within else f"arena[{place}]"
 
     def text(self, kernel: str, args: list[str]) -> list[str]:
         name = f"{self.program.name}_{kernel}"
@@ -230,12 +241,16 @@ class Calls:
 
     def part(self, value: str, rows: tuple[int, int] | None) -> Part:
         """What a call leaves of a tensor."""
-        stream = self.streams[value]
+        home, within = self.program.home(value), self.within(value)
+        stream = self.streams[home]
         first = rows[0] if rows is not None else 0
         order = self.program.layouts.get(value) if not stream.bands else None
-        offset = self.arena.rows[value][first]
-        tensor = Tensor(value, self.program.types[value], self.arena.rows[value][0], order)
-        return Part(tensor, rows, offset, self.program.planes.get(value, 0))
+        start, *_ = offsets = self.arena.rows[home]
+        tensor = Tensor(value, self.program.types[value], start + within, order)
+        inside = self.program.inside.get(value)
+        pitch = inside.pitch if inside is not None else 0
+        plane = self.program.planes.get(value, 0)
+        return Part(tensor, rows, offsets[first] + within, plane, pitch)
 
     def pointer(self, param: ir.Param, element: str) -> str:
         """The argument for `param` that points to an element of the arena, which may be in one of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from midge.codegen.arrange import writers_of
 from midge.codegen.picture import picture_of
 from midge.loop.program import Program
 from midge.plan.arena import Arena, Stream
@@ -32,7 +33,7 @@ def tensors_of(
     """A row for each tensor and each scratch memory: offset (the lowest), size (of the tensor;
     `kept` is the most that is alive of it at once), label, who writes and who last reads it."""
     names = ["the caller"] * len(program.arriving) + [op.name for op in program.operations]
-    writers = {op.output: op.name for op in program.operations}
+    writers = writers_of(program)
     inputs = {program.buffer(v) for v in program.inputs}
     outputs = {program.buffer(v) for v in program.outputs}
     most = {track.name: track.most for track in picture_of(program, arena).tracks}

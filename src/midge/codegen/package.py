@@ -125,7 +125,7 @@ class _Maker:
             self.weights_size,
             metadata,
             self.options.optimize,
-            () if self.calls.straight and self.pushes is None else self.calls.package_calls(),
+            () if self.plain else self.calls.package_calls(),
             bool(self.program.arriving) and self.pushes is None,
             self.pushes,
             places_of(self.program, self.arena) if self.options.check_memory else (),
@@ -136,6 +136,11 @@ class _Maker:
     def pushes(self) -> Pushes | None:
         found = self.program.pushes
         return None if found is None else Pushes(found.hop, found.count, found.first)
+
+    @property
+    def plain(self) -> bool:
+        """Whether each operator is one call that leaves a tensor in one piece."""
+        return self.calls.straight and self.pushes is None and not self.program.inside
 
     def push(self) -> dict[str, Any] | None:
         """What the templates need of a model that takes frames as they come."""
@@ -182,7 +187,7 @@ class _Maker:
         return Tensor(value, self.program.types[value], self.offset(value), order)
 
     def offset(self, value: str) -> int:
-        return self.arena.offset(self.program.buffer(value))
+        return self.calls.offset(self.program.buffer(value))
 
     def operator(self, op: Operation) -> Operator:
         return Operator(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from midge.codegen.arrange import layout_of
+from midge.codegen.arrange import layout_of, writers_of
 from midge.codegen.names import port_names
 from midge.loop.program import Program
 from midge.plan.arena import Arena, Layout, busiest_of_calls, prepare
@@ -91,7 +91,7 @@ def picture_of(program: Program, arena: Arena) -> Picture:
 
 def _titles(program: Program) -> dict[str, str]:
     """Buffer -> the name under which it is shown."""
-    titles = {op.output: op.name for op in program.operations}
+    titles = writers_of(program)
     for values, base in ((program.outputs, "output"), (program.inputs, "input")):
         for value, port in zip(values, port_names(base, len(values)), strict=True):
             titles[program.buffer(value)] = port

@@ -42,7 +42,7 @@ class _Finder:
         at = self.arena.plan.offsets[name] + piece.offset
         start, stop = piece.start // steps, (piece.stop - 1) // steps
         last = len(self.kernels) if piece.stop >= end else self.call(stop)
-        writes = self.writes(name, start)
+        writes = self.writes(name, start, stop)
         if piece.start == 0 and name in self.inputs:
             writes = (-1, *writes)
         return Place(name.partition("@")[0], at, piece.size, writes, last)
@@ -51,13 +51,19 @@ class _Finder:
         """The package's call that is at `at` or the one before it; -1: before the first."""
         return bisect_right(self.kernels, at) - 1
 
-    def writes(self, name: str, at: int) -> tuple[int, ...]:
-        """The package's calls that write what is born in the arena's call `at`."""
+    def writes(self, name: str, at: int, last: int) -> tuple[int, ...]:
+        """The package's calls that write what is born in the arena's call `at`, up to `last`."""
         call, own = self.arena.calls[at], self.call(at)
         stage = self.stages[call.stage]
         if call.stage < self.first:
             return own, own + 1
-        if not stage.accumulates or name in self.scratch:
+        if name in self.scratch:
+            return (own,)
+        stages = [i for i, s in enumerate(self.stages) if s.writes == stage.writes]
+        if len(stages) > 1:
+            some = range(at, last + 1)
+            return tuple(self.call(a) for a in some if self.arena.calls[a].stage in stages)
+        if not stage.accumulates:
             return (own,)
         calls = (a for a, c in enumerate(self.arena.calls) if c.stage == call.stage)
         return tuple(self.call(a) for a in calls)

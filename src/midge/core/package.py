@@ -27,22 +27,28 @@ class Tensor:
 class Part:
     """What a call leaves of a tensor: all of it, or `rows` of its axis 1, at `offset` bytes into
     the arena. plane: where the rows of a band lie channel by channel, elements from channel to
-    channel; 0 if rows follow each other."""
+    channel; 0 if rows follow each other.  pitch: elements from pixel to pixel of what lies inside
+    a tensor with more channels; 0 if pixels follow each other."""
 
     tensor: Tensor
     rows: tuple[int, int] | None
     offset: int
     plane: int = 0
+    pitch: int = 0
 
     @property
     def size(self) -> int:
         """Bytes from the first to the last of its elements."""
         t = self.tensor.type
-        if self.rows is None:
+        if self.rows is None and not self.pitch:
             return t.size
-        _, _, width, channels = t.shape
-        count = (self.rows[1] - self.rows[0]) * width
-        elements = (channels - 1) * self.plane + count if self.plane else count * channels
+        channels = t.shape[-1]
+        count = t.elements // channels
+        if self.rows is not None:
+            count = (self.rows[1] - self.rows[0]) * t.shape[2]
+        elements = (count - 1) * (self.pitch or channels) + channels
+        if self.plane:
+            elements = (channels - 1) * self.plane + count
         return elements * t.dtype.size
 
 

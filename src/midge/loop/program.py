@@ -150,6 +150,17 @@ class Pushes:
         return -(-self.frames // self.hop)
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Of a tensor that lies inside another one, `whole`: elements from the first of that to its
+    own first, and from pixel to pixel (0: they lie as in a tensor of their own, or channel by
+    channel with the distances of the whole)."""
+
+    whole: str
+    start: int
+    pitch: int = 0
+
+
 def resolve(aliases: Mapping[str, str], value: str) -> str:
     """What `value` is another name of, through any number of aliases."""
     while value in aliases:
@@ -164,6 +175,7 @@ class Program:
     scattered: buffers whose bands (of these rows) lie anywhere; those with a layout keep the
     distance `planes` (in elements) between channels.  arriving: inputs that come row by row.
     pushes: how frames are taken as they come, if they are.
+    inside: values that are written into another one, which several operations make.
     consts: buffers in flash.  inputs, outputs: value names, resolved through `aliases`."""
 
     name: str
@@ -179,6 +191,11 @@ class Program:
     planes: Mapping[str, int] = field(default_factory=dict)
     arriving: frozenset[str] = frozenset()
     pushes: Pushes | None = None
+    inside: Mapping[str, Inside] = field(default_factory=dict)
+
+    def home(self, value: str) -> str:
+        """The buffer into which an operation writes `value`: its own or that of a larger one."""
+        return self.buffer(self.inside[value].whole) if value in self.inside else value
 
     def buffer(self, value: str) -> str:
         """The buffer that holds `value`."""

@@ -7,14 +7,16 @@ two banded groups has no place as a whole: each of its bands lies where the plan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import OPS, Graph, Node, Rows, fresh
 from midge.graph.rows import SAME, Bandable, bandable, cut
+from midge.loop.program import Inside
 from midge.lower.candidates import Request
 from midge.lower.fuse import Group
+from midge.lower.joined import by_channels, parts_of, places_of, with_parts
 from midge.lower.layouts import CHANNELS_FIRST, WANTED, Layouts, choose_layouts
 from midge.plan.rows import Span, bands_of
 
@@ -53,13 +55,20 @@ class Banded:
 class Cascade:
     """groups: in the order of execution; some are split where sums end.  banded: by output.
     scattered: values whose bands lie anywhere, with these bands.  layouts, planes: as in
-    `Request`."""
+    `Request`.  inside: values that are written into others; the concatenations that make those
+    are in no group."""
 
     groups: tuple[Group, ...]
     banded: Mapping[str, Banded]
     scattered: Mapping[str, tuple[Span, ...]]
     layouts: Layouts
     planes: Mapping[str, int]
+    inside: Mapping[str, Inside] = field(default_factory=dict)
+
+    @property
+    def pitches(self) -> dict[str, int]:
+        """As in `Request`."""
+        return {value: inside.pitch for value, inside in self.inside.items() if inside.pitch}
 
 
 def how_banded(graph: Graph, group: Group) -> Bandable | None:
@@ -99,23 +108,79 @@ def cascade(
     scattered: dict[str, tuple[Span, ...]] = {
         v: tuple((r, r + 1) for r in range(graph.types[v].shape[1])) for v in arriving - whole
     }
+    joined: list[Group] = []
+    steady = {v for g in groups for v in parts_of(graph, g)}
     for group in groups:
+        if _joins(graph, group, banded, whole):
+            joined.append(group)
+            parts = parts_of(graph, group)
+            common = _common(parts, banded)
+            if common:
+                ends[group.output] = tuple(stop for _, stop in common)
+            if group.output not in whole:
+                scattered[group.output] = common
+            for part in parts:
+                scattered.pop(part, None)
+            continue
         how = how_banded(graph, group) if group.output in forms else None
         if how is None:
             continue
-        bands = _bands(graph, group.output, how, forms[group.output], ends, scattered)
+        form = forms[group.output]
+        steps = ends if group.output not in steady else _every(graph, how, form.most)
+        bands = _bands(graph, group.output, how, form, steps, scattered)
         banded[group.output] = Banded(how, bands)
         if not how.accumulates:
             ends[group.output] = tuple(stop for _, stop in bands)
             if group.output not in whole:
                 scattered[group.output] = bands
-    layouts = _layouts(graph, groups, target, banded, scattered)
+    laid = _layouts(graph, groups, target, banded, scattered, {g.output for g in joined})
+    layouts = with_parts(graph, joined, laid)
     planes = {
         v: max(b - a for a, b in scattered[v]) * graph.types[v].shape[2]
         for v in layouts
         if v in scattered
     }
-    return Cascade(groups, banded, scattered, layouts, planes)
+    inside: dict[str, Inside] = {}
+    for group in joined:
+        own = places_of(graph, group, layouts, planes)
+        planes |= {v: planes[group.output] for v in own if group.output in planes}
+        inside |= own
+    left = tuple(g for g in groups if g not in joined)
+    return Cascade(left, banded, scattered, layouts, planes, inside)
+
+
+def _joins(graph: Graph, group: Group, banded: Mapping[str, Banded], whole: set[str]) -> bool:
+    """Whether the parts of a concatenation can be written into it: by the same bands, if the whole
+    lies in pieces."""
+    parts = parts_of(graph, group)
+    if not parts:
+        return False
+    if not by_channels(graph, group):
+        return group.output in whole and not any(_bands_of(v, banded) for v in parts)
+    return group.output in whole or bool(_common(parts, banded))
+
+
+def _common(parts: Sequence[str], banded: Mapping[str, Banded]) -> tuple[Span, ...]:
+    """The bands in which all parts are made, () if they differ."""
+    kinds = {_bands_of(v, banded) for v in parts}
+    return kinds.pop() if len(kinds) == 1 else ()
+
+
+def _bands_of(value: str, banded: Mapping[str, Banded]) -> tuple[Span, ...]:
+    own = banded.get(value)
+    return own.bands if own is not None and not own.how.accumulates else ()
+
+
+def _every(graph: Graph, how: Bandable, most: int) -> dict[str, tuple[int, ...]]:
+    """Rows of inputs from which `most` rows more of the output can be made each time: parts of a
+    whole are made in the same bands, whatever their windows."""
+    found = {}
+    for value, rows in how.inputs.items():
+        height = graph.types[value].shape[1]
+        last = rows.taps - rows.top - rows.stride
+        steps = range(most * rows.stride + last, height, most * rows.stride)
+        found[value] = (*(s for s in steps if s > 0), height)
+    return found
 
 
 def _read_whole(
@@ -179,10 +244,11 @@ def _layouts(
     target: Target,
     banded: Mapping[str, Banded],
     scattered: Mapping[str, tuple[Span, ...]],
+    joined: set[str],
 ) -> Layouts:
     """Values that only whole groups know lie as without a cascade; scattered ones lie channels
     first if all their readers want that."""
-    near: set[str] = set(banded)
+    near: set[str] = {*banded, *(joined if banded else ())}
     wishes: dict[str, set[tuple[int, ...] | None]] = {}
     for group in groups:
         if group.output not in banded:

@@ -44,11 +44,12 @@ def build(
     value: str = "",
     rows: frozenset[str] = frozenset(),
     planes: Mapping[str, int] = MappingProxyType({}),
+    pitches: Mapping[str, int] = MappingProxyType({}),
 ) -> Built:
     """Loops of `group`; parameter order: inputs, constants, output. `body` makes the loops of the
     anchor instead of its rule; what it stores is `value`, a value of the group (the anchor's).
-    rows, planes: as in `Request`."""
-    return _Builder(graph, group, layouts, body, value, rows, planes).build(name)
+    rows, planes, pitches: as in `Request`."""
+    return _Builder(graph, group, layouts, body, value, rows, planes, pitches).build(name)
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class _Builder:
     stored: str = ""
     rows: frozenset[str] = frozenset()
     planes: Mapping[str, int] = field(default_factory=dict)
+    pitches: Mapping[str, int] = field(default_factory=dict)
     operands: dict[str, Operand] = field(default_factory=dict)  # external value -> operand
     used: set[str] = field(default_factory=set)
     produced: dict[str, Node] = field(default_factory=dict)
@@ -94,6 +96,8 @@ class _Builder:
 
     def memory(self, value: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The extents of the axes in the order in which they lie."""
+        if value in self.pitches:
+            return (*shape[:-1], self.pitches[value])
         order = self.layouts.get(value)
         if order is None or value not in self.planes:
             return ordered(shape, order)
@@ -160,7 +164,8 @@ class _Builder:
         aligned = {v: (1,) * (len(out) - len(o.type.shape)) + o.type.shape for v, o in live.items()}
         cuts = [0]
         for d in range(1, len(out)):
-            if not all(_merges(s, out, d) for s in aligned.values()):
+            apart = d == len(out) - 1 and self.group.output in self.pitches
+            if apart or not all(_merges(s, out, d) for s in aligned.values()):
                 cuts.append(d)
         spans = list(zip(cuts, [*cuts[1:], len(out)], strict=True))
         for value, full in aligned.items():

@@ -84,7 +84,8 @@ class Request:
 
     rows: images of several rows (axis 1) that come as arrays of pointers, one for each row.
     planes: of values that lie channels first, elements from channel to channel where these are
-    more than a plane.  small: scratch memory is dear: a few hundred bytes where that is possible.
+    more than a plane.  pitches: of values that lie inside others with more channels, elements from
+    pixel to pixel.  small: scratch memory is dear: a few hundred bytes where that is possible.
     """
 
     graph: Graph
@@ -95,6 +96,12 @@ class Request:
     rows: frozenset[str] = frozenset()
     planes: Mapping[str, int] = field(default_factory=dict)
     small: bool = False
+    pitches: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def in_sequence(self) -> bool:
+        """Whether the elements of the output follow each other, pixel after pixel."""
+        return self.group.output not in self.layouts and self.group.output not in self.pitches
 
     @property
     def anchor(self) -> Node | None:
@@ -123,8 +130,9 @@ def candidates(request: Request, name: str) -> Iterator[Candidate]:
         if key.partition("/")[0] == op:
             yield from LOWERINGS[key](request)
     built = build(
-        request.graph, group, name, request.layouts, rows=request.rows, planes=request.planes
-    )
+        request.graph, group, name, request.layouts, rows=request.rows, planes=request.planes,
+        pitches=request.pitches,
+    )  # fmt: skip
     rule = SCHEDULES.get(op)
     schedules = rule(built.func, request) if rule is not None else ()
     for steps in (*schedules, ()):

@@ -88,7 +88,7 @@ def find_options(
     names = tuple(f"{_kind(group)}_{number}" for number, group in enumerate(found.groups))
     choices: list[Choice] = []
     for group, name in zip(found.groups, names, strict=True):
-        whole = Request(graph, group, target, found.layouts, optimize)
+        whole = Request(graph, group, target, found.layouts, optimize, pitches=found.pitches)
         own = found.banded.get(group.output)
         if own is None:
             choices.append(Choice(group.output, 0, 1, finder.options(whole, name, 0)))
@@ -113,6 +113,7 @@ class _Finder:
             for v in values
             if v in request.layouts
         )
+        lies.append(("", (), request.pitches.get(request.group.output, 0)))
         key = (request.group.output, name, self.most, count, first, request.rows, tuple(lies))
         if key not in self.known:
             self.known[key] = tuple(islice(options(request, name), self.most))
@@ -178,6 +179,7 @@ class _Writer:
             found.found.scattered,
             found.found.planes,
             found.arriving,
+            inside=found.found.inside,
         )
 
     def ordered(
@@ -185,15 +187,20 @@ class _Writer:
     ) -> tuple[Operation, ...]:
         """The operations in the order that needs least memory."""
         graph = self.found.graph
+        inside = self.found.found.inside
+
+        def home(value: str) -> str:
+            return resolve(aliases, inside[value].whole) if value in inside else value
+
         tasks = []
         for op in operations:
             reads = tuple(a for a in op.args[:-1] if a not in self.consts and a not in op.scratch)
             scratch = sum(self.types[a].size for a in op.scratch)
             used = tuple(a for a in reads if a in graph.types and a != op.output)
-            tasks.append(Task(used, op.output, scratch, op.inplace))
+            tasks.append(Task(used, home(op.output), scratch, op.inplace))
         inputs = [resolve(aliases, v) for v in graph.inputs]
         outputs = [resolve(aliases, v) for v in graph.outputs]
-        sizes = {v: self.types[v].size for v in (*inputs, *(op.output for op in operations))}
+        sizes = {v: self.types[v].size for v in (*inputs, *(task.writes for task in tasks))}
         return tuple(operations[i] for i in best_order(tasks, sizes, inputs, outputs))
 
     def kernel(self, option: Option, name: str) -> Kernel:

@@ -70,16 +70,16 @@ class KernelWriter:
         channels = y.shape[-1]
         if self.group.output in self.layouts:
             return 1, self.request.planes.get(self.group.output, y.elements // channels)
-        return channels, 1
+        return self.request.pitches.get(self.group.output, channels), 1
 
     @property
     def y_span(self) -> int:
         """Elements from the first to the last of the output."""
         y = self.graph.types[self.group.output]
-        if y.elements == 0 or self.group.output not in self.layouts:
+        if y.elements == 0 or self.request.in_sequence:
             return y.elements
-        channels = y.shape[-1]
-        return (channels - 1) * self.y_strides[1] + y.elements // channels
+        channels, (pixel, channel) = y.shape[-1], self.y_strides
+        return (channels - 1) * channel + (y.elements // channels - 1) * pixel + 1
 
     def finish(
         self, name: str, body: ir.Block, shapes: Mapping[int, tuple[int, ...]] | None = None
@@ -102,7 +102,7 @@ class KernelWriter:
         request = self.request
         return build(
             self.graph, self.group, "kernel", self.layouts, body, value, request.rows,
-            request.planes,
+            request.planes, request.pitches,
         )  # fmt: skip
 
     def finish_built(

@@ -1,4 +1,7 @@
-"""concat: tensors one after the other along `axis`."""
+"""concat: tensors one after the other along `axis`.
+
+joined: whoever computes the parts may write them where they lie in the whole (`passes.join_parts`).
+"""
 
 from __future__ import annotations
 

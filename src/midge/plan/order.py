@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 _MOST_SETS = 20_000
 _BEAM = 48
@@ -17,8 +19,8 @@ _BEAM = 48
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An operator. reads, writes: tensors.  scratch: bytes for itself.  inplace: tensors that its
-    output may overwrite where they die with it."""
+    """An operator; several can write one tensor together. reads, writes: tensors.  scratch: bytes
+    for itself.  inplace: tensors that its output may overwrite where they die with it."""
 
     reads: tuple[str, ...]
     writes: str
@@ -54,14 +56,16 @@ class _Search:
         outputs: Sequence[str],
     ) -> None:
         self.tasks, self.sizes = tasks, sizes
-        maker = {task.writes: i for i, task in enumerate(tasks)}
-        self.needs = [sum(1 << maker[v] for v in {*t.reads} if v in maker) for t in tasks]
-        self.readers = {v: 0 for v in (*inputs, *maker)}
+        makers: dict[str, int] = {}
+        for i, task in enumerate(tasks):
+            makers[task.writes] = makers.get(task.writes, 0) | 1 << i
+        self.needs = [reduce(or_, (makers.get(v, 0) for v in t.reads), 0) for t in tasks]
+        self.readers = {v: 0 for v in (*inputs, *makers)}
         for i, task in enumerate(tasks):
             for value in task.reads:
                 self.readers[value] |= 1 << i
         self.kept = frozenset(outputs)
-        self.maker = maker
+        self.makers = makers
         self.all = (1 << len(tasks)) - 1
 
     def after(self, done: Sequence[int]) -> int:
@@ -77,14 +81,14 @@ class _Search:
         return sum(self.sizes[v] for v in self.readers if self.is_alive(v, done))
 
     def is_alive(self, value: str, done: int) -> bool:
-        if value in self.maker and not done >> self.maker[value] & 1:
+        if value in self.makers and not done & self.makers[value]:
             return False
         return value in self.kept or bool(self.readers[value] & ~done)
 
     def step(self, done: int, task: int, live: int) -> int:
         """Bytes alive while `task` runs."""
         own = self.tasks[task]
-        size = self.sizes[own.writes]
+        size = 0 if done & self.makers[own.writes] else self.sizes[own.writes]
         for value in own.inplace:
             last = not self.readers[value] & ~(done | 1 << task) and value not in self.kept
             if last and self.sizes[value] == size:

@@ -25,7 +25,8 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An operator. bands: the rows of `writes` that each of its calls makes, in order.
+    """An operator. bands: the rows of `writes` that each of its calls makes, in order; several
+    stages may write parts of the same rows.
     accumulates: every call writes all rows, which are what they should be after the last."""
 
     name: str
@@ -60,7 +61,9 @@ def one_by_one(stages: Sequence[Stage]) -> tuple[Call, ...]:
 def interleave(stages: Sequence[Stage], last: Sequence[str]) -> tuple[Call, ...]:
     """Every band as late as possible: what the next band of the streams `last` needs is made
     first, and so on. Stages are in topological order; those that `last` does not need follow."""
-    maker = {stage.writes: i for i, stage in enumerate(stages)}
+    makers: dict[str, list[int]] = {}
+    for i, stage in enumerate(stages):
+        makers.setdefault(stage.writes, []).append(i)
     made = [0] * len(stages)  # bands
     calls: list[Call] = []
 
@@ -76,10 +79,10 @@ def interleave(stages: Sequence[Stage], last: Sequence[str]) -> tuple[Call, ...]
             current = waiting[-1]
             missing = next(
                 (
-                    maker[read.stream]
+                    maker
                     for read in stages[current].reads
-                    if read.stream in maker
-                    and rows(maker[read.stream]) < read.needs[made[current]][1]
+                    for maker in makers.get(read.stream, ())
+                    if rows(maker) < read.needs[made[current]][1]
                 ),
                 None,
             )
@@ -90,7 +93,7 @@ def interleave(stages: Sequence[Stage], last: Sequence[str]) -> tuple[Call, ...]
             made[current] += 1
             waiting.pop()
 
-    wanted = [maker[name] for name in last if name in maker]
+    wanted = [maker for name in last for maker in makers.get(name, ())]
     for stage in [*wanted, *range(len(stages))]:
         while made[stage] < len(stages[stage].bands):
             make(stage)

@@ -105,18 +105,28 @@ def decode(tensor: Tensor, data: bytes | bytearray) -> Array:
 def decode_part(part: Part, data: bytes, seen: dict[str, Array]) -> None:
     """Put what a call left into `seen`, tensors by name; `data`: the bytes from its offset on."""
     tensor = part.tensor
-    if part.rows is None:
+    if part.rows is None and not part.pitch:
         seen[tensor.name] = decode(tensor, data)
         return
     dtype, shape = tensor.type.dtype.numpy, tensor.type.shape
     flat = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
-    _, _, width, channels = shape
+    channels = shape[-1]
+    if part.rows is None:
+        pixels = tensor.type.elements // channels
+        seen[tensor.name] = flat[_index(part, pixels, channels)].reshape(shape)
+        return
+    width = shape[2]
     count = part.rows[1] - part.rows[0]
-    if part.plane:
-        index = np.arange(channels)[None, :] * part.plane + np.arange(count * width)[:, None]
-        flat = flat[index]
+    flat = flat[_index(part, count * width, channels)]
     whole = seen.setdefault(tensor.name, np.zeros(shape, dtype))
     whole[0, slice(*part.rows)] = flat.reshape(count, width, channels)
+
+
+def _index(part: Part, pixels: int, channels: int) -> Array:
+    """Where every element [pixels, channels] lies, from the first one on."""
+    pixel, channel = (1, part.plane) if part.plane else (part.pitch or channels, 1)
+    index: Array = np.arange(pixels)[:, None] * pixel + np.arange(channels)[None, :] * channel
+    return index
 
 
 def check_guards(package: Package, below: bytes, above: bytes) -> None:

@@ -14,15 +14,18 @@ Case = tuple[list[Task], dict[str, int], list[str], list[str]]
 
 
 def case(rng: random.Random, count: int) -> Case:
-    """Tasks on earlier tensors, in a topological order."""
+    """Tasks on earlier tensors, in a topological order; some write one tensor together."""
     inputs = [f"x{i}" for i in range(rng.choice([1, 1, 2]))]
     known = list(inputs)
     tasks = []
     for i in range(count):
-        reads = rng.sample(known, min(len(known), rng.choice([1, 1, 2])))
-        inplace = tuple(rng.sample(reads, rng.randrange(len(reads) + 1)))
-        tasks.append(Task(tuple(reads), f"t{i}", rng.choice([0, 0, 5, 40]), inplace))
-        known.append(f"t{i}")
+        together = bool(tasks) and rng.random() < 0.2
+        others = known[:-1] if together else known
+        reads = rng.sample(others, min(len(others), rng.choice([1, 1, 2])))
+        inplace = tuple(rng.sample(reads, 0 if together else rng.randrange(len(reads) + 1)))
+        writes = tasks[-1].writes if together else f"t{i}"
+        tasks.append(Task(tuple(reads), writes, rng.choice([0, 0, 5, 40]), inplace))
+        known += [] if together else [writes]
     sizes = {n: rng.choice([0, 4, 10, 10, 32, 100]) for n in known}
     made = known[len(inputs) :]
     outputs = [made[-1], *rng.sample(made, rng.choice([0, 0, 1]))]
@@ -40,7 +43,8 @@ def peak(found: Case, order: Sequence[int]) -> int:
         own = tasks[task]
         alive = sum(sizes[v] for v in before & needed)
         over = any(v not in later and sizes[v] == sizes[own.writes] for v in own.inplace)
-        most = max(most, alive + own.scratch + (0 if over else sizes[own.writes]))
+        there = own.writes in before or over
+        most = max(most, alive + own.scratch + (0 if there else sizes[own.writes]))
     return most
 
 
@@ -49,7 +53,7 @@ def orders(tasks: Sequence[Task], done: tuple[int, ...] = ()) -> Iterator[tuple[
         yield done
         return
     made = {t.writes for t in tasks}
-    there = {tasks[i].writes for i in done}
+    there = made - {t.writes for i, t in enumerate(tasks) if i not in done}
     for i, task in enumerate(tasks):
         if i not in done and not (set(task.reads) & made) - there:
             yield from orders(tasks, (*done, i))
@@ -57,9 +61,13 @@ def orders(tasks: Sequence[Task], done: tuple[int, ...] = ()) -> Iterator[tuple[
 
 def is_order(tasks: Sequence[Task], order: Sequence[int]) -> bool:
     assert sorted(order) == list(range(len(tasks)))
-    made = {t.writes: i for i, t in enumerate(tasks)}
     place = {task: at for at, task in enumerate(order)}
-    return all(place[made[v]] < place[i] for i, t in enumerate(tasks) for v in t.reads if v in made)
+    return all(
+        place[j] < place[i]
+        for i, t in enumerate(tasks)
+        for j, maker in enumerate(tasks)
+        if maker.writes in t.reads
+    )
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -48,7 +48,7 @@ def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
     body: list[ir.Stmt] = []
     for part in parts:
         made = MatVec(max(part.pairs, 1), depth, part.blocks, scale, part.pairs == 0, straight)
-        y = ir.add(ir.mul(m, ir.i32(rows)), ir.i32(part.start))
+        y = ir.add(ir.mul(m, ir.i32(kernel.y_strides[0])), ir.i32(part.start))
         places: dict[str, Place] = {
             "w": (f"w{part.suffix}", ir.i32(0)),
             "q": (f"q{part.suffix}", ir.i32(0)),

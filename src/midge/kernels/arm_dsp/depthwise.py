@@ -50,7 +50,7 @@ def plane_of(request: Request) -> Plane | None:
     x_strides = (width * channels, channels, 1)
     if source in layouts:
         x_strides = (width, 1, request.planes.get(source, height * width))
-    y_strides = (channels, 1)
+    y_strides = (request.pitches.get(group.output, channels), 1)
     if group.output in layouts:
         y_strides = (1, request.planes.get(group.output, y.shape[1] * y.shape[2]))
     oh, ow = y.shape[1:3]

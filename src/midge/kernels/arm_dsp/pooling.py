@@ -58,7 +58,7 @@ def pooling(request: Request) -> tuple[Candidate, ...]:
     pool = pool_of(request.graph, node)
     if pool is None or node.inputs[0] in request.layouts:
         return ()
-    whole = len(request.group.nodes) == 1 and request.group.output not in request.layouts
+    whole = len(request.group.nodes) == 1 and request.in_sequence
     if in_pieces(request) and (node.op != "max_pool2d" or not whole):
         return ()
     if node.op == "max_pool2d":
@@ -137,7 +137,7 @@ class _Pooling(KernelWriter):
 
 class _Maxima(_Pooling):
     def candidate(self) -> Candidate:
-        if len(self.group.nodes) > 1 or self.group.output in self.layouts:
+        if len(self.group.nodes) > 1 or not self.request.in_sequence:
             return self.one_by_one("max", DType.I8)
         body: ir.Block = ()
         for rows in self.pool.rows:

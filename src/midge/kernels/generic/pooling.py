@@ -57,7 +57,7 @@ def unguarded(request: Request) -> tuple[Candidate, ...]:
 
     made = build(
         request.graph, request.group, "kernel", request.layouts, body, rows=request.rows,
-        planes=request.planes,
+        planes=request.planes, pitches=request.pitches,
     )  # fmt: skip
     channels = request.graph.types[node.outputs[0]].shape[3]
     plain = Candidate("spans", made.func, made.args)
