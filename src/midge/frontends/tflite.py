@@ -249,6 +249,7 @@ class _Reader:
         foreign = Foreign(kind, inputs, outputs, self.options(op), src, self.types, self.consts)
         self.check_defined(foreign)
         nodes = self.imported(foreign)
+        self.add_consts(foreign)
         self.add_types(foreign, nodes)
         return nodes
 
@@ -279,6 +280,12 @@ class _Reader:
         options.Init(table.Bytes, table.Pos)
         fields = _fields(cls)
         return {f: get(options) for f, get in fields.items()}
+
+    def add_consts(self, op: Foreign) -> None:
+        """Constants that an importer made."""
+        for name, array in op.new_consts.items():
+            self.consts[name] = array
+            self.types[name] = TensorType(array.shape, DType.of(array))
 
     def add_types(self, op: Foreign, nodes: tuple[Node, ...]) -> None:
         """Types of values that an importer put between its nodes."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.registry import Registry
 from midge.core.types import Array, DType, TensorType
-from midge.graph.ir import Attrs, Node
+from midge.graph.ir import OPS, Attrs, Node, fresh
+
+
+class NotConstantError(ModelError):
+    """An input that must be a constant is computed at run time. value: its name in the graph."""
+
+    def __init__(self, value: str, what: str, *, where: str, hint: str = "") -> None:
+        self.value = value
+        super().__init__(what, where=where, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,8 @@ class Foreign:
 
     kind: its name in the format.  inputs: value names, "" for an absent optional one.
     attrs: option name -> value as the format has it.  types, consts: of the model's values.
+    opset: the version of the operator set, where the format has one.
+    new_consts: the constants that the importer makes; the reader adds them to the graph.
     """
 
     kind: str
@@ -27,6 +39,8 @@ class Foreign:
     src: str
     types: Mapping[str, TensorType]
     consts: Mapping[str, Array]
+    opset: int = 0
+    new_consts: dict[str, Array] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -53,8 +67,10 @@ class Foreign:
             raise self.error(f"input {i} ({what}) is missing")
         name = self.inputs[i]
         if name not in self.consts:
-            raise self.error(
+            raise NotConstantError(
+                name,
                 f"{what} ({name!r}) is computed at run time, which is not supported",
+                where=self.where,
                 hint=f"export the model with a constant {what}",
             )
         return self.consts[name]
@@ -86,8 +102,56 @@ class Foreign:
         return Node(op, ins, outs, attrs or {}, self.src, self.kind)
 
 
+class Steps:
+    """Where an importer writes the nodes of one foreign operator that takes several.
+
+    steps = Steps(op)
+    wide = steps.emit("mul", [op.inputs[0], steps.const(np.float32(2), "two")])
+    return steps.finish("add", [wide, op.inputs[1]])
+    """
+
+    def __init__(self, op: Foreign) -> None:
+        self.op = op
+        self.nodes: list[Node] = []
+        self._types: dict[str, TensorType] = {}
+
+    def type(self, name: str) -> TensorType:
+        """The type of a value of the model or of one made here, without Quant."""
+        return (self._types.get(name) or self.op.types[name]).plain
+
+    def const(self, value: Array | np.generic, suffix: str) -> str:
+        """A constant named after the operator's first output."""
+        array = np.asarray(value)
+        name = self._fresh(suffix)
+        self.op.new_consts[name] = array
+        self._types[name] = TensorType(array.shape, DType.of(array))
+        return name
+
+    def emit(
+        self, op: str, inputs: Sequence[str], attrs: Attrs | None = None, *, output: str = ""
+    ) -> str:
+        """Append a node of one output and infer its type; VerifyError if the inputs don't fit."""
+        out = output or self._fresh(op)
+        (result,) = OPS[op].infer([self.type(n) for n in inputs], attrs or {})
+        self.nodes.append(self.op.node(op, attrs, inputs=inputs, outputs=[out]))
+        self._types[out] = result
+        return out
+
+    def finish(
+        self, op: str, inputs: Sequence[str], attrs: Attrs | None = None
+    ) -> tuple[Node, ...]:
+        """Append the node that writes the operator's first output; all nodes."""
+        self.emit(op, inputs, attrs, output=self.op.outputs[0])
+        return tuple(self.nodes)
+
+    def _fresh(self, suffix: str) -> str:
+        return fresh(f"{self.op.outputs[0]}/{suffix}", self._types, self.op.types)
+
+
 Importer = Callable[[Foreign], tuple[Node, ...]]
 
 IMPORTERS: Mapping[str, Registry[Importer]] = {
     "tflite": Registry("TFLite operator", ModelError),
+    "onnx": Registry("ONNX operator", ModelError),
+    "torch": Registry("ATen operator", ModelError),
 }
