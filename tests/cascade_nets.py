@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphs import GraphMaker
-from midge import cascading, driver
+from midge import cascading, pipeline
 from midge.codegen.arrange import calls_of, layout_of
 from midge.codegen.package import Options, make_package
 from midge.core.package import Package
@@ -22,6 +22,7 @@ from midge.graph.ir import Graph, Node, verify
 from midge.lower.bands import Form, Forms, how_banded, split_sums
 from midge.lower.fuse import fuse
 from midge.lower.lower import Lowered, find_options
+from midge.passes import run as run_passes
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 
@@ -195,9 +196,9 @@ class Net:
 
     @staticmethod
     def of(source: Graph) -> Net:
-        model = driver.run(driver.MODEL_PASSES, source)
-        plain, _ = driver.spell_out(model)
-        return Net(source, model, plain, driver.narrowed_types(model, plain))
+        model = run_passes(pipeline.MODEL_PASSES, source)
+        plain, _ = pipeline.spell_out(model)
+        return Net(source, model, plain, pipeline.narrowed_types(model, plain))
 
     def able(self) -> list[str]:
         """The outputs of the groups that can be computed band by band."""

@@ -34,13 +34,17 @@ def load(data: bytes) -> Graph:
     return read(data, "model")
 
 
-def litert(data: bytes, inputs: Arrays) -> dict[str, Any]:
-    """Outputs by tensor name; RuntimeError or ValueError if LiteRT refuses the model."""
+REFERENCE, OPTIMISED = "BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+
+
+def litert(data: bytes, inputs: Arrays, kernels: str = REFERENCE) -> dict[str, Any]:
+    """Outputs by tensor name; RuntimeError or ValueError if LiteRT refuses the model. kernels:
+    OPTIMISED for the few operators that have no reference kernel."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     with quiet():
         interpreter: Any = Interpreter(
-            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+            model_content=data, experimental_op_resolver_type=OpResolverType[kernels]
         )
         interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
@@ -50,10 +54,17 @@ def litert(data: bytes, inputs: Arrays) -> dict[str, Any]:
     return {d["name"]: np.array(interpreter.get_tensor(d["index"])) for d in details}
 
 
-def same(data: bytes, inputs: Arrays, ulps: float = 0.0, *, sums: bool = False) -> None:
+def same(
+    data: bytes,
+    inputs: Arrays,
+    ulps: float = 0.0,
+    *,
+    sums: bool = False,
+    kernels: str = REFERENCE,
+) -> None:
     """Midge's evaluation of the file equals LiteRT's: bytes, or floats within `ulps` units in the
     last place of the largest magnitude of the output (and of the inputs, for `sums`)."""
-    want = litert(data, inputs)
+    want = litert(data, inputs, kernels)
     have = evaluate(load(data), inputs)
     assert have.keys() == want.keys()
     for name, expected in want.items():

@@ -131,7 +131,8 @@ class _Writer:
             on_data = self.draw(st.integers(0, 4)) == 0
             left = self.element(scope) if on_data else self.index(scope, 4)
             cond = ir.Bin("<", left, ir.i32(self.draw(st.integers(0, 3))))
-            return ir.Guard(cond, self.block(scope, depth + 1))
+            other = self.block(scope, depth + 1) if self.draw(st.booleans()) else ()
+            return ir.Guard(cond, self.block(scope, depth + 1), other)
         return self.store(scope)
 
     def index(self, scope: tuple[str, ...], room: int) -> ir.Expr:

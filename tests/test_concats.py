@@ -10,12 +10,13 @@ import pytest
 
 from cascade_nets import KINDS, Net, check, packaged, random_picks
 from concat_nets import branches, fires
-from midge import driver
+from midge import driver, pipeline
 from midge.data import random_inputs
 from midge.driver import Memory
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.graph.text import parse_graph
+from midge.passes import run as run_passes
 from midge.passes.join_parts import join_parts
 from midge.plan.offsets import plan
 from midge.run import RUNNERS
@@ -112,8 +113,8 @@ def test_what_others_read_is_copied_to_its_place() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_the_pass_keeps_the_meaning(seed: int) -> None:
     graph = branches(700 + seed, KINDS[seed % 3])
-    before = driver.run((*driver.PLAIN_PASSES,), driver.run(driver.MODEL_PASSES, graph))
-    after = driver.run((join_parts,), before)
+    before = run_passes((*pipeline.PLAIN_PASSES,), run_passes(pipeline.MODEL_PASSES, graph))
+    after = run_passes((join_parts,), before)
     for given in random_inputs(graph, 2, seed):
         want, have = evaluate(before, given), evaluate(after, given)
         for name in before.outputs:

@@ -9,11 +9,11 @@ import pytest
 
 from graphs import random_graph
 from midge import driver
-from midge.driver import CHEAPER_PASSES, MODEL_PASSES, PLAIN_PASSES
 from midge.graph.ir import OPS, Graph, verify
 from midge.graph.text import parse_graph
 from midge.lower.fuse import Group, fuse
 from midge.passes import run
+from midge.pipeline import CHEAPER_PASSES, MODEL_PASSES, PLAIN_PASSES
 
 
 def plain(body: str) -> Graph:

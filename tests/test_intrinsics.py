@@ -59,6 +59,9 @@ MULTIPLIERS = [0, 1, 1 << 30, (1 << 30) + 1, 1518500250, I32_MAX - 1, I32_MAX]
 WIDE = sorted({s * (1 << e) + d for e in range(47) for s in (-1, 1) for d in (-1, 0, 1)})
 HALVES = (0, 1, -1, 127, -128, 255, -256, 32767, -32768)
 WORD_EDGES = [(high << 16) | (low & 0xFFFF) for high in HALVES for low in HALVES]
+I64 = (-(2**63), 2**63 - 1)
+I64_EDGES = sorted({*I64, *(v for v in EDGES), *(s * (1 << e) for e in (40, 62) for s in (-1, 1))})
+DIVISIONS = ("div", "rem", "mod", "shift_left", "shift_right")
 SUMS = ("smlad", "smlabb", "smlabt", "smlatb", "smlatt")
 INTEGER = {
     "high_mul": Domain((I32_EDGES, I32_EDGES), (I32, I32), lambda a, b: a == b == I32_MIN),
@@ -82,6 +85,7 @@ INTEGER = {
         (I32, (0, 8), I32),
         lambda x, left, factor: not I32_MIN <= x << left <= I32_MAX,
     ),
+    "half_value": Domain(([*range(1 << 16), -1, -32768],), ((-32768, 65535),)),
     "nudged": Domain(
         (I32_EDGES, I32_EDGES[1:]),
         (I32, (I32_MIN + 1, I32_MAX)),
@@ -94,13 +98,46 @@ INTEGER = {
     "smlald": Domain((WIDE, WORD_EDGES, [-(1 << 31), 1]), ((-(2**63), 2**63 - 1), I32, I32)),
     "leading_zeros": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
     "reciprocal": Domain(([v for v in I32_EDGES if v > 0],), ((1, I32_MAX),)),
+    **{f"{n}_i32": Domain((I32_EDGES, I32_EDGES), (I32, I32)) for n in DIVISIONS},
+    **{f"{n}_i64": Domain((I64_EDGES, I64_EDGES), (I64, I64)) for n in DIVISIONS},
+    "pow_i32": Domain((I32_EDGES, list(range(-3, 70))), (I32, (-2, 40))),
+    "pow_i64": Domain((I64_EDGES, list(range(-3, 70))), (I64, (-2, 40))),
+    "log_q12": Domain(([v for v in I32_EDGES if v >= 1 << 19],), ((1 << 19, I32_MAX),)),
+    "wrap_i8": Domain((I32_EDGES,), (I32,)),
+    "wrap_i16": Domain((I32_EDGES,), (I32,)),
+    "wrap_i32": Domain((I64_EDGES,), (I64,)),
 }
 # Units in the last place that midge_float.h promises, and the function in double precision.
 FLOAT: dict[str, tuple[float, Callable[[Array], Array]]] = {
     "exp": (2.0, np.exp),
     "tanh": (3.0, np.tanh),
     "logistic": (4.0, lambda x: 1.0 / (1.0 + np.exp(-x))),
+    "log": (1.0, np.log),
+    "log1p": (3.0, np.log1p),
+    "expm1": (2.0, np.expm1),
+    "erf": (2.0, np.vectorize(math.erf, otypes=[np.float64])),
+    "sinh": (3.0, np.sinh),
+    "cosh": (3.0, np.cosh),
+    "asinh": (4.0, np.arcsinh),
+    "acosh": (4.0, np.arccosh),
+    "atanh": (4.0, np.arctanh),
+    "sin": (3.0, np.sin),
+    "cos": (3.0, np.cos),
+    "tan": (5.0, np.tan),
+    "asin": (4.0, np.arcsin),
+    "acos": (3.0, np.arccos),
+    "atan": (3.0, np.arctan),
 }
+# Those that give the value that is nearest to the exact one, or the exact one.
+EXACT: dict[str, Callable[[Array], Array]] = {
+    "sqrt": np.sqrt,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "rint": np.rint,
+}
+OF_TWO = {"pow": np.power, "fmod": np.fmod}
+TO_INTEGERS = {"trunc_i32", "trunc_i64", "bits_of"}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +168,17 @@ def call() -> Callable[..., Array]:
 
 
 def test_every_intrinsic_is_held_against_its_c() -> None:
-    assert set(INTRINSICS) == {*INTEGER, *FLOAT, "round_to_int"}
+    checked = {
+        "float_of",
+        *INTEGER,
+        *FLOAT,
+        *EXACT,
+        *OF_TWO,
+        *TO_INTEGERS,
+        "round_to_int",
+        "round_even",
+    }
+    assert set(INTRINSICS) == checked
 
 
 @pytest.mark.parametrize("name", INTEGER)
@@ -179,7 +226,9 @@ def floats() -> Array:
     edges = np.array([0.0, -0.0, 88.8, 88.72284, 88.7, -104.0, -103.97, -87.33655, 0.625, 9.011],
                      np.float32)  # fmt: skip
     around = np.concatenate([np.nextafter(edges, np.float32(s)) for s in (-np.inf, np.inf)])
-    every = np.concatenate([bits, dense, near, edges, around, -edges])
+    quarters = np.arange(-3000, 3000, dtype=np.float32) * np.float32(math.pi / 4)
+    wide = np.linspace(-1100, 1100, 200_001, dtype=np.float32)
+    every = np.concatenate([bits, dense, near, edges, around, -edges, quarters, wide])
     return every[np.isfinite(every)]
 
 
@@ -188,12 +237,15 @@ def test_float_intrinsics_keep_the_ulp_their_header_promises(
     name: str, call: Callable[..., Array]
 ) -> None:
     bound, function = FLOAT[name]
-    assert f"{name} below {bound:g} ulp" in header("midge_float.h")
+    assert f"{name} below {bound:g} ulp" in header(INTRINSICS[name].header)
     x = floats()
     with np.errstate(all="ignore"):
         exact = function(x.astype(np.float64))
         rounded = exact.astype(np.float32)
         have = call(name, x)
+        undefined = np.isnan(rounded)
+        assert (np.isnan(have) == undefined).all()
+        x, exact, rounded, have = (a[~undefined] for a in (x, exact, rounded, have))
         infinite = np.isinf(rounded) | np.isinf(have)
         assert (have[infinite] == rounded[infinite]).all()
         unit = np.spacing(np.abs(rounded)).astype(np.float64)
@@ -208,11 +260,13 @@ def test_float_intrinsics_keep_the_ulp_their_header_promises(
 def test_the_meaning_of_a_float_intrinsic_is_the_rounded_function(name: str) -> None:
     _, function = FLOAT[name]
     rng = np.random.default_rng(1)
-    x = np.concatenate([rng.uniform(-100, 100, 500), [0.0, 88.9, -200.0, 500.0, -1e30, 1e30]])
+    edges = [0.0, 88.9, -200.0, 500.0, -1e30, 1e30]
+    x = np.concatenate([rng.uniform(-100, 100, 500), rng.uniform(-1, 1, 100), edges])
     with np.errstate(all="ignore"):
         want = function(x.astype(np.float32).astype(np.float64)).astype(np.float32)
     have = np.array([INTRINSICS[name].meaning(float(v)) for v in x.astype(np.float32)], np.float32)
-    np.testing.assert_array_max_ulp(have, want, 1)
+    np.testing.assert_array_equal(np.isnan(have), np.isnan(want))
+    np.testing.assert_array_max_ulp(have[~np.isnan(want)], want[~np.isnan(want)], 1)
 
 
 def test_special_floats(call: Callable[..., Array]) -> None:
@@ -221,19 +275,100 @@ def test_special_floats(call: Callable[..., Array]) -> None:
         "exp": [math.nan, math.inf, 0.0, 1.0],
         "tanh": [math.nan, 1.0, -1.0, 0.0],
         "logistic": [math.nan, 1.0, 0.0, 0.5],
+        "log": [math.nan, math.inf, math.nan, -math.inf],
+        "log1p": [math.nan, math.inf, math.nan, 0.0],
+        "expm1": [math.nan, math.inf, -1.0, 0.0],
+        "sqrt": [math.nan, math.inf, math.nan, 0.0],
+        "erf": [math.nan, 1.0, -1.0, 0.0],
+        "sin": [math.nan, math.nan, math.nan, 0.0],
+        "cos": [math.nan, math.nan, math.nan, 1.0],
+        "tan": [math.nan, math.nan, math.nan, 0.0],
+        "asin": [math.nan, math.nan, math.nan, 0.0],
+        "acos": [math.nan, math.nan, math.nan, math.pi / 2],
+        "atan": [math.nan, math.pi / 2, -math.pi / 2, 0.0],
+        "sinh": [math.nan, math.inf, -math.inf, 0.0],
+        "cosh": [math.nan, math.inf, math.inf, 1.0],
+        "asinh": [math.nan, math.inf, -math.inf, 0.0],
+        "acosh": [math.nan, math.inf, math.nan, math.nan],
+        "atanh": [math.nan, math.nan, math.nan, 0.0],
+        "floor": [math.nan, math.inf, -math.inf, 0.0],
+        "rint": [math.nan, math.inf, -math.inf, 0.0],
     }.items():
         np.testing.assert_array_equal(call(name, special), np.array(want, np.float32))
 
 
-def test_round_to_int_agrees_everywhere(call: Callable[..., Array]) -> None:
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_float_intrinsics(name: str, call: Callable[..., Array]) -> None:
+    """Every exponent, ties, subnormals, and the neighbours of squares."""
+    rng = np.random.default_rng(3)
+    roots = rng.integers(1 << 11, 1 << 12, 20_000).astype(np.float32)
+    near = [np.nextafter(roots * roots, np.float32(s)) for s in (0, 9e9)]
+    tiny = rng.integers(0, 1 << 23, 20_000).astype(np.uint32).view(np.float32)
+    x = np.concatenate([floats(), roots * roots, *near, tiny, np.arange(-99, 99) / 2]).astype("f4")
+    with np.errstate(all="ignore"):
+        want = EXACT[name](x)
+    np.testing.assert_array_equal(call(name, x), want)
+
+
+def pairs() -> tuple[Array, Array]:
+    """Special values with each other, and random ones of all magnitudes."""
+    rng = np.random.default_rng(4)
+    special = [0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -2.5, math.inf, -math.inf, math.nan, 1e30,
+               -1e30, 1e-40, 2**24 - 1, 2**23 + 1]  # fmt: skip
+    a, b = (v.ravel() for v in np.meshgrid(np.float32(special), np.float32(special)))
+    bits = rng.integers(0, 2**32, (2, 50_000), np.uint64).astype(np.uint32).view(np.float32)
+    x = [a, bits[0], rng.uniform(0, 10, 100_000), rng.normal(1, 1e-3, 50_000), -np.arange(99.0)]
+    y = [b, bits[1], rng.uniform(-40, 40, 100_000), rng.uniform(-1e5, 1e5, 50_000), np.arange(99.0)]
+    with np.errstate(invalid="ignore"):  # signalling NaNs among the random bits
+        return np.concatenate(x).astype(np.float32), np.concatenate(y).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_functions_of_two_floats(name: str, call: Callable[..., Array]) -> None:
+    """fmod is exact; pow within what its header promises, with C's special cases."""
+    a, b = pairs()
+    have = call(name, a, b)
+    with np.errstate(all="ignore"):
+        exact = OF_TWO[name](a.astype(np.float64), b.astype(np.float64))
+        want = exact.astype(np.float32)
+    if name == "fmod":
+        np.testing.assert_array_equal(have, want)
+        return
+    assert "pow below 2 ulp" in header("midge_math.h")
+    plain = np.isfinite(want)
+    np.testing.assert_array_equal(have[~plain], want[~plain])
+    np.testing.assert_array_equal(np.signbit(have[plain]), np.signbit(want[plain]))
+    unit = np.spacing(np.abs(want[plain])).astype(np.float64)
+    assert (np.abs(have[plain].astype(np.float64) - exact[plain]) / unit).max() < 2
+
+
+@pytest.mark.parametrize("name", sorted(TO_INTEGERS))
+def test_truncation_to_integers(name: str, call: Callable[..., Array]) -> None:
+    powers = np.array([s * 2.0**e for e in range(-5, 70) for s in (-1, 1)], np.float32)
+    special = np.float32([math.inf, -math.inf, 0.0, -0.9])
+    if name != "bits_of":  # of which there are many
+        special = np.append(special, np.float32(math.nan))
+    x = np.concatenate([powers, np.nextafter(powers, np.float32(0)), floats()[::500], special])
+    want = [INTRINSICS[name].meaning(float(v)) for v in x.astype(np.float32)]
+    assert call(name, x).tolist() == want
+
+
+def test_bits_as_floats(call: Callable[..., Array]) -> None:
+    bits = floats()[::50].view(np.int32)
+    want = [INTRINSICS["float_of"].meaning(int(v)) for v in bits]
+    assert call("float_of", bits).tolist() == want
+
+
+@pytest.mark.parametrize("name", ["round_to_int", "round_even"])
+def test_rounding_agrees_everywhere(name: str, call: Callable[..., Array]) -> None:
     halves = np.arange(-40, 41, dtype=np.float32) / 2
     powers = np.array([s * 2.0**e for e in range(-30, 40) for s in (-1, 1)], np.float32)
     x = np.concatenate([
         halves, powers, np.nextafter(halves, np.float32(9e9)), np.nextafter(powers, np.float32(0)),
         floats()[::50], [math.nan, math.inf, -math.inf],
     ]).astype(np.float32)  # fmt: skip
-    want = [INTRINSICS["round_to_int"].meaning(float(v)) for v in x]
-    assert call("round_to_int", x).tolist() == want
+    want = [INTRINSICS[name].meaning(float(v)) for v in x]
+    assert call(name, x).tolist() == want
 
 
 def test_ops_on_two_values_have_c_of_every_type() -> None:

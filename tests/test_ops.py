@@ -31,8 +31,16 @@ WITHOUT_SAMPLES = {"reshape", "dequantize"}
 # last place of the largest input or result). Others are exact.
 ULPS = {
     "avg_pool2d": 2, "mean": 2, "softmax": 8, "logistic": 4, "tanh": 3, "conv2d": 8,
-    "depthwise_conv2d": 8, "dense": 8, "sum": 4,
+    "conv_transpose2d": 8, "depthwise_conv2d": 8, "dense": 8, "sum": 4, "matmul": 8,
+    "log_softmax": 8, "resample": 4,
 }  # fmt: skip
+
+ULPS |= dict.fromkeys(
+    ("exp", "expm1", "log", "log1p", "rsqrt", "erf", "sin", "cos", "tan", "asin", "acos", "atan",
+     "sinh", "cosh", "asinh", "acosh", "atanh", "elu", "gelu", "softplus", "mish", "softsign",
+     "hard_sigmoid", "swish", "shrink", "pow"),
+    5,
+)  # fmt: skip
 
 
 def cases() -> list[Any]:

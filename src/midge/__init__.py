@@ -13,10 +13,11 @@ Errors that a user can cause are `MidgeError`s: they say what, where, and what t
 
 from __future__ import annotations
 
-# The folder `run/` before the function `run`: Python binds a submodule's name in its package when
-# it is first imported, and would put the folder in the function's place.
+# The folders `quantize/` and `run/` before the functions of these names: Python binds a submodule's
+# name in its package when it is first imported, and would put the folder in the function's place.
+from midge import quantize as _quantizer  # noqa: F401
 from midge import run as _runners  # noqa: F401
-from midge.api import compile, load, run
+from midge.api import compile, from_torch, load, quantize, run, save
 from midge.core.errors import (
     CompileError,
     MidgeError,
@@ -46,6 +47,9 @@ __all__ = [
     "UsageError",
     "VerifyError",
     "compile",
+    "from_torch",
     "load",
+    "quantize",
     "run",
+    "save",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ def compile(
     stream_time: int | None = None,
     pools: Mapping[str, int] | None = None,
     hot_weights: bool = False,
+    channels_last: bool = False,
 ) -> Package:
     """A model as a package of C.
 
@@ -55,6 +56,8 @@ def compile(
     caller hands over the input row by row.  stream_time: frames of a sliding window that a call
     takes (0: as few as possible; None: a call takes a whole input).  pools: memories for the arena
     and their bytes, the fastest first.  hot_weights: copy constants that are read most there.
+    channels_last: images go in and come out as [N, H, W, C] where the model has [N, C, H, W] and
+    would transpose them.
     Raises ModelError, TargetError, PlanError or UsageError.
     """
     from midge import driver
@@ -67,7 +70,7 @@ def compile(
     )
     settings: dict[str, Any] = {
         "static_arena": static_arena, "limits": limits, "optimize": optimize, "search": search,
-        "memory": memory,
+        "memory": memory, "channels_last": channels_last,
     }  # fmt: skip
     if isinstance(model, str | Path):
         return driver.compile_file(Path(model), chosen, name=name, **settings).package
@@ -110,3 +113,102 @@ def run(
         return session.run(inputs)
     finally:
         session.close()
+
+
+def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "model") -> Graph:
+    """The graph of a PyTorch module, as `torch.export` sees it with those inputs.
+
+    module: in eval mode, or a torch.export.ExportedProgram (then the inputs do not matter).
+    name: prefix of the C symbols. A .pt2 file is read by `load`, without PyTorch.
+    Raises ModelError if the module cannot be exported or uses something unsupported, UsageError
+    without PyTorch.
+    """
+    import io
+    import warnings
+
+    from midge import driver
+    from midge.codegen.names import check_prefix
+    from midge.core.errors import ModelError, UsageError
+    from midge.frontends import parse
+
+    try:
+        import torch
+    except ImportError:
+        raise UsageError(
+            "PyTorch is not installed", where="from_torch", hint="pip install 'midge[torch]'"
+        ) from None
+    driver.load_operators()
+    program = module
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch about itself
+        if not isinstance(module, torch.export.ExportedProgram):
+            try:
+                program = torch.export.export(module.eval(), example_inputs)
+            except Exception as error:
+                raise ModelError(
+                    f"torch.export refuses the module: {error}",
+                    where=type(module).__name__,
+                    hint="make torch.export.export(module, example_inputs) work first",
+                ) from error
+        torch.export.save(program, out)
+    return parse(out.getvalue(), Path("module.pt2"), check_prefix(name))
+
+
+def quantize(
+    model: str | Path | Graph,
+    data: Mapping[str, Array] | Array,
+    *,
+    method: str = "percentile",
+    percentile: float = 99.99,
+    activations: str = "int8",
+    int16: Collection[str] = (),
+    float_io: bool = False,
+    bias_correction: bool = True,
+    equalize: bool = False,
+) -> Graph:
+    """A float model as an integer one, by TFLite's rules: int8 weights per channel.
+
+    data: calibration inputs by name, with a leading axis of samples; or one such array if the
+    model has one input.  method: how the ranges of activations are chosen: "minmax", "percentile",
+    "entropy" or "mse".  activations: "int8" or "int16".  int16: layers, by the names of their
+    outputs ("@4": operator 4), that compute on int16 in any case.  float_io: inputs and outputs
+    stay floats.  bias_correction: take the mean error of rounded weights from the biases.
+    equalize: balance the weights of successive layers.
+    Operators without an integer form stay float. `save` writes the result.
+    Raises ModelError or UsageError.
+    """
+    from midge import driver
+    from midge.core.errors import UsageError
+    from midge.core.types import DType
+    from midge.data import input_sets
+    from midge.quantize.options import Options, check_choice
+    from midge.quantize.quantizer import quantize
+
+    graph = driver.load(Path(model)) if isinstance(model, str | Path) else model
+    if not isinstance(data, Mapping):
+        data = dict.fromkeys(graph.inputs, data) if len(graph.inputs) == 1 else {}
+    if missing := [n for n in graph.inputs if n not in data]:
+        raise UsageError(
+            f"there is no {missing[0]!r}", where="data", hint=f"name {', '.join(graph.inputs)}"
+        )
+    check_choice(activations, ("int8", "int16"), "activations")
+    options = Options(
+        method=method,
+        percentile=percentile,
+        activations=DType.I8 if activations == "int8" else DType.I16,
+        int16=frozenset(int16),
+        float_io=float_io,
+        bias_correction=bias_correction,
+        equalize=equalize,
+    )
+    return quantize(graph, input_sets(data, graph, "data"), options).graph
+
+
+def save(model: Graph, path: str | Path) -> None:
+    """Write a graph as a file: .midge, which loads back equal, or .tflite, which LiteRT runs with
+    the same result. ModelError for what TFLite has no operator for."""
+    from midge import driver, export
+
+    driver.load_operators()
+    export.save(model, Path(path))

@@ -47,14 +47,19 @@ def load_inputs(path: Path, graph: Graph) -> list[dict[str, Array]]:
     .npy: one input, or a batch of them along a leading axis, for a model with one input.
     .npz: arrays named as the model's inputs (or input_0, input_1, ...), batches likewise.
     """
-    arrays = _read(path, graph)
-    batches = {name: _batch(path, name, graph.types[name], a) for name, a in arrays.items()}
+    return input_sets(_read(path, graph), graph, str(path))
+
+
+def input_sets(arrays: Mapping[str, Array], graph: Graph, where: str) -> list[dict[str, Array]]:
+    """Arrays by input name, each of one input or a batch of them, as sets of inputs. UsageError
+    for shapes, types or counts that do not fit."""
+    batches = {name: _batch(where, name, graph.types[name], arrays[name]) for name in graph.inputs}
     counts = {len(b) for b in batches.values()}
     if len(counts) != 1:
-        raise UsageError(f"inputs have different counts: {sorted(counts)}", where=str(path))
+        raise UsageError(f"inputs have different counts: {sorted(counts)}", where=where)
     count = counts.pop()
     if count == 0:
-        raise UsageError("holds an empty batch", where=str(path), hint="give one input or more")
+        raise UsageError("holds an empty batch", where=where, hint="give one input or more")
     return [{n: b[i] for n, b in batches.items()} for i in range(count)]
 
 
@@ -84,10 +89,10 @@ def _named(path: Path, loaded: Mapping[str, Array], name: str, index: int) -> Ar
     raise UsageError(f"has no array {name!r}", where=str(path), hint=f"it has {', '.join(loaded)}")
 
 
-def _batch(path: Path, name: str, t: TensorType, array: Array) -> list[Array]:
+def _batch(where: str, name: str, t: TensorType, array: Array) -> list[Array]:
     if array.dtype != t.dtype.numpy:
         raise UsageError(
-            f"{name!r} is {array.dtype}", where=str(path), hint=f"the model takes {t.dtype.numpy}"
+            f"{name!r} is {array.dtype}", where=where, hint=f"the model takes {t.dtype.numpy}"
         )
     if array.shape == t.shape:
         return [array]
@@ -97,6 +102,6 @@ def _batch(path: Path, name: str, t: TensorType, array: Array) -> list[Array]:
         return list(array.reshape(-1, *t.shape))
     raise UsageError(
         f"{name!r} has shape {list(array.shape)}",
-        where=str(path),
+        where=where,
         hint=f"the model takes {list(t.shape)}, or a batch of them",
     )

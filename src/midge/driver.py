@@ -11,60 +11,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from midge import kernels, ops
 from midge.cascading import Chosen, Priced, Wish, choose, price_first
 from midge.codegen.arrange import layout_of
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Options, make_package
-from midge.core.errors import ModelError, PlanError, UsageError
+from midge.core.errors import PlanError, UsageError
 from midge.core.package import Package
 from midge.core.target import Target
-from midge.core.types import TensorType
 from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
+from midge.graph.rows import seen_rows
 from midge.loop.program import Program
 from midge.lower.candidates import Option
 from midge.lower.lower import Choice
-from midge.passes import run
-from midge.passes.copy_outputs import copy_outputs
-from midge.passes.dequantize_weights import dequantize_weights
-from midge.passes.drop_channels import Dropped, drop_and_report
-from midge.passes.drop_dead import drop_dead
-from midge.passes.fit_elementwise import fit_elementwise
-from midge.passes.fit_requantize import fit_requantize
-from midge.passes.fold_constants import fold_constants
-from midge.passes.fold_padding import fold_padding
-from midge.passes.fold_scale_and_bias import fold_scale_and_bias
-from midge.passes.fold_zero_points import fold_zero_points
-from midge.passes.fuse_activations import fuse_activations
-from midge.passes.fuse_tables import fuse_tables
-from midge.passes.join_parts import join_parts
-from midge.passes.legalize import legalize
-from midge.passes.split_global_pools import split_global_pools
+from midge.passes.drop_channels import Dropped
+from midge.pipeline import check_constants, narrowed_types, prepare, spell_out
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
 from midge.tune.rank import Ranked, rank, reason_against
 from midge.tune.trials import Trial
-
-# Model level: nodes mean what the framework means, tensors are quantised.
-MODEL_PASSES = (
-    dequantize_weights,
-    fold_constants,
-    drop_dead,
-    fold_padding,
-    fold_scale_and_bias,
-    fuse_activations,
-    drop_dead,
-    copy_outputs,
-)
-# To the plain level: integer arithmetic is spelled out.
-PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, drop_dead)
-# At the plain level, once no channel is left that nobody needs: the same bytes in less work.
-CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise, join_parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,34 +117,25 @@ def compile_graph(
     optimize: str = "speed",
     search: bool = False,
     memory: Memory = USUAL,
+    channels_last: bool = False,
 ) -> Compiled:
     """Everything from the model level down. PlanError if the result exceeds `limits`.
 
     optimize: "speed", "balanced" or "size".  search: measure the candidates of every operator in
-    the emulator, where the target has one; otherwise take the first of each.
+    the emulator, where the target has one; otherwise take the first of each.  channels_last: as of
+    `pipeline.prepare`.
     """
-    model = run(MODEL_PASSES, graph)
-    plain, dropped = spell_out(model)
-    check_constants(plain)
     if optimize not in GOALS:
         raise UsageError(
             "unknown goal", where=f"optimize {optimize!r}", hint=f"one of {', '.join(GOALS)}"
         )
+    _check_memory(memory, graph.name)
+    model = prepare(graph, halves=optimize == "size", channels_last=channels_last)
+    plain, dropped = spell_out(model)
+    check_constants(plain, graph)
     searches = search and reason_against(target) is None
     price = partial(_price, target, optimize, _flash(target, limits)) if searches else price_first
-    arriving = frozenset(plain.inputs) if memory.stream_input else frozenset()
-    if memory.stream_input and memory.stream_time is not None:
-        raise UsageError(
-            "the input is streamed row by row or frame by frame, not both",
-            where=f"memory of {graph.name}",
-            hint="one of --stream-input and --stream-time",
-        )
-    if memory.check and memory.stream_time is not None:
-        raise UsageError(
-            "rows that stay from push to push are not checked",
-            where=f"memory of {graph.name}",
-            hint="one of --check-memory and --stream-time",
-        )
+    arriving = _arriving(plain) if memory.stream_input else frozenset()
     wish = Wish(limits.ram, arriving, memory.bands, memory.stream_time)
     planner = _pools(memory, target, static_arena)
     types = narrowed_types(model, plain)
@@ -185,24 +144,59 @@ def compile_graph(
     if memory.check:
         arena = _apart(program, arena)
         limits = replace(limits, ram=None)
-    flags: dict[str, bool | int | str] = {
-        "static_arena": static_arena,
-        "optimize": optimize,
-        "search": searches,
-        "bands": memory.bands,
-        "stream_input": memory.stream_input,
-    }
-    if program.pushes is not None:
-        flags["stream_time"] = program.pushes.hop
     digest = model_hash or hash_graph(graph)
-    if memory.pools:
-        flags["pools"] = " ".join(f"{name}={size}" for name, size in memory.pools)
-        flags["hot_weights"] = memory.hot_weights
+    flags: dict[str, bool | int | str] = {
+        "static_arena": static_arena, "optimize": optimize, "search": searches,
+        **_flags(memory, program, channels_last),
+    }  # fmt: skip
     room = memory.pools[0][1] if memory.hot_weights else 0
     options = Options(version("midge"), digest, static_arena, optimize, flags, memory.check, room)
     package = make_package(program, arena, target, options, dropped.totals)
     check_limits(package, limits, memory)
     return Compiled(graph, model, plain, dropped, program, arena, package, chosen)
+
+
+def _flags(memory: Memory, program: Program, channels_last: bool) -> dict[str, bool | int | str]:
+    """How the package was made, for its description."""
+    flags: dict[str, bool | int | str] = {
+        "bands": memory.bands,
+        "stream_input": memory.stream_input,
+    }
+    if channels_last:
+        flags["channels_last"] = True
+    if program.pushes is not None:
+        flags["stream_time"] = program.pushes.hop
+    if memory.pools:
+        flags["pools"] = " ".join(f"{name}={size}" for name, size in memory.pools)
+        flags["hot_weights"] = memory.hot_weights
+    return flags
+
+
+def _check_memory(memory: Memory, name: str) -> None:
+    """UsageError for what does not go together."""
+    if memory.stream_input and memory.stream_time is not None:
+        raise UsageError(
+            "the input is streamed row by row or frame by frame, not both",
+            where=f"memory of {name}",
+            hint="one of --stream-input and --stream-time",
+        )
+    if memory.check and memory.stream_time is not None:
+        raise UsageError(
+            "rows that stay from push to push are not checked",
+            where=f"memory of {name}",
+            hint="one of --check-memory and --stream-time",
+        )
+
+
+def _arriving(plain: Graph) -> frozenset[str]:
+    """The inputs, row by row; UsageError if their rows are not those that the model reads."""
+    if seen_rows(plain):
+        raise UsageError(
+            "the model reads the input as an image of another shape: its rows are no rows of that",
+            where="--stream-input",
+            hint="with its channels last the input is that image",
+        )
+    return frozenset(plain.inputs)
 
 
 def _apart(program: Program, arena: Arena) -> Arena:
@@ -261,18 +255,6 @@ def _trial(option: Option) -> Trial:
     return Trial(option.kernel, {p.name: option.consts[v] for p, v in values if v in option.consts})
 
 
-def spell_out(model: Graph) -> tuple[Graph, Dropped]:
-    """The plain graph without the channels that nobody needs, and which those are."""
-    plain, dropped = drop_and_report(run(PLAIN_PASSES, model))
-    return run(CHEAPER_PASSES, plain), dropped
-
-
-def narrowed_types(model: Graph, plain: Graph) -> dict[str, TensorType]:
-    """The model's types, with the channels that are left in `plain`."""
-    shapes = {n: t.shape for n, t in plain.types.items() if n not in plain.consts}
-    return {n: replace(t, shape=shapes.get(n, t.shape)) for n, t in model.types.items()}
-
-
 def check_limits(package: Package, limits: Limits, memory: Memory = USUAL) -> None:
     """PlanError that says what is needed, which operator takes most of it and what would help."""
     rows: list[dict[str, Any]] = package.metadata["operators"]
@@ -315,17 +297,6 @@ def _too_large(package: Package, need: int, what: str, limit: int, hint: str) ->
     )
 
 
-def check_constants(graph: Graph) -> None:
-    """ModelError if a constant has become infinite, or no number, on its way through the passes."""
-    for name, array in graph.consts.items():
-        if graph.types[name].dtype.is_float and not np.isfinite(array).all():
-            raise ModelError(
-                "is not finite once computed",
-                where=f"constant {name!r}",
-                hint="weights or scales of the model are too large for binary32",
-            )
-
-
 def compile_file(
     path: Path,
     target: Target,
@@ -336,6 +307,7 @@ def compile_file(
     optimize: str = "speed",
     search: bool = False,
     memory: Memory = USUAL,
+    channels_last: bool = False,
 ) -> Compiled:
     """From a model file to a package; arguments as of `compile_graph`."""
     data = read_file(path)
@@ -350,6 +322,7 @@ def compile_file(
         optimize=optimize,
         search=search,
         memory=memory,
+        channels_last=channels_last,
     )
 
 

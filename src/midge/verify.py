@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from midge.core.errors import ModelError
 from midge.core.types import Array
 from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
@@ -142,7 +143,11 @@ def _framework(compiled: Compiled, path: Path) -> tuple[Stage, Computation | Non
     if (reason := oracle.available()) is not None:
         stage.skipped = reason
         return stage, None
-    return stage, oracle.load(path, compiled.model).run
+    try:
+        return stage, oracle.load(path, compiled.model).run
+    except ModelError as error:
+        stage.skipped = error.what
+        return stage, None
 
 
 def _reference(compiled: Compiled) -> tuple[Stage, Computation]:

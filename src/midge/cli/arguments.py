@@ -76,6 +76,13 @@ MaxRam = Annotated[
         "--max-ram", help="The fastest plan whose arena is no larger, e.g. 64K; fail without one."
     ),
 ]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option(
+        "--channels-last",
+        help="Images go in and come out [H, W, C], where the model would transpose them.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the random inputs.")]
 Inputs = Annotated[
     Path | None,

@@ -25,6 +25,7 @@ def compile_model(
     pools: list[str] | None = None,
     hot_weights: bool = False,
     check_memory: bool = False,
+    channels_last: bool = False,
 ) -> Compiled:
     """The model for the target named `target`, as `midge compile` makes it.
 
@@ -49,4 +50,5 @@ def compile_model(
             optimize=goal,
             search=search,
             memory=memory,
+            channels_last=channels_last,
         )

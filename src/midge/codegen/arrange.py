@@ -90,7 +90,7 @@ def _ring_stream(program: Program, name: str, ring: Ring) -> Stream:
 
 def stream_of(program: Program, name: str) -> Stream:
     """A tensor as rows; one without rows is one row."""
-    t = program.types[name]
+    t = program.seen.get(name, program.types[name])
     align = align_of(t.dtype)
     images = len(t.shape) == 4 and t.shape[0] == 1 and name not in _reordered(program)
     if not images or t.elements == 0:

@@ -16,6 +16,7 @@ from midge.loop.intrinsics import INTRINSICS
 from midge.loop.rewrite import own_exprs, subexprs, touched, walk
 from midge.loop.simplify import expand_unrolled
 from midge.loop.types import buffer_types, expr_type
+from midge.runtime import included
 
 _INDENT = "    "
 # How tightly an operator binds; operands that bind less, or that compilers warn about, get
@@ -99,7 +100,7 @@ def headers(func: ir.Func, instructions: Mapping[str, Instruction] | None = None
             for e in subexprs(own):
                 match e:
                     case ir.Call(name, _):
-                        found.add(INTRINSICS[name].header)
+                        found |= included(INTRINSICS[name].header)
                     case ir.Bin("min" | "max"):
                         found.add("midge_minmax.h")
     return found
@@ -183,8 +184,8 @@ class _Emitter:
                 yield f"for (int32_t {var} = 0; {var} < {extent}; ++{var}) {{"
                 yield from (_INDENT + line for line in self.block(body))
                 yield "}"
-            case ir.Guard(cond, body):
-                yield from self.guard(cond, body, ())
+            case ir.Guard(cond, body, other):
+                yield from self.guard(cond, body, other)
             case ir.Alloc(buffer, dtype, shape):
                 size = f"[{math.prod(shape)}]" if shape else ""
                 yield f"{dtype.c_name} {buffer}{size};"
@@ -271,8 +272,8 @@ class _Emitter:
     def binary(self, op: str, lhs: ir.Expr, rhs: ir.Expr) -> tuple[str, int]:
         binds = _BINDS[op]
         strict = op in ("|", "^", "&", ">>", "/", "%")
-        left = self.expr(lhs, _UNARY if strict else binds + (op == "or"))
-        right = self.expr(rhs, _UNARY if strict else binds + 1)
+        left = self.expr(lhs, _UNARY if strict else binds + 2 * (op == "or"))
+        right = self.expr(rhs, _UNARY if strict else binds + 1 + (op == "or"))
         return f"{left} {_C_OPERATOR.get(op, op)} {right}", binds
 
     def shift_left(self, e: ir.Expr, lhs: ir.Expr, rhs: ir.Expr) -> tuple[str, int]:
@@ -310,6 +311,8 @@ def _otherwise(guard: ir.Guard, follows: ir.Stmt | None) -> bool:
     depends on loop variables only, which the guard's body cannot change."""
     if not isinstance(follows, ir.Guard) or _negation(guard.cond) != follows.cond:
         return False
+    if guard.other or follows.other:
+        return False
     return not any(isinstance(e, ir.Load | ir.Call) for e in subexprs(guard.cond))
 
 
@@ -346,10 +349,12 @@ def _const(e: ir.Const) -> tuple[str, int]:
 
 def float_literal(value: float) -> str:
     """The shortest decimal that is this binary32 value."""
-    assert math.isfinite(value), "constants are finite"
+    assert not math.isnan(value), "constants are numbers"
     return float_text(str(np.float32(value)))
 
 
 def float_text(decimal: str) -> str:
-    """NumPy's text of a finite binary32 value as a C literal."""
+    """NumPy's text of a binary32 value that is a number as a C literal."""
+    if decimal.endswith("inf"):
+        return f"({decimal.replace('inf', '1.0f')} / 0.0f)"
     return f"{decimal}f" if "." in decimal or "e" in decimal else f"{decimal}.0f"

@@ -21,7 +21,7 @@ from midge.codegen.pools import hot_constants, pool_rows, used_pools
 from midge.codegen.stream_time import PushCalls
 from midge.core.package import Operator, Package, Pushes, Tensor
 from midge.core.target import Target
-from midge.core.types import TensorType
+from midge.core.types import DType, TensorType
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
 from midge.runtime import header
@@ -101,6 +101,7 @@ class _Maker:
                       for c in self.calls.cases],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
             "has_weights": bool(self.consts), "tensors": self.tensors,
+            "has_bools": any(t.dtype is DType.BOOL for t in self.program.types.values()),
             "operators": self.rows,
         }  # fmt: skip
         files = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,28 @@ class Frontend:
 FRONTENDS: Registry[Frontend] = Registry("model format", ModelError)
 
 
+SAVED_MODEL = "saved_model.pb"  # in the folder that TensorFlow saves a model as
+
+
 def read_file(path: Path) -> bytes:
-    """The bytes of a model file; UsageError if they cannot be read."""
+    """The bytes of a model file, of a SavedModel's folder as a zip; UsageError if they cannot be
+    read."""
     try:
+        if (path / SAVED_MODEL).is_file():
+            return _packed(path)
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the model: {error.strerror}", where=str(path)) from None
+
+
+def _packed(folder: Path) -> bytes:
+    """The files of a folder, stored in order and without times."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
+            file.writestr(info, path.read_bytes())
+    return out.getvalue()
 
 
 def parse(data: bytes, path: Path, name: str) -> Graph:

@@ -18,6 +18,7 @@ import numpy as np
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
+from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, verify
 
@@ -27,6 +28,7 @@ _DTYPES = {
 }  # fmt: skip
 _MAX_ELEMENTS = 1 << 28
 _MAX_RANK = 8
+_MOST_FOLDED = 64  # elements
 _AGAIN = "get the file again or convert again"
 
 
@@ -251,7 +253,19 @@ class _Reader:
         nodes = self.imported(foreign)
         self.add_consts(foreign)
         self.add_types(foreign, nodes)
-        return nodes
+        return () if self.folded(nodes) else nodes
+
+    def folded(self, nodes: Sequence[Node]) -> bool:
+        """Whether they compute small constants of integers, as shapes are, which is then done."""
+        made: dict[str, Array] = {}
+        for node in nodes:
+            types = [self.types[n] for n in (*node.inputs, *node.outputs)]
+            known = all(n in self.consts or n in made for n in node.inputs)
+            if not known or any(t.dtype.is_float or t.elements > _MOST_FOLDED for t in types):
+                return False
+            made |= evaluate_node(node, self.types, self.consts, {**self.consts, **made})
+        self.consts |= made
+        return True
 
     def check_defined(self, op: Foreign) -> None:
         """Everything it reads is an input, a constant or computed before."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from midge.core.errors import VerifyError
 
-Attr = int | float | str | tuple[int, ...]
+Attr = int | float | str | tuple[int | float, ...]
 Attrs = Mapping[str, Attr]
 
 
@@ -39,7 +39,9 @@ def integers(attrs: Attrs, name: str, count: int | None = None) -> tuple[int, ..
     value = attrs.get(name)
     if not isinstance(value, tuple) or (count is not None and len(value) != count):
         raise _wrong(name, value, "integers" if count is None else f"{count} integers")
-    return value
+    if not all(isinstance(v, int) for v in value):
+        raise _wrong(name, value, "integers")
+    return tuple(map(int, value))
 
 
 def _wrong(name: str, value: object, expected: str) -> VerifyError:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.errors import ModelError
-from midge.core.types import Array, DType, TensorType
+from midge.core.types import Array, DType, Quant, TensorType
 
 f32 = np.float32
 
@@ -101,3 +101,9 @@ def dequantize(array: Array, t: TensorType) -> Array:
     zero = np.array(t.quant.zero_point, np.float32).reshape(shape)
     result: Array = (array.astype(np.float32) - zero) * scale
     return result.astype(np.float32)
+
+
+def bias_quant(x: Quant, w: Quant) -> Quant:
+    """The scale of a bias: input scale * weight scale in binary32, for each of the latter."""
+    scales = tuple(float(f32(x.scale[0]) * f32(s)) for s in w.scale)
+    return Quant(scales, (0,) * len(scales), None if w.axis is None else 0)

@@ -66,3 +66,29 @@ def softmax_scaling(beta: float, scale: float, integer_bits: int) -> tuple[int, 
     multiplier, shift = quantize_multiplier(real)
     radius = ((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / math.pow(2.0, shift)
     return multiplier, shift, -math.floor(radius)
+
+
+def inverse_root(x: int) -> tuple[int, int]:
+    """1 / sqrt(x) as (multiplier in Q0.31, left shift); x = 0 counts as 1.
+
+    GetInvSqrtQuantizedMultiplierExp in lite/kernels/internal/common.h: five Newton steps from 1 in
+    Q3, on x scaled by a power of four to 1/2..2.
+    """
+    if x <= 1:
+        return _MAX, 0
+    shift = 11
+    while x >= 1 << 29:
+        x, shift = x // 4, shift + 1
+    pairs = (31 - x.bit_length()) // 2 - 1
+    shift -= pairs
+    scaled = (x << 2 * pairs) >> 1
+    half = round_shift(scaled, 1)
+    half_three = (1 << 28) + (1 << 27)
+    y = 1 << 28
+    for _ in range(5):
+        cube = shift_left(high_mul(high_mul(y, y), y), 6)
+        y = shift_left(high_mul(half_three, y) - high_mul(half, cube), 3)
+    y = high_mul(y, 1518500250)  # sqrt(1/2)
+    if shift < 0:
+        y, shift = y << -shift, 0
+    return y, -shift

@@ -10,7 +10,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.registry import Registry
-from midge.core.types import Array, DType, TensorType
+from midge.core.types import Array, DType, Quant, TensorType
 from midge.graph.ir import OPS, Attrs, Node, fresh
 
 
@@ -22,6 +22,12 @@ class NotConstantError(ModelError):
         super().__init__(what, where=where, hint=hint)
 
 
+class Ref(str):
+    """The name of a value, among attributes."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Foreign:
     """One operator as the model file has it, decoded but not interpreted.
@@ -30,6 +36,7 @@ class Foreign:
     attrs: option name -> value as the format has it.  types, consts: of the model's values.
     opset: the version of the operator set, where the format has one.
     new_consts: the constants that the importer makes; the reader adds them to the graph.
+    quants: what the integers of values that the importer makes stand for, if it says so.
     """
 
     kind: str
@@ -41,6 +48,7 @@ class Foreign:
     consts: Mapping[str, Array]
     opset: int = 0
     new_consts: dict[str, Array] = field(default_factory=dict)
+    quants: dict[str, Quant] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -119,6 +127,10 @@ class Steps:
         """The type of a value of the model or of one made here, without Quant."""
         return (self._types.get(name) or self.op.types[name]).plain
 
+    def constant(self, name: str) -> Array | None:
+        """The array of a constant of the model, or made here; None for other values."""
+        return self.op.consts.get(name, self.op.new_consts.get(name))
+
     def const(self, value: Array | np.generic, suffix: str) -> str:
         """A constant named after the operator's first output."""
         array = np.asarray(value)
@@ -143,6 +155,11 @@ class Steps:
         """Append the node that writes the operator's first output; all nodes."""
         self.emit(op, inputs, attrs, output=self.op.outputs[0])
         return tuple(self.nodes)
+
+    def renamed(self) -> tuple[Node, ...]:
+        """All nodes, the last one writing the operator's first output."""
+        last = self.nodes.pop()
+        return (*self.nodes, self.op.node(last.op, last.attrs, inputs=last.inputs))
 
     def _fresh(self, suffix: str) -> str:
         return fresh(f"{self.op.outputs[0]}/{suffix}", self._types, self.op.types)

@@ -60,6 +60,40 @@ def bandable(
     return Bandable(images) if images else None
 
 
+def seen_rows(graph: Graph) -> dict[str, TensorType]:
+    """Tensors of which nobody reads anything but views, all with the same rows, and not the
+    tensor's own: their rows are those of the views."""
+    views = {n.outputs[0]: n.inputs[0] for n in graph.nodes if OPS[n.op].alias}
+    seen: dict[str, set[tuple[int, ...]]] = {}
+    for node in graph.nodes:
+        for value in () if OPS[node.op].alias else node.inputs:
+            base = value
+            while base in views:
+                base = views[base]
+            seen.setdefault(base, set()).add(graph.types[value].shape)
+    found = {}
+    for base in graph.inputs:
+        shapes = seen.get(base, set())
+        types = [replace(graph.types[base], shape=s) for s in shapes]
+        if len(types) == 1 and _height(types[0]) and types[0].shape != graph.types[base].shape:
+            found[base] = types[0]
+    return found
+
+
+def by_own_rows(graph: Graph, how: Bandable) -> bool:
+    """Whether the rows that are read are rows of what is in memory: not those of a view with other
+    rows, unless all who read it see the same (`seen_rows`)."""
+    views = {n.outputs[0]: n.inputs[0] for n in graph.nodes if OPS[n.op].alias}
+    for value in how.inputs:
+        base = value
+        while base in views:
+            base = views[base]
+        height = _height(graph.types[base])
+        if base != value and height != _height(graph.types[value]) and base not in seen_rows(graph):
+            return False
+    return True
+
+
 _WHOLE = Rows(0, 0, 0, 0)  # of an input that does not depend on the row
 
 

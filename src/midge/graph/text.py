@@ -262,9 +262,9 @@ class _Parser:
         token = self.peek()
         if token == "(":
             self.punct("(")
-            values: list[int] = []
+            values: list[int | float] = []
             while self.peek() != ")":
-                values.append(self.integer())
+                values.append(self.number())
             self.punct(")")
             return tuple(values)
         return self.string() if token.startswith('"') else self.number()

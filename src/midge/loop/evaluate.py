@@ -76,9 +76,8 @@ class _Machine:
             case ir.Loop(var, extent, body):
                 for self.env[var] in range(extent):
                     self.block(body)
-            case ir.Guard(cond, body):
-                if self.value(cond):
-                    self.block(body)
+            case ir.Guard(cond, body, other):
+                self.block(body if self.value(cond) else other)
             case ir.Alloc(buffer, dtype, shape):
                 data = np.zeros(shape, dtype.numpy)
                 self.memory[buffer] = Window(data, (0,) * len(shape), shape, np.zeros(shape, bool))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -142,6 +143,23 @@ def _saturate(x: int) -> int:
     return max(-(1 << 31), min((1 << 31) - 1, x))
 
 
+def log_q12(x: int) -> int:
+    """log(x) in Q5.26 for x in Q12.19, x >= 1, with a rational function near the fourth root of
+    1/2: log_x_for_x_greater_than_or_equal_to_1 in lite/kernels/internal/common.h."""
+    fourth_root, square_root = 1805811301, 1518500250
+    zeros_a, zeros_b = leading_zeros(x), leading_zeros(high_mul(x, square_root)) - 1
+    r_a = _saturate(high_mul(_saturate(x << (zeros_a - 1)), square_root) << 1)
+    r_b = _saturate(x << zeros_b)
+    power = max(((12 - zeros_a) << 25) + (1 << 23), ((12 - zeros_b) << 25) - (1 << 23))
+    r = min(r_a, r_b)
+    p, q = (r + fourth_root + 1) // 2, 2 * (r - fourth_root)
+    square = high_mul(q, q)
+    above = high_mul(q, r) + high_mul(high_mul(q, square), 117049297)
+    below = high_mul(p, 1057819769 + q + high_mul(127690142, square)) + high_mul(638450708, q)
+    inverse = reciprocal((below + (1 << 31)) // 2)
+    return _saturate((high_mul(power, 1488522236) + high_mul(round_shift(above, 6), inverse)) << 1)
+
+
 def round_to_int(x: float) -> int:
     """x to the nearest integer, ties away from zero, limited to -2^30..2^30; -2^30 for NaN."""
     if not x > -(1 << 30):
@@ -153,15 +171,81 @@ def round_to_int(x: float) -> int:
     return whole + (rest >= 0.5) - (rest <= -0.5)
 
 
-def _f32(function: Callable[[float], float]) -> Callable[[float], float]:
-    def meaning(x: float) -> float:
+def round_even(x: float) -> int:
+    """To the nearest integer, ties to even, limited to +-2^30; NaN gives the least."""
+    return round(min(max(x, -(1 << 30)), 1 << 30)) if not math.isnan(x) else -(1 << 30)
+
+
+def _f32(function: Callable[..., float]) -> Callable[..., float]:
+    def meaning(*args: float) -> float:
         with np.errstate(all="ignore"):
             try:
-                return float(np.float32(function(x)))
+                return float(np.float32(function(*args)))
             except OverflowError:
                 return math.inf
 
     return meaning
+
+
+def _numpy(function: Callable[..., Any]) -> Callable[..., float]:
+    """A function of NumPy's, which knows infinities, in double precision, rounded to binary32."""
+    return _f32(lambda *args: float(function(*(np.float64(a) for a in args))))
+
+
+def divided(a: int, b: int) -> int:
+    """a / b towards zero; 0 for b = 0."""
+    if b == 0:
+        return 0
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def remainder(a: int, b: int) -> int:
+    """What `divided` leaves, with the sign of a; 0 for b = 0."""
+    return a - b * divided(a, b) if b else 0
+
+
+def modulus(a: int, b: int) -> int:
+    """a - b * floor(a / b); 0 for b = 0."""
+    return a % b if b else 0
+
+
+def power(a: int, b: int) -> int:
+    """a^b modulo 2^64; for b < 0 the power towards zero."""
+    if b < 0:
+        return 0 if abs(a) != 1 else a ** (b & 1)
+    return pow(a, b, 1 << 64)
+
+
+def wrap64(x: int) -> int:
+    """x modulo 2^64 as i64."""
+    return ((x + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+
+def shifted_left(a: int, b: int, bits: int) -> int:
+    """a * 2^b modulo 2^bits, signed; 0 for b outside of 0..bits - 1."""
+    value = (a << b) & ((1 << bits) - 1) if 0 <= b < bits else 0
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def shifted_right(a: int, b: int, bits: int) -> int:
+    """floor(a / 2^b); 0 or -1, as a's sign, for b outside of 0..bits - 1."""
+    return a >> (b if 0 <= b < bits else bits - 1)
+
+
+def truncated(x: float, bits: int) -> int:
+    """x towards zero, limited to a signed integer of so many bits; 0 for NaN."""
+    if math.isnan(x):
+        return 0
+    limit = 1 << (bits - 1)
+    return limit - 1 if x >= limit else -limit if x <= -limit else math.trunc(x)
+
+
+def half_value(bits: int) -> float:
+    """The lower 16 bits as a binary16; there are no infinities and NaNs, but numbers beyond."""
+    magnitude = bits & 0x7FFF
+    exponent, fraction = magnitude >> 10, magnitude & 0x3FF
+    value = math.ldexp(fraction + (1024 if exponent else 0), max(exponent, 1) - 25)
+    return -value if bits & 0x8000 else value
 
 
 def logistic(x: float) -> float:
@@ -191,11 +275,49 @@ _add("high_word", (_I32, _I32, _I32), _I32, high_word, _FIXED)
 _add("nudged", (_I32, _I32), _I32, nudged, _FIXED)
 _add("leading_zeros", (_I32,), _I32, leading_zeros, _FIXED)
 _add("reciprocal", (_I32,), _I32, reciprocal, _FIXED)
+_add("log_q12", (_I32,), _I32, log_q12, "midge_fixed_log.h")
 for _name, _meaning in _DSP_WORDS.items():
     _count = _meaning.__code__.co_argcount
     _add(_name, (_I32,) * _count, _I32, _meaning, "midge_dsp.h")
 _add("smlald", (_I64, _I32, _I32), _I64, smlald, "midge_dsp.h")
 _add("round_to_int", (_F32,), _I32, round_to_int, "midge_round.h")
+_add("round_even", (_F32,), _I32, round_even, "midge_round.h")
+_add("half_value", (_I32,), _F32, half_value, "midge_half.h")
 _add("exp", (_F32,), _F32, _f32(math.exp), _FLOAT)
 _add("tanh", (_F32,), _F32, _f32(math.tanh), _FLOAT)
 _add("logistic", (_F32,), _F32, _f32(logistic), _FLOAT)
+_MATH, _ANGLE, _INTEGER = "midge_math.h", "midge_angle.h", "midge_integer.h"
+for _name, _function in {
+    "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "sqrt": np.sqrt, "sinh": np.sinh,
+    "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint,
+}.items():  # fmt: skip
+    _add(_name, (_F32,), _F32, _numpy(_function), _MATH)
+_add("erf", (_F32,), _F32, _f32(math.erf), _MATH)
+_add("pow", (_F32, _F32), _F32, _numpy(np.power), _MATH)
+_add("fmod", (_F32, _F32), _F32, _numpy(np.fmod), _MATH)
+for _name, _function in {
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
+    "atan": np.arctan,
+}.items():  # fmt: skip
+    _add(_name, (_F32,), _F32, _numpy(_function), _ANGLE)
+for _name, _dtype, _wrap in (("i32", _I32, wrap32), ("i64", _I64, wrap64)):
+    _add(f"div_{_name}", (_dtype,) * 2, _dtype, lambda a, b, w=_wrap: w(divided(a, b)), _INTEGER)
+    _add(f"rem_{_name}", (_dtype,) * 2, _dtype, remainder, _INTEGER)
+    _add(f"mod_{_name}", (_dtype,) * 2, _dtype, modulus, _INTEGER)
+    _add(f"pow_{_name}", (_dtype,) * 2, _dtype, lambda a, b, w=_wrap: w(power(a, b)), _INTEGER)
+    _bits = 8 * _dtype.size
+    for _side, _shift in (("left", shifted_left), ("right", shifted_right)):
+        _add(
+            f"shift_{_side}_{_name}",
+            (_dtype,) * 2,
+            _dtype,
+            lambda a, b, f=_shift, n=_bits: f(a, b, n),
+            _INTEGER,
+        )
+    _add(f"trunc_{_name}", (_F32,), _dtype, lambda x, n=_bits: truncated(x, n), _INTEGER)
+_add("bits_of", (_F32,), _I32, lambda x: int(np.float32(x).view(np.int32)), _INTEGER)
+_add("float_of", (_I32,), _F32, lambda x: float(np.int32(x).view(np.float32)), _INTEGER)
+_add("wrap_i8", (_I32,), _I32, lambda x: _byte(x, 0), _INTEGER)
+_add("wrap_i16", (_I32,), _I32, low_half, _INTEGER)
+_add("wrap_i32", (_I64,), _I32, wrap32, _INTEGER)

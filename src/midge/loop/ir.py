@@ -109,10 +109,11 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """if cond: body."""
+    """if cond: body else: other."""
 
     cond: Expr
     body: tuple[Stmt, ...]
+    other: tuple[Stmt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ class Program:
     distance `planes` (in elements) between channels.  arriving: inputs that come row by row.
     pushes: how frames are taken as they come, if they are.
     inside: values that are written into another one, which several operations make.
+    seen: inputs that are read as images of another shape; their rows are the rows of these.
     consts: buffers in flash.  inputs, outputs: value names, resolved through `aliases`."""
 
     name: str
@@ -192,6 +193,7 @@ class Program:
     arriving: frozenset[str] = frozenset()
     pushes: Pushes | None = None
     inside: Mapping[str, Inside] = field(default_factory=dict)
+    seen: Mapping[str, TensorType] = field(default_factory=dict)
 
     def home(self, value: str) -> str:
         """The buffer into which an operation writes `value`: its own or that of a larger one."""

@@ -72,9 +72,10 @@ def _with_parts(
         case ir.Loop(_, _, body):
             inner = go(body)
             return s if inner is body else replace(s, body=inner)
-        case ir.Guard(cond, body):
-            c, inner = map_expr(cond, f), go(body)
-            return s if c is cond and inner is body else ir.Guard(c, inner)
+        case ir.Guard(cond, body, other):
+            c, inner, outer = map_expr(cond, f), go(body), go(other)
+            same = c is cond and inner is body and outer is other
+            return s if same else ir.Guard(c, inner, outer)
         case ir.Alloc():
             return s
         case ir.Instr(name, args):
@@ -90,6 +91,8 @@ def walk(body: ir.Block) -> Iterator[ir.Stmt]:
         yield s
         if isinstance(s, ir.Loop | ir.Guard):
             yield from walk(s.body)
+        if isinstance(s, ir.Guard):
+            yield from walk(s.other)
 
 
 def own_exprs(s: ir.Stmt) -> tuple[ir.Expr, ...]:
@@ -97,7 +100,7 @@ def own_exprs(s: ir.Stmt) -> tuple[ir.Expr, ...]:
     match s:
         case ir.Store(_, index, value):
             return (*index, value)
-        case ir.Guard(cond, _):
+        case ir.Guard(cond):
             return (cond,)
         case ir.Instr(_, args):
             return tuple(e for _, index in args for e in index)

@@ -59,10 +59,15 @@ def _without_unused(body: ir.Block, used: frozenset[str]) -> ir.Block:
         match s:
             case ir.Alloc(buffer) if buffer not in used:
                 continue
-            case ir.Loop(_, _, inner) | ir.Guard(_, inner):
+            case ir.Loop(_, _, inner):
                 kept = _without_unused(inner, used)
                 if kept:
                     result.append(s if kept is inner else replace(s, body=kept))
+            case ir.Guard(_, inner, other):
+                kept, left = _without_unused(inner, used), _without_unused(other, used)
+                if kept or left:
+                    same = kept is inner and left is other
+                    result.append(s if same else replace(s, body=kept, other=left))
             case _:
                 result.append(s)
     return body if tuple(result) == body else tuple(result)
@@ -88,8 +93,10 @@ class Simplifier:
                 return (ir.Store(buffer, at, self.expr(value, bounds)),)
             case ir.Loop():
                 return self.loop(s, bounds)
-            case ir.Guard(cond, body):
+            case ir.Guard(cond, body, ()):
                 return self.guard(self.expr(cond, bounds), body, bounds)
+            case ir.Guard():
+                return self.branches(s, bounds)
             case ir.Alloc():
                 return (s,)
             case ir.Instr(name, args):
@@ -115,11 +122,18 @@ class Simplifier:
         if cond == _TRUE:
             return inner
         match inner:
-            case (ir.Guard(second, innermost),):
+            case (ir.Guard(second, innermost, ()),):
                 return (ir.Guard(_chained("and", cond, second), innermost),)
         if all(isinstance(x, ir.Alloc) for x in inner):
             return ()
         return (ir.Guard(cond, inner),)
+
+    def branches(self, s: ir.Guard, bounds: Bounds) -> ir.Block:
+        cond = self.expr(s.cond, bounds)
+        if cond == _FALSE:
+            return self.block(s.other, bounds)
+        body = self.block(s.body, bounds.assuming(cond))
+        return body if cond == _TRUE else (ir.Guard(cond, body, self.block(s.other, bounds)),)
 
     def expr(self, e: ir.Expr, bounds: Bounds) -> ir.Expr:
         match e:

@@ -18,28 +18,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NoReturn, TypeVar, assert_never, cast
+from typing import Literal, assert_never, cast
 
 import numpy as np
 
-from midge.core.errors import VerifyError
 from midge.core.types import DType
 from midge.loop import ir
+from midge.loop.tokens import COMPARISON, DTYPES, NAME, PRECEDENCE, Tokens, fail
 
-DTYPES = {d.value: d for d in DType}
 RESERVED = frozenset(DTYPES) | {
-    "func", "for", "in", "if", "alloc", "pass", "unrolled", "and", "or", "min", "max", "select",
-    "true", "false", "inf", "nan", "out", "inout", "const", "scratch",
+    "func", "for", "in", "if", "else", "alloc", "pass", "unrolled", "and", "or", "min", "max",
+    "select", "true", "false", "inf", "nan", "out", "inout", "const", "scratch",
 }  # fmt: skip
 """Words that cannot name a buffer or a loop variable."""
-
-_PRECEDENCE = {
-    "or": 1, "and": 2, "<": 3, "<=": 3, "==": 3, "!=": 3, "|": 4, "^": 5, "&": 6,
-    "<<": 7, ">>": 7, "+": 8, "-": 8, "*": 9, "/": 9, "%": 9,
-}  # fmt: skip
-_COMPARISON, _ATOM = 3, 10
 
 
 def print_func(func: ir.Func) -> str:
@@ -79,9 +72,12 @@ def _stmt(s: ir.Stmt, indent: str) -> Iterator[str]:
         case ir.Loop(var, extent, body, kind):
             yield f"{indent}for {var} in {extent}{' unrolled' if kind == 'unrolled' else ''}:"
             yield from _block(body, indent + "  ")
-        case ir.Guard(cond, body):
+        case ir.Guard(cond, body, other):
             yield f"{indent}if {print_expr(cond)}:"
             yield from _block(body, indent + "  ")
+            if other:
+                yield f"{indent}else:"
+                yield from _block(other, indent + "  ")
         case ir.Alloc(buffer, dtype, shape):
             yield f"{indent}alloc {buffer}: {_type(dtype, shape)}"
         case ir.Instr(name, args):
@@ -110,8 +106,8 @@ def _expr(e: ir.Expr, least: int) -> str:
         case ir.Bin("min" | "max" as op, lhs, rhs):
             return f"{op}({_list((lhs, rhs))})"
         case ir.Bin(op, lhs, rhs):
-            level = _PRECEDENCE[op]
-            left = level + 1 if level == _COMPARISON else level
+            level = PRECEDENCE[op]
+            left = level + 1 if level == COMPARISON else level
             text = f"{_expr(lhs, left)} {op} {_expr(rhs, level + 1)}"
             return f"({text})" if level < least else text
         case ir.Cast(dtype, arg):
@@ -166,14 +162,11 @@ class _Line:
     code: str
 
 
-_NAME = r"[A-Za-z_]\w*"
 _TYPE = rf"(?P<dtype>{'|'.join(DTYPES)})(?:\[(?P<shape>\d+(?:x\d+)*)\])?"
-_FUNC = re.compile(rf"func (?P<name>{_NAME})\((?P<params>.*)\):")
-_PARAM = re.compile(
-    rf"(?P<name>{_NAME}): {_TYPE} (?P<mode>in|out|inout|const|scratch)(?P<rows>\**)"
-)
-_ALLOC = re.compile(rf"alloc (?P<name>{_NAME}): {_TYPE}")
-_FOR = re.compile(rf"for (?P<var>{_NAME}) in (?P<extent>\d+)(?P<unrolled> unrolled)?:")
+_FUNC = re.compile(rf"func (?P<name>{NAME})\((?P<params>.*)\):")
+_PARAM = re.compile(rf"(?P<name>{NAME}): {_TYPE} (?P<mode>in|out|inout|const|scratch)(?P<rows>\**)")
+_ALLOC = re.compile(rf"alloc (?P<name>{NAME}): {_TYPE}")
+_FOR = re.compile(rf"for (?P<var>{NAME}) in (?P<extent>\d+)(?P<unrolled> unrolled)?:")
 _IF = re.compile(r"if (?P<cond>.*):")
 
 
@@ -187,7 +180,7 @@ class _Parser:
 
     def func(self) -> ir.Func:
         if not self.lines:
-            _fail(1, "func name(params):", "the end")
+            fail(1, "func name(params):", "the end")
         head = self.lines[0]
         found = self.match(_FUNC, "func name(params):")
         names = [p.strip() for p in found["params"].split(",")] if found["params"].strip() else []
@@ -195,13 +188,13 @@ class _Parser:
         body = self.block(head)
         if self.position < len(self.lines):
             left = self.lines[self.position]
-            _fail(left.number, "the end of the function", left.code)
+            fail(left.number, "the end of the function", left.code)
         return ir.Func(found["name"], params, body)
 
     def param(self, text: str, number: int) -> ir.Param:
         found = _PARAM.fullmatch(text)
         if found is None:
-            _fail(number, "a parameter `name: type[shape] mode`", text)
+            fail(number, "a parameter `name: type[shape] mode`", text)
         self.buffers.add(found["name"])
         mode = cast(Literal["in", "out", "inout", "const", "scratch"], found["mode"])
         return ir.Param(
@@ -212,7 +205,7 @@ class _Parser:
         line = self.lines[self.position]
         found = pattern.fullmatch(line.code)
         if found is None:
-            _fail(line.number, expected, line.code)
+            fail(line.number, expected, line.code)
         self.position += 1
         return found
 
@@ -220,7 +213,7 @@ class _Parser:
         """The lines indented more than `head`, all alike."""
         lines, start = self.lines, self.position
         if start == len(lines) or lines[start].indent <= head.indent:
-            _fail(head.number, "an indented block (or `pass`) below", head.code)
+            fail(head.number, "an indented block (or `pass`) below", head.code)
         indent = lines[start].indent
         if lines[start].code == "pass":
             self.position += 1
@@ -229,9 +222,19 @@ class _Parser:
         while self.position < len(lines) and lines[self.position].indent > head.indent:
             line = lines[self.position]
             if line.indent != indent:
-                _fail(line.number, f"an indentation of {indent} spaces", str(line.indent))
+                fail(line.number, f"an indentation of {indent} spaces", str(line.indent))
             body.append(self.stmt(line))
         return tuple(body)
+
+    def other(self, head: _Line) -> ir.Block:
+        """What follows an `else` of the `if` in the line `head`."""
+        if self.position == len(self.lines):
+            return ()
+        line = self.lines[self.position]
+        if line.indent != head.indent or line.code != "else:":
+            return ()
+        self.position += 1
+        return self.block(line)
 
     def stmt(self, line: _Line) -> ir.Stmt:
         word = re.match(r"\w*", line.code)
@@ -246,153 +249,12 @@ class _Parser:
                 return ir.Loop(found["var"], int(found["extent"]), self.block(line), kind)
             case "if":
                 found = self.match(_IF, "if condition:")
-                return ir.Guard(_Tokens.read(found["cond"], line.number, self.buffers).all(
-                    _Tokens.expr), self.block(line))  # fmt: skip
+                cond = Tokens.read(found["cond"], line.number, self.buffers).all(Tokens.expr)
+                return ir.Guard(cond, self.block(line), self.other(line))
             case _:
                 self.position += 1
-                return _Tokens.read(line.code, line.number, self.buffers).all(_Tokens.simple)
+                return Tokens.read(line.code, line.number, self.buffers).all(Tokens.simple)
 
 
 def _shape(found: re.Match[str]) -> tuple[int, ...]:
     return tuple(map(int, found["shape"].split("x"))) if found["shape"] else ()
-
-
-def _fail(number: int, expected: str, found: str) -> NoReturn:
-    raise VerifyError(f"expected {expected}, found {found!r}", where=f"line {number}")
-
-
-_NUMBER = r"(?:inf|nan|\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?!\w)"
-_TOKEN = re.compile(
-    rf"\s*(?:(?P<number>{_NUMBER})|(?P<name>{_NAME})"
-    r"|(?P<sign><<|>>|<=|==|!=|[-+*/%<&|^=,:()\[\]]))"
-)
-_T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _Tokens:
-    """One line's tokens, read by recursive descent with precedence climbing."""
-
-    tokens: list[tuple[str, str]]
-    number: int
-    buffers: set[str]
-    position: int = 0
-
-    @staticmethod
-    def read(text: str, number: int, buffers: set[str]) -> _Tokens:
-        tokens, at = [], 0
-        while at < len(text.rstrip()):
-            found = _TOKEN.match(text, at)
-            if found is None:
-                _fail(number, "an expression", text[at:].strip())
-            tokens.append((found.lastgroup or "", found[found.lastgroup or 0]))
-            at = found.end()
-        return _Tokens([*tokens, ("end", "the end of the line")], number, buffers)
-
-    def all(self, rule: Callable[[_Tokens], _T]) -> _T:
-        result = rule(self)
-        if self.kind != "end":
-            self.fail("the end of the line")
-        return result
-
-    @property
-    def kind(self) -> str:
-        return self.tokens[self.position][0]
-
-    @property
-    def text(self) -> str:
-        return self.tokens[self.position][1]
-
-    def fail(self, expected: str) -> NoReturn:
-        _fail(self.number, expected, self.text)
-
-    def accept(self, text: str) -> bool:
-        hit = self.kind in ("sign", "name") and self.text == text
-        self.position += hit
-        return hit
-
-    def expect(self, text: str) -> None:
-        if not self.accept(text):
-            self.fail(repr(text))
-
-    def take(self, kind: str, expected: str) -> str:
-        if self.kind != kind:
-            self.fail(expected)
-        self.position += 1
-        return self.tokens[self.position - 1][1]
-
-    def simple(self) -> ir.Stmt:
-        """buffer[index] = value, or instruction(windows)."""
-        name = self.take("name", "a statement")
-        if self.accept("("):
-            return ir.Instr(name, tuple(self.list(")", _Tokens.window)))
-        index = self.index()
-        self.expect("=")
-        return ir.Store(name, index, self.expr())
-
-    def window(self) -> tuple[str, tuple[ir.Expr, ...]]:
-        return self.take("name", "a buffer"), self.index()
-
-    def index(self) -> tuple[ir.Expr, ...]:
-        return tuple(self.list("]", _Tokens.expr)) if self.accept("[") else ()
-
-    def list(self, close: str, item: Callable[[_Tokens], _T]) -> list[_T]:
-        items: list[_T] = []
-        while not self.accept(close):
-            if items:
-                self.expect(",")
-            items.append(item(self))
-        return items
-
-    def expr(self, least: int = 1) -> ir.Expr:
-        lhs = self.atom()
-        while (level := _PRECEDENCE.get(self.text, 0)) >= least and self.kind != "end":
-            op = self.tokens[self.position][1]
-            self.position += 1
-            lhs = ir.Bin(cast(ir.BinOp, op), lhs, self.expr(level + 1))
-            if level == _COMPARISON and _PRECEDENCE.get(self.text) == _COMPARISON:
-                self.fail("no second comparison (use `and`)")
-        return lhs
-
-    def atom(self) -> ir.Expr:
-        if self.accept("("):
-            inner = self.expr()
-            self.expect(")")
-            return inner
-        negative = self.accept("-")
-        if self.kind == "number" or negative:
-            return self.const("-" if negative else "")
-        name = self.take("name", "an expression")
-        if name in ("true", "false"):
-            return ir.Const(name == "true", DType.BOOL)
-        if self.accept("("):
-            return self.call(name, tuple(self.list(")", _Tokens.expr)))
-        if self.accept("["):
-            return ir.Load(name, tuple(self.list("]", _Tokens.expr)))
-        return ir.Load(name, ()) if name in self.buffers else ir.Var(name)
-
-    def const(self, sign: str) -> ir.Const:
-        text = sign + self.take("number", "a number")
-        is_float = not text.removeprefix("-").isdigit()
-        dtype = DType.F32 if is_float else DType.I32
-        if self.accept(":"):
-            name = self.take("name", "a type")
-            dtype = DTYPES.get(name, dtype)
-            if name not in DTYPES or dtype.is_float != is_float:
-                _fail(self.number, f"a type that suits {text}", name)
-        if not is_float:
-            return ir.Const(int(text), dtype)
-        if text == "nan":
-            return ir.Const(math.nan, dtype)
-        with np.errstate(over="ignore"):
-            return ir.Const(float(dtype.numpy.type(text)), dtype)
-
-    def call(self, name: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
-        arity = 1 if name in DTYPES else {"min": 2, "max": 2, "select": 3}.get(name, len(args))
-        if len(args) != arity:
-            _fail(self.number, f"{arity} arguments of {name}", str(len(args)))
-        if name in DTYPES:
-            return ir.Cast(DTYPES[name], args[0])
-        if name in ("min", "max"):
-            return ir.Bin(cast(ir.BinOp, name), *args)
-        return ir.Select(*args) if name == "select" else ir.Call(name, args)

@@ -24,8 +24,11 @@ def buffer_types(func: ir.Func) -> dict[str, DType]:
             match s:
                 case ir.Alloc(buffer, dtype):
                     types[buffer] = dtype
-                case ir.Loop(_, _, inner) | ir.Guard(_, inner):
+                case ir.Loop(_, _, inner):
                     visit(inner)
+                case ir.Guard(_, inner, other):
+                    visit(inner)
+                    visit(other)
 
     visit(func.body)
     return types

@@ -97,9 +97,10 @@ class _Checker:
                 if extent < 0:
                     self.fail(f"the extent {extent} is negative")
                 self.block(body, scope.loop(var, extent))
-            case ir.Guard(cond, body):
+            case ir.Guard(cond, body, other):
                 self.require(cond, DType.BOOL, "the condition")
                 self.block(body, scope.given(cond))
+                self.block(other, scope.given(_UNKNOWN))
             case ir.Alloc(buffer, _, shape):
                 self.name(buffer)
                 self.shape(shape)

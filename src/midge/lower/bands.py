@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import OPS, Graph, Node, Rows, fresh
-from midge.graph.rows import SAME, Bandable, bandable, cut
+from midge.graph.rows import SAME, Bandable, bandable, by_own_rows, cut
 from midge.loop.program import Inside
 from midge.lower.candidates import Request
 from midge.lower.fuse import Group
@@ -72,8 +72,9 @@ class Cascade:
 
 
 def how_banded(graph: Graph, group: Group) -> Bandable | None:
-    """`bandable` of a group."""
-    return bandable(graph, group.nodes, group.anchor)
+    """`bandable` of a group, where the rows that it reads are rows in memory."""
+    how = bandable(graph, group.nodes, group.anchor)
+    return how if how is not None and by_own_rows(graph, how) else None
 
 
 def split_sums(groups: Sequence[Group], only: frozenset[str] | None = None) -> tuple[Group, ...]:
@@ -100,39 +101,17 @@ def cascade(
 ) -> Cascade:
     """The bands of all groups in `forms`. arriving: inputs of the model that come row by row."""
     groups = split_sums(groups, frozenset(forms))
-    banded: dict[str, Banded] = {}
-    ends: dict[str, tuple[int, ...]] = {
-        v: tuple(range(1, graph.types[v].shape[1] + 1)) for v in arriving
-    }
     whole = _read_whole(graph, groups, forms, arriving)
-    scattered: dict[str, tuple[Span, ...]] = {
-        v: tuple((r, r + 1) for r in range(graph.types[v].shape[1])) for v in arriving - whole
-    }
-    joined: list[Group] = []
-    steady = {v for g in groups for v in parts_of(graph, g)}
+    made = _Bands(graph, forms, whole)
+    for value in arriving:
+        height = graph.types[value].shape[1]
+        made.ends[value] = tuple(range(1, height + 1))
+        if value not in whole:
+            made.scattered[value] = tuple((r, r + 1) for r in range(height))
+    made.steady = {v for g in groups for v in parts_of(graph, g)}
     for group in groups:
-        if _joins(graph, group, banded, whole):
-            joined.append(group)
-            parts = parts_of(graph, group)
-            common = _common(parts, banded)
-            if common:
-                ends[group.output] = tuple(stop for _, stop in common)
-            if group.output not in whole:
-                scattered[group.output] = common
-            for part in parts:
-                scattered.pop(part, None)
-            continue
-        how = how_banded(graph, group) if group.output in forms else None
-        if how is None:
-            continue
-        form = forms[group.output]
-        steps = ends if group.output not in steady else _every(graph, how, form.most)
-        bands = _bands(graph, group.output, how, form, steps, scattered)
-        banded[group.output] = Banded(how, bands)
-        if not how.accumulates:
-            ends[group.output] = tuple(stop for _, stop in bands)
-            if group.output not in whole:
-                scattered[group.output] = bands
+        made.add(group)
+    joined, banded, scattered = made.joined, made.banded, made.scattered
     laid = _layouts(graph, groups, target, banded, scattered, {g.output for g in joined})
     layouts = with_parts(graph, joined, laid)
     planes = {
@@ -147,6 +126,50 @@ def cascade(
         inside |= own
     left = tuple(g for g in groups if g not in joined)
     return Cascade(left, banded, scattered, layouts, planes, inside)
+
+
+@dataclass(slots=True)
+class _Bands:
+    """The bands of group after group. whole: values that must lie in one piece.  ends: rows of
+    values that are there after each of their bands.  steady: parts of concatenations."""
+
+    graph: Graph
+    forms: Forms
+    whole: set[str]
+    banded: dict[str, Banded] = field(default_factory=dict)
+    ends: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    scattered: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+    joined: list[Group] = field(default_factory=list)
+    steady: set[str] = field(default_factory=set)
+
+    def add(self, group: Group) -> None:
+        if _joins(self.graph, group, self.banded, self.whole):
+            self.join(group)
+            return
+        how = how_banded(self.graph, group) if group.output in self.forms else None
+        if how is None:
+            return
+        form, output = self.forms[group.output], group.output
+        steps = _every(self.graph, how, form.most) if output in self.steady else self.ends
+        bands = _bands(self.graph, output, how, form, steps, self.scattered)
+        self.banded[output] = Banded(how, bands)
+        if not how.accumulates:
+            self.made(output, bands)
+
+    def made(self, value: str, bands: tuple[Span, ...]) -> None:
+        self.ends[value] = tuple(stop for _, stop in bands)
+        if value not in self.whole:
+            self.scattered[value] = bands
+
+    def join(self, group: Group) -> None:
+        """A concatenation whose parts are written into it."""
+        self.joined.append(group)
+        parts = parts_of(self.graph, group)
+        common = _common(parts, self.banded)
+        if common:
+            self.made(group.output, common)
+        for part in parts:
+            self.scattered.pop(part, None)
 
 
 def _joins(graph: Graph, group: Group, banded: Mapping[str, Banded], whole: set[str]) -> bool:

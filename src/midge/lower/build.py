@@ -163,10 +163,16 @@ class _Builder:
             return out
         aligned = {v: (1,) * (len(out) - len(o.type.shape)) + o.type.shape for v, o in live.items()}
         cuts = [0]
+        before = 0  # the last dimension that is longer than 1: others belong to any
         for d in range(1, len(out)):
             apart = d == len(out) - 1 and self.group.output in self.pitches
-            if apart or not all(_merges(s, out, d) for s in aligned.values()):
+            pair = (before, d)
+            if apart or (
+                1 not in (out[before], out[d])
+                and not all(_merges(s, out, pair) for s in aligned.values())
+            ):
                 cuts.append(d)
+            before = d if out[d] != 1 else before
         spans = list(zip(cuts, [*cuts[1:], len(out)], strict=True))
         for value, full in aligned.items():
             o = live[value]
@@ -296,10 +302,10 @@ def _axis_names(rank: int) -> Sequence[str]:
     return {0: (), 1: ("i",), 2: ("i", "c")}.get(rank, tuple(f"i{d}" for d in range(rank)))
 
 
-def _merges(shape: tuple[int, ...], out: tuple[int, ...], d: int) -> bool:
-    """Whether dimensions d-1 and d of an operand are contiguous, or both broadcast."""
-    pair, full = shape[d - 1 : d + 1], out[d - 1 : d + 1]
-    return pair == full or pair == (1, 1)
+def _merges(shape: tuple[int, ...], out: tuple[int, ...], dims: tuple[int, int]) -> bool:
+    """Whether two neighbouring dimensions of an operand are contiguous, or both broadcast."""
+    pair, full = tuple(shape[d] for d in dims), tuple(out[d] for d in dims)
+    return pair in (full, (1, 1))
 
 
 def _product(shape: Sequence[int]) -> int:

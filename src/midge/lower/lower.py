@@ -12,7 +12,7 @@ import numpy as np
 from midge.core.target import Target
 from midge.core.types import Array, DType, TensorType
 from midge.graph.ir import OPS, Graph
-from midge.graph.rows import SAME
+from midge.graph.rows import SAME, seen_rows
 from midge.loop import ir
 from midge.loop.program import (
     BandCall,
@@ -180,6 +180,7 @@ class _Writer:
             found.found.planes,
             found.arriving,
             inside=found.found.inside,
+            seen=seen_rows(graph),
         )
 
     def ordered(
@@ -335,6 +336,8 @@ def _reads_before_writing(block: ir.Block, buffer: str) -> bool:
         if isinstance(s, ir.Instr) and any(b in (buffer, "y") for b, _ in s.args):
             return False
         if isinstance(s, ir.Loop | ir.Guard) and not _reads_before_writing(s.body, buffer):
+            return False
+        if isinstance(s, ir.Guard) and not _reads_before_writing(s.other, buffer):
             return False
         later = {t.index for t in block[i:] if isinstance(t, ir.Store) and t.buffer == "y"}
         own = (e for own in own_exprs(s) for e in expr_loads(own))

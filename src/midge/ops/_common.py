@@ -187,6 +187,18 @@ def tflite_window(op: Foreign, size: tuple[int, int], kernel: tuple[int, int]) -
     return {"strides": strides, "dilations": dilations, "padding": tuple(padding)}
 
 
+def weight_values(w: Array, attrs: Attrs) -> Array:
+    """Weights as float64; with attribute `halves` they are the bits of binary16 numbers."""
+    return (w.view(np.float16) if "halves" in attrs else w).astype(np.float64)
+
+
+def weight_factor(site: Site, w: ir.Expr) -> ir.Expr:
+    """A weight of a float layer, loaded as `w`, as f32."""
+    if "halves" not in site.attrs:
+        return w
+    return ir.Call("half_value", (ir.cast(DType.I32, w, DType.I16),))
+
+
 def pad_image(x: Array, padding: Sequence[int], value: float) -> Array:
     """NHWC `x` with rows and columns of `value` around it."""
     top, bottom, left, right = padding

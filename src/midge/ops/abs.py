@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import per_tensor, quantize_multiplier
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.loop.intrinsics import requantize_twice
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -67,6 +69,11 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("abs"),)
 
 
+def to_tflite(op: Exporting) -> None:
+    version = op.version(i8=2, i16=3)
+    op.emit("ABS", options="AbsOptions", version=version)
+
+
 _SAMPLES = tuple(
     Sample((TensorType(s, d),), low=-1000, high=1000)
     for d in (DType.F32, DType.I32)
@@ -75,3 +82,5 @@ _SAMPLES = tuple(
 OPS.add("abs", OpDef("abs", infer, reference, expand, elementwise=True, samples=_SAMPLES))
 SCALAR_RULES.add("abs", ScalarRule(("x",), element))
 IMPORTERS["tflite"].add("ABS", from_tflite)
+EXPORTERS["tflite"].add("abs", to_tflite)
+QUANTIZING.add("abs", FREE)

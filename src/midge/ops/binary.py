@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import ACTIVATIONS, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import FREE, QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, broadcast, fail, shifted, tflite_activation
+from midge.ops._export import activation_code
 from midge.ops.requantize import requantize, requantize_fixed
 
 
@@ -133,6 +137,20 @@ def clipped(node: Node, ctx: Expansion) -> None:
     ctx.finish("clip", [ctx.emit(node.op, node.inputs)], {"low": low, "high": high})
 
 
+def to_tflite(op: Exporting) -> None:
+    kind, name = op.node.op.upper(), op.node.op.capitalize()
+    if name not in ("Add", "Sub", "Mul"):
+        version = op.version(i8=2, i16=4)
+        op.emit(kind, options="MaximumMinimumOptions", version=version)
+        return
+    fields: dict[str, Any] = {"fused_activation_function": activation_code(op)}
+    if name != "Mul":
+        # Absent, this option is true: then scales that are powers of two would mean other kernels.
+        fields["pot_scale_int16"] = int("shift_int16" in op.attrs)
+    version = op.version(i8=2, i16=4 if name == "Mul" else 3)
+    op.emit(kind, options=f"{name}Options", version=version, **fields)
+
+
 @dataclass(frozen=True, slots=True)
 class _Binary:
     """function: on NumPy arrays.  op: its spelling in the loop IR.  tflite: element types."""
@@ -195,3 +213,5 @@ for _binary in (
     )
     SCALAR_RULES.add(_binary.name, ScalarRule(("a", "b"), _binary.element))
     IMPORTERS["tflite"].add(_binary.name.upper(), _binary.from_tflite)
+    EXPORTERS["tflite"].add(_binary.name, to_tflite)
+    QUANTIZING.add(_binary.name, FREE if _binary.expand is not None else SAME)

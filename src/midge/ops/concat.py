@@ -11,8 +11,10 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Rows, Sample
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import expect_same_scale, fail
@@ -69,6 +71,36 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("concat", {"axis": axis % rank}),)
 
 
+def pack_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """PACK: tensors along an axis of their own, as lite/kernels/pack.cc."""
+    if not op.inputs or not all(map(op.has, range(len(op.inputs)))):
+        raise op.error("has no inputs")
+    expect_same_scale(op, op.inputs)
+    rank = len(op.type(0).shape) + 1
+    axis = int(op.attrs.get("axis", 0))
+    if not -rank <= axis < rank:
+        raise op.error(f"axis {axis} does not exist in {rank} dimensions")
+    axis %= rank
+    nodes, parts = [], []
+    for i, name in enumerate(op.inputs):
+        shape = list(op.type(i).shape)
+        shape.insert(axis, 1)
+        parts.append(f"{op.outputs[0]}/part{i}")
+        attrs: Attrs = {"shape": tuple(shape)}
+        nodes.append(op.node("reshape", attrs, inputs=[name], outputs=parts[-1:]))
+    return (*nodes, op.node("concat", {"axis": axis}, inputs=parts))
+
+
+def to_tflite(op: Exporting) -> None:
+    op.emit(
+        "CONCATENATION",
+        options="ConcatenationOptions",
+        version=op.version(i8=2, i16=3),
+        axis=integer(op.attrs, "axis"),
+        fused_activation_function=0,
+    )
+
+
 def rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
     """Row by row, unless rows are what is put together."""
     return Rows(1, 1, 0) if integer(attrs, "axis") != 1 else None
@@ -87,3 +119,6 @@ _SAMPLES = tuple(
 OPS.add("concat", OpDef("concat", infer, reference, rows=rows, samples=_SAMPLES))
 LOOP_RULES.add("concat", LoopRule(("x",) * _MOST, loops))
 IMPORTERS["tflite"].add("CONCATENATION", from_tflite)
+IMPORTERS["tflite"].add("PACK", pack_from_tflite)
+EXPORTERS["tflite"].add("concat", to_tflite)
+QUANTIZING.add("concat", SAME)

@@ -8,22 +8,26 @@ gives accumulators (i32 for i8, i64 for i16); outside the image x counts as `pad
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers, number, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import (
     ACTIVATIONS,
     accumulator,
     activation_range,
+    bias_quant,
     dequantize,
     f32,
     per_tensor,
 )
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Rows, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Operand, Site, nest
 from midge.ops._common import (
@@ -37,10 +41,14 @@ from midge.ops._common import (
     taps,
     tflite_activation,
     tflite_window,
+    weight_factor,
+    weight_values,
     window_output,
     window_rows,
 )
+from midge.ops._export import activation_code, window
 from midge.ops.requantize import requantize
+from midge.ops.rescale import expand_products, is_rescaled
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -86,7 +94,7 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = (a.astype(np.float64) for a in inputs[:2])
+    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
     zero = number(attrs, "x_zero", 0)
     x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
     oc, kh, kw, ic = w.shape
@@ -153,7 +161,7 @@ def multiply(site: Site, x: ir.Expr, w: ir.Expr) -> ir.Expr:
     dtype = site.output.dtype
     sx, sw = site.inputs[0].type.dtype, site.inputs[1].type.dtype
     if dtype.is_float:
-        return ir.Bin("*", x, w)
+        return ir.Bin("*", x, weight_factor(site, w))
     wide = ir.cast(DType.I32, x, sx)
     if zero := integer(site.attrs, "x_zero", 0):
         wide = ir.Bin("-" if zero > 0 else "+", wide, ir.i32(abs(zero)))
@@ -164,7 +172,7 @@ def padding_product(site: Site, w: ir.Expr) -> ir.Expr:
     """(pad_value - x_zero) * w in the accumulator's type."""
     dtype = site.output.dtype
     if dtype.is_float:
-        return ir.Bin("*", ir.f32(number(site.attrs, "pad_value", 0)), w)
+        return ir.Bin("*", ir.f32(number(site.attrs, "pad_value", 0)), weight_factor(site, w))
     value = ir.i32(integer(site.attrs, "pad_value", 0) - integer(site.attrs, "x_zero", 0))
     product = ir.Bin("*", value, ir.cast(DType.I32, w, site.inputs[1].type.dtype))
     return ir.cast(dtype, product, DType.I32)
@@ -212,6 +220,9 @@ def expand(node: Node, ctx: Expansion) -> None:
 
 def expand_conv(node: Node, ctx: Expansion) -> None:
     """A convolution with its activation as accumulators and a requantisation (or a clip)."""
+    if is_rescaled(node):
+        expand_products(node, ctx)
+        return
     attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
     activation = text(node.attrs, "activation", "")
     x = ctx.inputs[0]
@@ -288,6 +299,43 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("conv2d", attrs, inputs=[n for n in op.inputs if n]),)
 
 
+def to_tflite(op: Exporting) -> None:
+    _, kh, kw, _ = op.type(1).shape
+    write_conv(op, (kh, kw), "CONV_2D", "Conv2DOptions", op.version(i8=3, i16=4))
+
+
+def write_conv(
+    op: Exporting, kernel: tuple[int, int], kind: str, options: str, version: int, **fields: Any
+) -> None:
+    """A convolution: SAME or VALID (else with a PAD before it), always with a bias."""
+    x, w = op.type(0), op.type(1)
+    zero = 0 if x.quant is None else x.quant.zero_point[0]
+    image_name, padding = window(op, kernel, zero)
+    bias = op.inputs[2] if len(op.inputs) == 3 else _no_bias(op, x, w)
+    (sh, sw), (dh, dw) = integers(op.attrs, "strides", 2), integers(op.attrs, "dilations", 2)
+    op.emit(
+        kind,
+        [image_name, op.inputs[1], bias],
+        options=options,
+        version=version,
+        stride_h=sh,
+        stride_w=sw,
+        dilation_h_factor=dh,
+        dilation_w_factor=dw,
+        padding=padding,
+        fused_activation_function=activation_code(op),
+        **fields,
+    )
+
+
+def _no_bias(op: Exporting, x: TensorType, w: TensorType) -> str:
+    """The framework refuses a convolution without a bias."""
+    quant = None
+    if x.quant is not None and w.quant is not None:
+        quant = bias_quant(x.quant, w.quant)
+    return op.const(np.zeros(op.output.shape[-1], accumulator(x.dtype).numpy), "bias", quant)
+
+
 def window_samples(
     cases: Sequence[tuple[tuple[int, ...], tuple[int, ...], Attrs]], channel_axis: int
 ) -> tuple[Sample, ...]:
@@ -301,6 +349,11 @@ def window_samples(
             samples.append(Sample(tuple(types), {**attrs, "x_zero": zero, "pad_value": zero}))
             bias = TensorType((w[channel_axis],), accumulator(dtype))
             samples.append(Sample((*types, bias), {**attrs, "pad_value": 3}, {}, -128, 127))
+    bits = np.linspace(-2, 2, int(np.prod(w)), dtype=np.float16).view(np.int16).reshape(w)
+    halves = TensorType(w, DType.I16)
+    samples.append(
+        Sample((TensorType(x, DType.F32), halves), {**attrs, "halves": 1}, {1: bits}, -9, 9)
+    )
     return tuple(samples)
 
 
@@ -334,3 +387,5 @@ OPS.add(
 )
 LOOP_RULES.add("conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("CONV_2D", from_tflite)
+EXPORTERS["tflite"].add("conv2d", to_tflite)
+QUANTIZING.add("conv2d", QuantRule(weighted=True))

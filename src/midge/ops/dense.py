@@ -11,13 +11,16 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.graph.real_product import fit_multiplier
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
-from midge.ops._common import arity, checked_int, fail, tflite_activation
+from midge.ops._common import arity, checked_int, fail, tflite_activation, weight_values
+from midge.ops._export import activation_code
 from midge.ops.conv2d import (
     channel_scales,
     check_bias,
@@ -28,6 +31,7 @@ from midge.ops.conv2d import (
 )
 from midge.ops.requantize import requantize_fixed
 from midge.ops.requantize_real import requantize_real
+from midge.ops.rescale import expand_products, is_rescaled
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -44,7 +48,7 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = (a.astype(np.float64) for a in inputs[:2])
+    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
     acc = (x - number(attrs, "x_zero", 0)) @ w.T
     if len(inputs) == 3:
         acc = acc + inputs[2].reshape(-1)
@@ -68,6 +72,9 @@ def loops(site: Site) -> ir.Block:
 def expand(node: Node, ctx: Expansion) -> None:
     """FullyConnected and FullyConnectedPerChannel in lite/kernels/internal/reference/integer_ops/
     fully_connected.h: the accumulator times a double, rounded ties away from zero."""
+    if is_rescaled(node):
+        expand_products(node, ctx)
+        return
     attrs = {k: v for k, v in node.attrs.items() if k != "activation"}
     activation = text(node.attrs, "activation", "")
     x = ctx.inputs[0]
@@ -146,6 +153,21 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     )
 
 
+def to_tflite(op: Exporting) -> None:
+    quant = op.type(1).quant
+    per_channel = quant is not None and quant.axis is not None
+    op.emit(
+        "FULLY_CONNECTED",
+        options="FullyConnectedOptions",
+        version=op.version(
+            i8=12 if per_channel else 6, i16=7, other=1 if len(op.inputs) > 2 else 6
+        ),
+        fused_activation_function=activation_code(op),
+        weights_format=0,
+        keep_num_dims=False,
+    )
+
+
 def _samples() -> tuple[Sample, ...]:
     samples = []
     for dtype in (DType.I8, DType.I16, DType.F32):
@@ -173,3 +195,5 @@ OPS.add(
 )
 LOOP_RULES.add("dense", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("FULLY_CONNECTED", from_tflite)
+EXPORTERS["tflite"].add("dense", to_tflite)
+QUANTIZING.add("dense", QuantRule(weighted=True))

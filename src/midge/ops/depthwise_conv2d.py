@@ -12,9 +12,11 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers, number
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import accumulator
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import (
@@ -26,6 +28,7 @@ from midge.ops._common import (
     taps,
     tflite_activation,
     tflite_window,
+    weight_values,
     window_output,
 )
 from midge.ops.conv2d import (
@@ -39,6 +42,7 @@ from midge.ops.conv2d import (
     padding_product,
     rows,
     window_samples,
+    write_conv,
 )
 
 
@@ -60,7 +64,7 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = (a.astype(np.float64) for a in inputs[:2])
+    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
     zero = number(attrs, "x_zero", 0)
     x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
     _, kh, kw, oc = w.shape
@@ -116,6 +120,15 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("depthwise_conv2d", attrs, inputs=[n for n in op.inputs if n]),)
 
 
+def to_tflite(op: Exporting) -> None:
+    _, kh, kw, oc = op.type(1).shape
+    multiplier = oc // op.type(0).shape[3]
+    version = op.version(i8=3, i16=5, other=2)
+    options = "DepthwiseConv2DOptions"
+    kind = "DEPTHWISE_CONV_2D"
+    write_conv(op, (kh, kw), kind, options, version, depth_multiplier=multiplier)
+
+
 _SAMPLES = window_samples(
     (
         ((1, 4, 5, 3), (1, 3, 2, 3), WINDOWS[0]),
@@ -141,3 +154,5 @@ OPS.add(
 )
 LOOP_RULES.add("depthwise_conv2d", LoopRule(("x", "w", "bias"), loops))
 IMPORTERS["tflite"].add("DEPTHWISE_CONV_2D", from_tflite)
+EXPORTERS["tflite"].add("depthwise_conv2d", to_tflite)
+QUANTIZING.add("depthwise_conv2d", QuantRule(weighted=True))

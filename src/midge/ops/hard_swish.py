@@ -9,11 +9,14 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.rounding import round_shift
 from midge.core.types import Array, DType, TensorType
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier, reduced_multiplier
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops import _onnx
 from midge.ops._common import arity, fail
 from midge.ops.lookup import by_table
 
@@ -99,9 +102,16 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("hard_swish"),)
 
 
+def to_tflite(op: Exporting) -> None:
+    op.emit("HARD_SWISH", options="HardSwishOptions")
+
+
 _SAMPLES = tuple(Sample((TensorType(s, DType.F32),), low=-5, high=5) for s in ((2, 3), (), (40,)))
 OPS.add(
     "hard_swish", OpDef("hard_swish", infer, reference, expand, elementwise=True, samples=_SAMPLES)
 )
 SCALAR_RULES.add("hard_swish", ScalarRule(("x",), element))
 IMPORTERS["tflite"].add("HARD_SWISH", from_tflite)
+EXPORTERS["tflite"].add("hard_swish", to_tflite)
+QUANTIZING.add("hard_swish", QuantRule(dtypes=(DType.I8,)))
+IMPORTERS["onnx"].add("HardSwish", _onnx.elementwise("hard_swish", 1, DType.F32))

@@ -11,12 +11,15 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.loop.intrinsics import requantize_twice
 from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops import _onnx
 from midge.ops._common import arity, fail
 from midge.ops.lookup import by_table
 from midge.ops.requantize import requantize
@@ -105,6 +108,17 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("leaky_relu", {"alpha": float(op.attrs.get("alpha", 0.0))}),)
 
 
+def to_tflite(op: Exporting) -> None:
+    alpha = number(op.attrs, "alpha")
+    op.emit("LEAKY_RELU", options="LeakyReluOptions", version=op.version(i8=2, i16=2), alpha=alpha)
+
+
+def from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    return (op.node("leaky_relu", {"alpha": _onnx.number(op, "alpha", 0.01)}),)
+
+
 _SAMPLES = tuple(
     Sample((TensorType(s, DType.F32),), {"alpha": a})
     for s, a in (((2, 3), 0.1), ((), 0.0), ((1, 1, 5), -0.3))
@@ -123,3 +137,6 @@ OPS.add(
 SCALAR_RULES.add("leaky_relu", ScalarRule(("x",), element))
 SCALAR_RULES.add("select_sign", ScalarRule(("x", "a", "b"), element_select))
 IMPORTERS["tflite"].add("LEAKY_RELU", from_tflite)
+EXPORTERS["tflite"].add("leaky_relu", to_tflite)
+QUANTIZING.add("leaky_relu", FREE)
+IMPORTERS["onnx"].add("LeakyRelu", from_onnx)

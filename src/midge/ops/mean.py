@@ -14,13 +14,16 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import per_tensor, quantize_multiplier
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail
-from midge.ops.requantize import requantize_fixed
+from midge.ops.requantize import requantize, requantize_fixed
+from midge.ops.rescale import expand_rescaled, is_rescaled, plain_attrs
 
 _MOST = 1 << 15  # elements whose sum of 16-bit differences fits 32 bits
 
@@ -43,11 +46,12 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _sum_dtype(dtype: DType) -> DType:
-    return DType.I32 if dtype.is_integer else dtype
+    return DType.I32 if dtype.is_integer and dtype is not DType.I64 else dtype
 
 
 def sum_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x = inputs[0].astype(np.float64) - integer(attrs, "x_zero", 0)
+    wide = np.int64 if inputs[0].dtype == np.int64 else np.float64
+    x = inputs[0].astype(wide) - integer(attrs, "x_zero", 0)
     total = x.sum(integers(attrs, "axes"), keepdims=True)
     return (checked_int(total, _sum_dtype(DType.of(inputs[0]))),)
 
@@ -93,6 +97,9 @@ def expand(node: Node, ctx: Expansion) -> None:
     The multiplier is divided by the count after it was shifted left as far as 32 bits allow, as
     MEAN in lite/kernels/reduce.cc does when it prepares.
     """
+    if is_rescaled(node):
+        expand_mean(node, ctx)
+        return
     x, y = ctx.inputs[0], ctx.output
     (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
     count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
@@ -105,6 +112,31 @@ def expand(node: Node, ctx: Expansion) -> None:
     attrs = {"zero_out": zy, "low": y.dtype.min, "high": y.dtype.max, "dtype": y.dtype.value}
     m, s = np.array([multiplier], np.int32), np.array([shift], np.int32)
     requantize_fixed(ctx, total, m, s, attrs, output=node.outputs[0])
+
+
+def expand_mean(node: Node, ctx: Expansion) -> None:
+    """The sum of x - zero point, rescaled by scales and count at once."""
+    x = ctx.inputs[0]
+    (sx, zx), (sy, _) = per_tensor(x, node.where), per_tensor(ctx.output, node.where)
+    count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
+    if count > _MOST:
+        raise ModelError(f"a mean of {count} elements overflows; at most {_MOST}", where=node.where)
+    sums = ctx.emit("sum", node.inputs, {**plain_attrs(node), "x_zero": zx})
+    scale = np.array([sx / (np.float32(count) * sy)], np.float32)
+    expand_rescaled(node, ctx, sums, scale, None)
+
+
+def expand_sum(node: Node, ctx: Expansion) -> None:
+    """The sum of x - zero point, requantised: QuantizedMeanOrSum with compute_sum in
+    lite/kernels/internal/reference/reduce.h."""
+    x, y = ctx.inputs[0], ctx.output
+    (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
+    count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
+    if count > _MOST:
+        raise ModelError(f"a sum of {count} elements overflows; at most {_MOST}", where=node.where)
+    total = ctx.emit("sum", node.inputs, {**node.attrs, "x_zero": zx})
+    attrs = {"zero_out": zy, "low": y.dtype.min, "high": y.dtype.max, "dtype": y.dtype.value}
+    requantize(ctx, total, [float(sx) / float(sy)], attrs, output=node.outputs[0])
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
@@ -127,14 +159,27 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     )
 
 
+def to_tflite(op: Exporting) -> None:
+    axes = op.const(np.array(integers(op.attrs, "axes"), np.int32), "axes")
+    version = op.version(i8=2, i16=3)
+    op.emit("MEAN", [op.inputs[0], axes], options="ReducerOptions", version=version, keep_dims=True)
+
+
 _SAMPLES = tuple(
     Sample((TensorType(shape, dtype),), {"axes": axes})
     for dtype in (DType.I8, DType.I16, DType.F32)
     for shape, axes in (((1, 3, 4, 2), (1, 2)), ((2, 5), (1,)), ((3, 2), (0, 1)), ((1, 1), (0,)))
 )
+_WIDE = tuple(
+    Sample((TensorType((2, 3), d),), {"axes": axes}, low=-1000, high=1000)
+    for d in (DType.I32, DType.I64)
+    for axes in ((0,), (1,), ())
+)
 _FLOATS = tuple(s for s in _SAMPLES if s.inputs[0].dtype is DType.F32)
-OPS.add("sum", OpDef("sum", infer, sum_reference, samples=_SAMPLES))
+OPS.add("sum", OpDef("sum", infer, sum_reference, expand_sum, samples=_SAMPLES + _WIDE))
 OPS.add("mean", OpDef("mean", infer, mean_reference, expand, samples=_FLOATS))
 LOOP_RULES.add("sum", LoopRule(("x",), lambda site: _loops(site, divide=False)))
 LOOP_RULES.add("mean", LoopRule(("x",), lambda site: _loops(site, divide=True)))
 IMPORTERS["tflite"].add("MEAN", from_tflite)
+EXPORTERS["tflite"].add("mean", to_tflite)
+QUANTIZING.add("mean", FREE)

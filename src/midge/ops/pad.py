@@ -12,11 +12,15 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers, number
+from midge.graph.exporters import EXPORTERS, Exporting
+from midge.graph.fixed_point import per_tensor, quantize_value
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import MAX_EXTENT, arity, expect_same_scale, fail
+from midge.ops._export import write_pad
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -93,6 +97,17 @@ def _padding_value(op: Foreign) -> float:
     return float(value.item()) if op.type(0).dtype.is_float else int(value.item())
 
 
+def to_tflite(op: Exporting) -> None:
+    pairs = np.array(_pairs(integers(op.attrs, "paddings")), np.int32).reshape(-1, 2)
+    write_pad(op, pairs, number(op.attrs, "value"), op.node.outputs[0])
+
+
+def quantized_attrs(attrs: Attrs, output: TensorType) -> Attrs:
+    """The padding's value as an integer of the output's scale."""
+    value = quantize_value(number(attrs, "value"), *per_tensor(output, "pad"))
+    return {**attrs, "value": max(output.dtype.min, min(output.dtype.max, value))}
+
+
 _SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((2, 3), (1, 0, 0, 2)),
     ((1, 3, 2, 2), (0, 0, 1, 1, 2, 0, 0, 0)),
@@ -108,3 +123,8 @@ OPS.add("pad", OpDef("pad", infer, reference, samples=_SAMPLES))
 LOOP_RULES.add("pad", LoopRule(("x",), loops))
 for _kind in ("PAD", "PADV2"):
     IMPORTERS["tflite"].add(_kind, from_tflite)
+EXPORTERS["tflite"].add("pad", to_tflite)
+QUANTIZING.add(
+    "pad",
+    QuantRule(scales="same", attrs=quantized_attrs, covers=lambda attrs: (number(attrs, "value"),)),
+)

@@ -12,9 +12,11 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import ACTIVATIONS, activation_range
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Rows, Sample
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, arithmetic, nest
 from midge.lower.averages import average
@@ -29,6 +31,7 @@ from midge.ops._common import (
     window_output,
     window_rows,
 )
+from midge.ops._export import activation_code, window
 from midge.ops.conv2d import when
 
 
@@ -45,12 +48,14 @@ def windows(x: Array, attrs: Attrs, outside: float) -> tuple[Array, Array]:
     """Values under each window, taps last, as float64 (exact), and which taps are in the image."""
     top, bottom, left, right = integers(attrs, "padding", 4)
     (kh, kw), (sh, sw) = integers(attrs, "window", 2), integers(attrs, "strides", 2)
+    dh, dw = integers(attrs, "dilations", 2)
     pad = ((0, 0), (top, bottom), (left, right), (0, 0))
     padded = np.pad(x.astype(np.float64), pad, constant_values=outside)
     mask = np.pad(np.ones(x.shape, bool), pad)
     view = np.lib.stride_tricks.sliding_window_view
-    values = view(padded, (kh, kw), (1, 2))[:, ::sh, ::sw]
-    valid = view(mask, (kh, kw), (1, 2))[:, ::sh, ::sw]
+    reach = ((kh - 1) * dh + 1, (kw - 1) * dw + 1)
+    values = view(padded, reach, (1, 2))[:, ::sh, ::sw, :, ::dh, ::dw]
+    valid = view(mask, reach, (1, 2))[:, ::sh, ::sw, :, ::dh, ::dw]
     flat = (*values.shape[:4], kh * kw)
     return values.reshape(flat), valid.reshape(flat)
 
@@ -162,7 +167,27 @@ def from_tflite(name: str):  # type: ignore[no-untyped-def]
     return importer
 
 
-def max_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
+def to_tflite(op: Exporting) -> None:
+    (kh, kw), (sh, sw) = integers(op.attrs, "window", 2), integers(op.attrs, "strides", 2)
+    if integers(op.attrs, "dilations", 2) != (1, 1):
+        raise op.error("TFLite has no dilated pools", "use a pool without dilation")
+    outside = max_rows(op.attrs, [op.type()]).outside if op.node.op == "max_pool2d" else None
+    image_name, padding = window(op, (kh, kw), outside)
+    op.emit(
+        "MAX_POOL_2D" if op.node.op == "max_pool2d" else "AVERAGE_POOL_2D",
+        [image_name],
+        options="Pool2DOptions",
+        version=op.version(i8=2, i16=3),
+        padding=padding,
+        stride_h=sh,
+        stride_w=sw,
+        filter_height=kh,
+        filter_width=kw,
+        fused_activation_function=activation_code(op),
+    )
+
+
+def max_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows:
     """Rows beyond the image hold what is the maximum of nothing."""
     dtype = inputs[0].dtype
     least = -float(np.finfo(np.float32).max) if dtype.is_float else dtype.min
@@ -178,10 +203,17 @@ def avg_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows | None:
 def _samples() -> tuple[Sample, ...]:
     plain = {"strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0), "window": (2, 2)}
     border = {"strides": (2, 2), "dilations": (1, 1), "padding": (1, 1, 1, 1), "window": (3, 3)}
+    wide = {"strides": (1, 2), "dilations": (2, 3), "padding": (1, 1, 0, 1), "window": (2, 2)}
+    cases = (
+        ((1, 2, 2, 1), plain),
+        ((2, 5, 4, 3), plain),
+        ((1, 5, 5, 2), border),
+        ((1, 4, 6, 3), wide),
+    )
     return tuple(
         Sample((TensorType(shape, dtype),), attrs)
         for dtype in (DType.I8, DType.I16, DType.F32)
-        for shape, attrs in (((1, 2, 2, 1), plain), ((2, 5, 4, 3), plain), ((1, 5, 5, 2), border))
+        for shape, attrs in cases
     )
 
 
@@ -193,3 +225,5 @@ for _name, _reference, _loops, _rows, _kind in (
     OPS.add(_name, _op)
     LOOP_RULES.add(_name, LoopRule(("x",), _loops))
     IMPORTERS["tflite"].add(_kind, from_tflite(_name))
+    EXPORTERS["tflite"].add(_name, to_tflite)
+    QUANTIZING.add(_name, SAME)

@@ -1,6 +1,7 @@
 """quantize: real numbers or integers to integers of another scale; dequantize: back to reals.
 
-quantize on f32: round(x / scale) + zero, ties away from zero, limited to the type.
+quantize on f32: round(x / scale) + zero, limited to the type; ties away from zero, or with
+rounding="even" (ONNX, PyTorch) to even.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, number, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
@@ -35,7 +37,10 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     dtype = DType(text(attrs, "dtype"))
     scaled = (inputs[0] / f32(number(attrs, "scale"))).astype(np.float64)
-    rounded = np.clip(np.trunc(scaled + np.copysign(0.5, scaled)), -_FLOAT_LIMIT, _FLOAT_LIMIT)
+    near = np.trunc(scaled + np.copysign(0.5, scaled))
+    if text(attrs, "rounding", "away") == "even":
+        near = np.rint(scaled)
+    rounded = np.clip(near, -_FLOAT_LIMIT, _FLOAT_LIMIT)
     result = rounded.astype(np.int64) + integer(attrs, "zero")
     return (np.clip(result, dtype.min, dtype.max).astype(dtype.numpy),)
 
@@ -44,7 +49,8 @@ def element(e: Element) -> ir.Expr:
     (x,) = e.args
     dtype = DType(text(e.attrs, "dtype"))
     scale = ir.f32(float(f32(number(e.attrs, "scale"))))
-    rounded = ir.Call("round_to_int", (ir.Bin("/", x, scale),))
+    even = text(e.attrs, "rounding", "away") == "even"
+    rounded = ir.Call("round_even" if even else "round_to_int", (ir.Bin("/", x, scale),))
     result = ir.add(rounded, ir.i32(integer(e.attrs, "zero")))
     result = ir.Bin("max", result, ir.i32(dtype.min))
     return ir.Bin("min", result, ir.i32(dtype.max))
@@ -56,7 +62,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, y = ctx.inputs[0], ctx.output
     sy, zy = per_tensor(y, node.where)
     if x.dtype is DType.F32:
-        attrs: dict[str, Attr] = {"scale": float(sy), "zero": zy, "dtype": y.dtype.value}
+        attrs: dict[str, Attr] = {**node.attrs, "scale": float(sy), "zero": zy}
         ctx.finish("quantize", node.inputs, attrs)
         return
     sx, zx = per_tensor(x, node.where)
@@ -117,8 +123,24 @@ def dequantize_from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("dequantize"),)
 
 
+def to_tflite(op: Exporting) -> None:
+    if op.node.op == "quantize":
+        op.emit("QUANTIZE", options="QuantizeOptions", version=op.version(i8=2, i16=2))
+        return
+    quant = op.type().quant
+    per_channel = quant is not None and quant.axis is not None
+    version = 5 if per_channel else op.version(i8=2, i16=3)
+    op.emit("DEQUANTIZE", options="DequantizeOptions", version=version)
+
+
 _SAMPLES = tuple(
-    Sample((TensorType(s, DType.F32),), {"scale": k, "zero": z, "dtype": d}, low=-9, high=9)
+    Sample(
+        (TensorType(s, DType.F32),),
+        {"scale": k, "zero": z, "dtype": d, "rounding": r},
+        low=-9,
+        high=9,
+    )
+    for r in ("away", "even")
     for s, k, z, d in (
         ((2, 3), 0.1, 3, "i8"),
         ((), 0.013, -128, "i8"),
@@ -129,8 +151,13 @@ _SAMPLES = tuple(
 )
 OPS.add("quantize", OpDef("quantize", infer, reference, expand, elementwise=True, samples=_SAMPLES))
 OPS.add(
-    "dequantize", OpDef("dequantize", infer_dequantize, reference_dequantize, expand_dequantize)
+    "dequantize",
+    OpDef(
+        "dequantize", infer_dequantize, reference_dequantize, expand_dequantize, elementwise=True
+    ),
 )
 SCALAR_RULES.add("quantize", ScalarRule(("x",), element))
 IMPORTERS["tflite"].add("QUANTIZE", quantize_from_tflite)
 IMPORTERS["tflite"].add("DEQUANTIZE", dequantize_from_tflite)
+EXPORTERS["tflite"].add("quantize", to_tflite)
+EXPORTERS["tflite"].add("dequantize", to_tflite)

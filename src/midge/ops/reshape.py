@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
-from midge.core.types import Array, TensorType
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import integers
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Node, OpDef
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.ops._common import arity, fail
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 1)
-    shape = attrs.get("shape")
-    if not isinstance(shape, tuple):
-        raise fail(f"attribute shape is {shape!r}, expected integers")
+    shape = integers(attrs, "shape")
     result = TensorType(shape, inputs[0].dtype)
     if result.elements != inputs[0].elements or any(n < 0 for n in shape):
         raise fail(f"{inputs[0]} has {inputs[0].elements} elements, {result} does not")
@@ -22,9 +26,16 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    shape = attrs["shape"]
-    assert isinstance(shape, tuple)
-    return (inputs[0].reshape(shape),)
+    return (inputs[0].reshape(integers(attrs, "shape")),)
+
+
+def shape_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """SHAPE: a constant, since shapes are static (a free batch counts as 1)."""
+    op.expect_inputs(1)
+    if op.output.dtype not in (DType.I32, DType.I64):
+        raise op.error(f"the output is {op.output}", "int32 and int64 are supported")
+    op.new_consts[op.outputs[0]] = np.array(op.type(0).shape, op.output.dtype.numpy)
+    return ()
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
@@ -33,6 +44,79 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("reshape", {"shape": op.output.shape}, inputs=op.inputs[:1]),)
 
 
+def reshape_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """Reshape: 0 keeps a dimension (without allowzero), -1 is what is left."""
+    op.expect_inputs(2)
+    x = op.type(0)
+    wanted = [int(n) for n in op.const(1, "shape").reshape(-1)]
+    if not op.attrs.get("allowzero", 0):
+        wanted = [x.shape[i] if n == 0 and i < len(x.shape) else n for i, n in enumerate(wanted)]
+    if wanted.count(-1) == 1:
+        rest = prod(n for n in wanted if n != -1)
+        wanted[wanted.index(-1)] = x.elements // rest if rest else 0
+    return reshaped(op, wanted)
+
+
+def reshaped(op: Foreign, shape: Sequence[int]) -> tuple[Node, ...]:
+    """The operator's input 0 under another shape."""
+    return (op.node("reshape", {"shape": tuple(shape)}, inputs=op.inputs[:1]),)
+
+
+def flatten_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """Flatten: two dimensions, those before `axis` and the others."""
+    op.expect_inputs(1)
+    shape = op.type(0).shape
+    axis = int(op.attrs.get("axis", 1))
+    if not -len(shape) <= axis <= len(shape):
+        raise op.error(f"axis {axis} does not exist in {op.type(0)}")
+    axis += len(shape) if axis < 0 else 0
+    return reshaped(op, (prod(shape[:axis]), prod(shape[axis:])))
+
+
+def squeeze_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1, 2)
+    shape = op.type(0).shape
+    axes = {i for i, n in enumerate(shape) if n == 1}
+    if op.has(1):
+        axes = _axes(op, len(shape))
+    if any(shape[a] != 1 for a in axes):
+        raise op.error(f"axes {sorted(axes)} of {op.type(0)} are not all of length 1")
+    return reshaped(op, [n for i, n in enumerate(shape) if i not in axes])
+
+
+def unsqueeze_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(2)
+    rest = list(op.type(0).shape)
+    rank = len(rest) + op.const(1, "axes").size
+    axes = _axes(op, rank)
+    if len(axes) != rank - len(rest):
+        raise op.error(f"axes {op.const(1, 'axes').tolist()} name one twice")
+    return reshaped(op, [1 if i in axes else rest.pop(0) for i in range(rank)])
+
+
+def _axes(op: Foreign, rank: int) -> set[int]:
+    axes = [int(a) for a in op.const(1, "axes").reshape(-1)]
+    if not all(-rank <= a < rank for a in axes):
+        raise op.error(f"axes {axes} do not exist in {rank} dimensions")
+    return {a % rank for a in axes}
+
+
+def to_tflite(op: Exporting) -> None:
+    shape = op.output.shape
+    target = op.const(np.array(shape, np.int32), "shape")
+    op.emit("RESHAPE", [op.inputs[0], target], options="ReshapeOptions", new_shape=shape)
+
+
 OPS.add("reshape", OpDef("reshape", infer, reference, alias=True))
 for _kind in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
     IMPORTERS["tflite"].add(_kind, from_tflite)
+for _kind, _importer in (
+    ("Reshape", reshape_from_onnx),
+    ("Flatten", flatten_from_onnx),
+    ("Squeeze", squeeze_from_onnx),
+    ("Unsqueeze", unsqueeze_from_onnx),
+):
+    IMPORTERS["onnx"].add(_kind, _importer)
+EXPORTERS["tflite"].add("reshape", to_tflite)
+QUANTIZING.add("reshape", SAME)
+IMPORTERS["tflite"].add("SHAPE", shape_from_tflite)

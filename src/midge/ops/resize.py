@@ -18,9 +18,11 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, round_half_away
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import MAX_EXTENT, arity, expect_same_scale, fail, image
@@ -197,6 +199,15 @@ def _real_positions(axis: _Axis) -> tuple[Array, Array, Array]:
     return lower, np.maximum(upper, 0), position - lower.astype(np.float32)
 
 
+def bilinear_matrix(n: int, m: int, align: bool, half: bool) -> Array:
+    """[m, n]: what each row of resize_bilinear takes of each source row, for floats."""
+    lower, upper, part = _real_positions(_Axis(n, m, align, half))
+    matrix = np.zeros((m, n))
+    np.add.at(matrix, (np.arange(m), lower), 1 - part.astype(np.float64))
+    np.add.at(matrix, (np.arange(m), upper), part.astype(np.float64))
+    return matrix
+
+
 def loops_bilinear(site: Site) -> ir.Block:
     """The reference kernel's formula (lite/kernels/internal/reference/resize_bilinear.h)."""
     (x,) = site.inputs
@@ -320,6 +331,20 @@ def from_tflite(name: str, dtypes: tuple[DType, ...]):  # type: ignore[no-untype
     return importer
 
 
+def to_tflite(op: Exporting) -> None:
+    nearest = op.node.op == "resize_nearest"
+    size = op.const(np.array(integers(op.attrs, "size", 2), np.int32), "size")
+    align, half = _flags(op.attrs)
+    op.emit(
+        "RESIZE_NEAREST_NEIGHBOR" if nearest else "RESIZE_BILINEAR",
+        [op.inputs[0], size],
+        options="ResizeNearestNeighborOptions" if nearest else "ResizeBilinearOptions",
+        version=op.version(i8=3, i16=4, other=3),
+        align_corners=align,
+        half_pixel_centers=half,
+    )
+
+
 def _samples(dtypes: tuple[DType, ...]) -> tuple[Sample, ...]:
     cases = (
         ((1, 2, 3, 2), (4, 6), 0, 0),
@@ -349,3 +374,6 @@ LOOP_RULES.add("resize_nearest", LoopRule(("x",), loops_nearest))
 LOOP_RULES.add("resize_bilinear", LoopRule(("x",), loops_bilinear))
 IMPORTERS["tflite"].add("RESIZE_NEAREST_NEIGHBOR", from_tflite("resize_nearest", _NEAREST))
 IMPORTERS["tflite"].add("RESIZE_BILINEAR", from_tflite("resize_bilinear", _BILINEAR))
+for _name in ("resize_nearest", "resize_bilinear"):
+    EXPORTERS["tflite"].add(_name, to_tflite)
+    QUANTIZING.add(_name, SAME)

@@ -15,12 +15,15 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.loop.intrinsics import INTRINSICS
 from midge.lower import LOOP_RULES, SCALAR_RULES, Element, LoopRule, ScalarRule, Site, nest
+from midge.ops import _onnx
 from midge.ops._common import arity, fail
 from midge.ops.lookup import by_table, float_table
 
@@ -209,6 +212,16 @@ def _rounded(function: Callable[[float], float], x: np.float32) -> np.float32:
         return f32(math.inf)
 
 
+def to_tflite(op: Exporting) -> None:
+    op.emit(op.node.op.upper(), version=op.version(i8=2, i16=3))
+
+
+_FIXED = {
+    "logistic": {DType.I8: (1 / 256, -128), DType.I16: (1 / 32768, 0)},
+    "tanh": {DType.I8: (1 / 128, 0), DType.I16: (1 / 32768, 0)},
+}
+
+
 _FLOATS = tuple(Sample((TensorType(s, DType.F32),), low=-9, high=9) for s in ((2, 3), (), (40,)))
 _LUTS = tuple(
     Sample(
@@ -226,5 +239,9 @@ for _f in (_Function("logistic", _logistic32, 0), _Function("tanh", _tanh32, 1))
     )
     SCALAR_RULES.add(_f.name, ScalarRule(("x",), _f.element))
     IMPORTERS["tflite"].add(_f.name.upper(), _f.from_tflite)
+    EXPORTERS["tflite"].add(_f.name, to_tflite)
+    QUANTIZING.add(_f.name, QuantRule(fixed=_FIXED[_f.name]))
 OPS.add("sigmoid_lut", OpDef("sigmoid_lut", infer_lut, reference_lut, samples=_LUTS))
 LOOP_RULES.add("sigmoid_lut", LoopRule(("x", "table"), loops_lut))
+for _kind, _name in (("Sigmoid", "logistic"), ("Tanh", "tanh")):
+    IMPORTERS["onnx"].add(_kind, _onnx.elementwise(_name, 1, DType.F32))

@@ -12,8 +12,10 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, expect_same_scale, fail
@@ -119,6 +121,17 @@ def split_from_tflite(op: Foreign) -> tuple[Node, ...]:
     return _split(op, x, axis, [x.shape[axis] // count] * count)
 
 
+def unpack_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """UNPACK: every slice of an axis, without that axis (lite/kernels/unpack.cc)."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, *_DTYPES)
+    x, axis = op.type(0), int(op.attrs["axis"])
+    rank = len(x.shape)
+    if not -rank <= axis < rank or x.shape[axis] != len(op.outputs):
+        raise op.error(f"axis {axis} of {x} has not {len(op.outputs)} elements")
+    return _split(op, x, axis % rank, [1] * len(op.outputs))
+
+
 def split_v_from_tflite(op: Foreign) -> tuple[Node, ...]:
     """SPLIT_V: parts of given sizes, at most one of them -1 (what is left)."""
     op.expect_inputs(3)
@@ -208,6 +221,30 @@ def _range(
     return _Part(taken.start if taken else 0, len(taken), stride)
 
 
+def to_tflite(op: Exporting) -> None:
+    begin, size, strides = (integers(op.attrs, n) for n in ("begin", "size", "strides"))
+    first = op.const(np.array(begin, np.int32), "begin")
+    if all(k == 1 for k in strides):
+        inputs = [op.inputs[0], first, op.const(np.array(size, np.int32), "size")]
+        op.emit("SLICE", inputs, options="SliceOptions", version=op.version(i8=2, i16=4))
+        return
+    ends = [b + n * k for b, n, k in zip(begin, size, strides, strict=True)]
+    masked = sum(1 << i for i, e in enumerate(ends) if e < 0)  # down to the first element
+    last = op.const(np.array([max(e, 0) for e in ends], np.int32), "end")
+    op.emit(
+        "STRIDED_SLICE",
+        [op.inputs[0], first, last, op.const(np.array(strides, np.int32), "strides")],
+        options="StridedSliceOptions",
+        version=op.version(i8=2, i16=4),
+        begin_mask=0,
+        end_mask=masked,
+        ellipsis_mask=0,
+        new_axis_mask=0,
+        shrink_axis_mask=0,
+        offset=False,
+    )
+
+
 _CASES: tuple[tuple[tuple[int, ...], ...], ...] = (
     ((4, 5), (1, 2), (2, 3), (1, 1)),
     ((6,), (5,), (3,), (-2,)),
@@ -227,5 +264,8 @@ for _kind, _importer in (
     ("SPLIT", split_from_tflite),
     ("SPLIT_V", split_v_from_tflite),
     ("STRIDED_SLICE", strided_slice_from_tflite),
+    ("UNPACK", unpack_from_tflite),
 ):
     IMPORTERS["tflite"].add(_kind, _importer)
+EXPORTERS["tflite"].add("slice", to_tflite)
+QUANTIZING.add("slice", SAME)

@@ -15,10 +15,12 @@ from midge.core.errors import ModelError
 from midge.core.rounding import high_mul, round_shift
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import per_tensor
 from midge.graph.gemmlowp import exp_on_negative_values, softmax_scaling
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.loop.intrinsics import INTRINSICS
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -170,6 +172,11 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("softmax", attrs),)
 
 
+def to_tflite(op: Exporting) -> None:
+    version = op.version(i8=2, i16=3)
+    op.emit("SOFTMAX", options="SoftmaxOptions", version=version, beta=number(op.attrs, "beta"))
+
+
 def _samples_q() -> tuple[Sample, ...]:
     table = {1: exp_table(1.0, 0.1)}
     kinds = ((1, 12), (3, 1), (2, 2, 5), (1, 600))
@@ -185,3 +192,5 @@ OPS.add("softmax_q", OpDef("softmax_q", infer_q, reference_q, samples=_samples_q
 LOOP_RULES.add("softmax", LoopRule(("x",), loops))
 LOOP_RULES.add("softmax_q", LoopRule(("x", "exp"), loops_q))
 IMPORTERS["tflite"].add("SOFTMAX", from_tflite)
+EXPORTERS["tflite"].add("softmax", to_tflite)
+QUANTIZING.add("softmax", QuantRule(fixed={DType.I8: (1 / 256, -128), DType.I16: (1 / 32768, 0)}))

@@ -8,8 +8,10 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
+from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, expect_same_scale, fail
@@ -51,6 +53,20 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("transpose", {"perm": perm}, inputs=op.inputs[:1]),)
 
 
+def from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """Transpose; without `perm` the axes are reversed."""
+    op.expect_inputs(1)
+    rank = len(op.type(0).shape)
+    perm = tuple(op.attrs.get("perm", range(rank)[::-1]))
+    return (op.node("transpose", {"perm": perm}),)
+
+
+def to_tflite(op: Exporting) -> None:
+    perm = op.const(np.array(integers(op.attrs, "perm"), np.int32), "perm")
+    version = op.version(i8=2, i16=4)
+    op.emit("TRANSPOSE", [op.inputs[0], perm], options="TransposeOptions", version=version)
+
+
 _SAMPLES = tuple(
     Sample((TensorType(s, d),), {"perm": p})
     for d in (DType.I8, DType.F32, DType.I64, DType.BOOL)
@@ -64,3 +80,6 @@ _SAMPLES = tuple(
 OPS.add("transpose", OpDef("transpose", infer, reference, samples=_SAMPLES))
 LOOP_RULES.add("transpose", LoopRule(("x",), loops))
 IMPORTERS["tflite"].add("TRANSPOSE", from_tflite)
+IMPORTERS["onnx"].add("Transpose", from_onnx)
+EXPORTERS["tflite"].add("transpose", to_tflite)
+QUANTIZING.add("transpose", SAME)

@@ -11,7 +11,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.affine_fit import Fit, Line, Staircase, fit_all
-from midge.graph.attrs import Attrs, integer
+from midge.graph.attrs import Attrs, integer, number
 from midge.graph.ir import Graph, Node, fresh
 from midge.graph.region import BYTES, Region, Regions, computed, reference, tabulate, vectors
 from midge.passes.fit_requantize import fit as fit_scale
@@ -78,7 +78,8 @@ def _as_node(fitted: _Fitted, types: dict[str, TensorType], consts: dict[str, Ar
 
 def _sum(graph: Graph, regions: Regions, node: Node) -> _Fitted | None:
     """`node` as the end of a sum of two int8 tensors, or of one and constants."""
-    if node.op != "requantize" or graph.types[node.outputs[0]].dtype is not DType.I8:
+    y = graph.types[node.outputs[0]]
+    if node.op not in ("requantize", "quantize") or y.dtype is not DType.I8:
         return None
     region = next(regions.ending_with(node), None)
     if region is None or not _is_sum(graph, region):
@@ -119,7 +120,7 @@ def _fits(graph: Graph, region: Region) -> list[Fit]:
     y = tabulate(region, graph, roots).astype(np.int64)
     y = np.broadcast_to(y, (*(BYTES.size,) * count, y.shape[-1])).reshape(-1, y.shape[-1])
     x = np.stack([g.ravel() for g in np.meshgrid(*[BYTES.astype(np.int64)] * count, indexing="ij")])
-    low, high = integer(last.attrs, "low"), integer(last.attrs, "high")
+    low, high = (integer(_limits(last), n) for n in ("low", "high"))
     stairs = [Staircase(x, y[:, c], low, high) for c in range(y.shape[1])]
     return fit_all(stairs, _lines(graph, region))
 
@@ -138,7 +139,8 @@ def _lines(graph: Graph, region: Region) -> list[Line]:
     real = np.broadcast_to(real, (*(2,) * count, real.shape[-1]))
     base = real[(0,) * count]
     slopes = [real[tuple(int(i == j) for j in range(count))] - base for i in range(count)]
-    zero = integer(region.nodes[-1].attrs, "zero_out")
+    last = region.nodes[-1]
+    zero = integer(last.attrs, "zero" if last.op == "quantize" else "zero_out")
     return [
         Line(tuple(float(s[c]) for s in slopes), float(base[c]) - zero, zero)
         for c in range(base.size)
@@ -155,8 +157,15 @@ def _requantized(node: Node, inputs: Sequence[Array]) -> Array:
     return y + integer(node.attrs, "zero_out")
 
 
+def _quantized(node: Node, inputs: Sequence[Array]) -> Array:
+    """`quantize` in real numbers, without limits."""
+    scaled: Array = inputs[0] / number(node.attrs, "scale")
+    return scaled + integer(node.attrs, "zero")
+
+
 _REAL: dict[str, Callable[[Node, Sequence[Array]], Array]] = {
     "requantize": _requantized,
+    "quantize": _quantized,
     "cast": lambda node, inputs: inputs[0],
     "add": lambda node, inputs: inputs[0] + inputs[1],
     "sub": lambda node, inputs: inputs[0] - inputs[1],
@@ -176,6 +185,9 @@ def _attrs(fit: Fit, last: Node) -> Attrs:
 
 
 def _limits(last: Node) -> Attrs:
+    """What the result is limited to, and its type."""
+    if last.op == "quantize":
+        return {"low": DType.I8.min, "high": DType.I8.max, "dtype": "i8"}
     return {n: last.attrs[n] for n in ("low", "high", "dtype")}
 
 

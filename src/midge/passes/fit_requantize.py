@@ -29,13 +29,14 @@ def fit_requantize(graph: Graph) -> Graph:
     A requantisation is a staircase of at most 255 steps over the accumulators that the weights can
     produce at all. If for each channel some line, rounded once, climbs every step at the same
     accumulator, that line replaces it (`scale`), the bias in its offset; otherwise the node stays.
+    So with `rescale`, which climbs its steps by a product in binary32.
     """
     readers = graph.consumers()
     types, consts = dict(graph.types), dict(graph.consts)
     replaced: dict[str, Node] = {}
     made = {n.outputs[0]: n for n in graph.nodes}
     for node in graph.nodes:
-        sums = made.get(node.inputs[0]) if node.op == "requantize" else None
+        sums = made.get(node.inputs[0]) if node.op in ("requantize", "rescale") else None
         if sums is None or not _fits(graph, sums, node, len(readers[node.inputs[0]])):
             continue
         low, high, bias = _range(graph, sums)

@@ -15,11 +15,15 @@ _MAX_ELEMENTS = 1 << 20
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """c = f(const); y = g(x, c)   ->   y = g(x, const)"""
+    """c = f(const); y = g(x, c)   ->   y = g(x, const)
+
+    Outputs of the graph stay computed: they need memory of their own.
+    """
     consts = dict(graph.consts)
     kept: list[Node] = []
     for node in graph.nodes:
-        if all(n in consts for n in node.inputs) and _small(graph, node):
+        is_output = any(n in graph.outputs for n in node.outputs)
+        if all(n in consts for n in node.inputs) and _small(graph, node) and not is_output:
             consts.update(_evaluate(graph, node, consts))
         else:
             kept.append(node)

@@ -67,6 +67,10 @@ class _Search:
         self.kept = frozenset(outputs)
         self.makers = makers
         self.all = (1 << len(tasks)) - 1
+        self.touched = [tuple({*t.reads, t.writes} & self.readers.keys()) for t in tasks]
+        self.follow = [
+            [i for i, needs in enumerate(self.needs) if needs >> t & 1] for t in range(len(tasks))
+        ]
 
     def after(self, done: Sequence[int]) -> int:
         return sum(1 << i for i in done)
@@ -79,6 +83,19 @@ class _Search:
     def live(self, done: int) -> int:
         """Bytes alive between operators."""
         return sum(self.sizes[v] for v in self.readers if self.is_alive(v, done))
+
+    def live_after(self, done: int, task: int, live: int) -> int:
+        """`live` of `done` with `task`, from that of `done`."""
+        then = done | 1 << task
+        for value in self.touched[task]:
+            live += self.sizes[value] * (self.is_alive(value, then) - self.is_alive(value, done))
+        return live
+
+    def ready_after(self, done: int, task: int, ready: tuple[int, ...]) -> tuple[int, ...]:
+        """`ready` of `done` with `task`, from that of `done`."""
+        then = done | 1 << task
+        more = [i for i in self.follow[task] if not self.needs[i] & ~then]
+        return tuple(sorted((*(i for i in ready if i != task), *more)))
 
     def is_alive(self, value: str, done: int) -> bool:
         if value in self.makers and not done & self.makers[value]:
@@ -127,19 +144,31 @@ class _Search:
     def beam(self) -> tuple[int, ...]:
         """A good order: the sets of each size with the least peak, and then the least alive."""
         came: dict[int, tuple[int, int]] = {}
-        states = {0: 0}
+        # A set -> its peak, the bytes that are alive after it, and what can run next.
+        states = {0: (0, self.live(0), tuple(self.ready(0)))}
         for _ in self.tasks:
-            following: dict[int, int] = {}
-            for done, peak in states.items():
-                live = self.live(done)
-                for task in self.ready(done):
+            following: dict[int, tuple[int, int]] = {}
+            for done, (peak, live, ready) in states.items():
+                for task in ready:
                     then, now = done | 1 << task, max(peak, self.step(done, task, live))
-                    if now < following.get(then, now + 1):
-                        following[then] = now
+                    known = following.get(then)
+                    if known is None or now < known[0]:
+                        left = self.live_after(done, task, live) if known is None else known[1]
+                        following[then] = now, left
                         came[then] = (done, task)
-            kept = sorted(following, key=lambda s: (following[s], self.live(s), s))[:_BEAM]
-            states = {s: following[s] for s in kept}
+            kept = sorted(following, key=lambda s: (*following[s], s))[:_BEAM]
+            states = {s: (*following[s], self.ready_of(s, states, came)) for s in kept}
         return self.path(came)
+
+    def ready_of(
+        self,
+        then: int,
+        states: Mapping[int, tuple[int, int, tuple[int, ...]]],
+        came: Mapping[int, tuple[int, int]],
+    ) -> tuple[int, ...]:
+        """What can run after a set that came from one of `states`."""
+        done, task = came[then]
+        return self.ready_after(done, task, states[done][2])
 
     def path(self, came: Mapping[int, tuple[int, int]]) -> tuple[int, ...]:
         order: list[int] = []

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from importlib.resources import files
 
 
 def header(name: str) -> str:
     """The text of a runtime header."""
     return (files(__name__) / "include" / name).read_text(encoding="utf-8")
+
+
+@cache
+def included(name: str) -> frozenset[str]:
+    """The runtime headers that a header includes, itself among them; midge_compiler.h, which every
+    package has, is not counted."""
+    found = re.findall(r'^#include "(\w+\.h)"$', header(name), re.MULTILINE)
+    others = (included(n) for n in found if n != "midge_compiler.h")
+    return frozenset({name}).union(*others)

@@ -9,11 +9,11 @@ import numpy as np
 from midge import driver
 from midge.core.types import Array, DType, TensorType
 from midge.data import random_inputs
-from midge.driver import PLAIN_PASSES
 from midge.graph.ir import OPS, Attrs, Graph, Node
 from midge.graph.text import parse_graph
 from midge.passes import run
 from midge.passes.drop_dead import drop_dead
+from midge.pipeline import PLAIN_PASSES
 
 ONE_BY_ONE: Attrs = {
     "strides": (1, 1),

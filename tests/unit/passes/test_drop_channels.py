@@ -17,11 +17,11 @@ from conftest import Golden
 from graphs import random_graph
 from midge import driver
 from midge.core.errors import ModelError
-from midge.driver import MODEL_PASSES, PLAIN_PASSES
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph, same_array, verify
 from midge.passes import run
 from midge.passes.drop_channels import Dropped, drop_and_report, drop_channels
+from midge.pipeline import MODEL_PASSES, PLAIN_PASSES
 
 ONE = "dilations=(1 1), padding=(0 0 0 0), strides=(1 1), pad_value=0"
 PADDED = "dilations=(1 1), padding=(1 1 1 1), strides=(1 1)"

@@ -10,6 +10,7 @@ import typer
 from midge.cli.arguments import (
     DEFAULT_TARGET,
     Bands,
+    ChannelsLast,
     HotWeights,
     Json,
     MaxRam,
@@ -52,6 +53,7 @@ def compile_command(
     stream_time: StreamTime = None,
     pools: Pools = None,
     hot_weights: HotWeights = False,
+    channels_last: ChannelsLast = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
     ] = False,
@@ -72,6 +74,7 @@ def compile_command(
         stream_time=stream_time,
         pools=pools,
         hot_weights=hot_weights,
+        channels_last=channels_last,
     )
     package = compiled.package
     folder = output if output is not None else Path(package.name)

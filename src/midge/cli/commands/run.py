@@ -10,6 +10,7 @@ import typer
 from midge.cli.arguments import (
     DEFAULT_TARGET,
     Bands,
+    ChannelsLast,
     HotWeights,
     Inputs,
     Json,
@@ -55,6 +56,7 @@ def run_command(
     stream_time: StreamTime = None,
     pools: Pools = None,
     hot_weights: HotWeights = False,
+    channels_last: ChannelsLast = False,
     operators: Annotated[
         bool, typer.Option("--operators/--no-operators", help="Show the cost of each operator.")
     ] = True,
@@ -76,6 +78,7 @@ def run_command(
         stream_time=stream_time,
         pools=pools,
         hot_weights=hot_weights,
+        channels_last=channels_last,
     )
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)

@@ -110,7 +110,8 @@ def _usable(request: Request) -> bool:
     if node is None:
         return False
     x, w = (graph.types[v] for v in node.inputs[:2])
-    if "fpu" not in request.target.features or x.dtype is not DType.F32:
+    floats = x.dtype is DType.F32 and w.dtype is DType.F32
+    if "fpu" not in request.target.features or not floats:
         return False
     constant = node.inputs[1] in graph.consts and node.inputs[0] not in graph.consts
     return constant and 0 not in (*x.shape, *w.shape) and node.inputs[0] not in request.layouts

@@ -85,6 +85,11 @@ def dense(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
     return _schedules(func, request, (_ONE, _DENSE[1]) if few else _DENSE)
 
 
+def matmul(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
+    """Sums over a row and a column."""
+    return _schedules(func, request, (Block(4), Block(2), _ONE))
+
+
 def _schedules(func: ir.Func, request: Request, blocks: tuple[Block, ...]) -> tuple[Schedule, ...]:
     first = _SMALL if request.optimize == "size" else ()
     made = (_Nest(func, request).steps(block) for block in (*first, *blocks))
@@ -153,3 +158,4 @@ class _Nest:
 SCHEDULES.add("conv2d", convolution)
 SCHEDULES.add("depthwise_conv2d", depthwise)
 SCHEDULES.add("dense", dense)
+SCHEDULES.add("matmul", matmul)

@@ -65,9 +65,10 @@ def _block(body: ir.Block, where: _Where, instructions: Instructions) -> Iterato
                 yield from _store(s, where)
             case ir.Loop():
                 yield from _block(s.body, where.loop(s), instructions)
-            case ir.Guard(cond, inner):
+            case ir.Guard(cond, inner, other):
                 yield from _expr(cond, where)
                 yield from _block(inner, where.given(cond), instructions)
+                yield from _block(other, replace(where, certain=False), instructions)
             case ir.Instr(name, args):
                 yield from _instr(name, args, where, instructions)
             case ir.Alloc():

@@ -140,6 +140,7 @@ def find(func: ir.Func, name: str) -> Place:
 
 
 def _places(body: ir.Block, outer: tuple[ir.Loop | ir.Guard, ...]) -> Iterator[Place]:
+    """Loops that steps can name: not those after an `else`, where nobody knows what holds."""
     for s in body:
         if isinstance(s, ir.Loop):
             yield Place(s, outer)

@@ -94,6 +94,8 @@ def _blocks(body: ir.Block) -> Iterator[ir.Block]:
     for s in body:
         if isinstance(s, ir.Loop | ir.Guard):
             yield from _blocks(s.body)
+        if isinstance(s, ir.Guard):
+            yield from _blocks(s.other)
 
 
 def _check_pure(block: _Block, found: Sequence[Access]) -> None:

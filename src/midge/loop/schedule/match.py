@@ -61,6 +61,7 @@ class Match:
             case ir.Guard(), ir.Guard():
                 self.expr(m.cond, t.cond)
                 self.block(m.body, t.body)
+                self.block(m.other, t.other)
             case ir.Alloc(), ir.Alloc():
                 if (m.dtype, m.shape) != (t.dtype, t.shape):
                     raise Mismatch(f"{t.buffer} is not of the type of its {m.buffer}")

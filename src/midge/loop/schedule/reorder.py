@@ -126,8 +126,8 @@ def _parts_around(body: ir.Block, q: ir.Loop) -> _Parts:
         if s is q:
             return _Parts(before, (), after)
         if isinstance(s, ir.Guard) and any(x is q for x in _below(s)):
-            if not reads_nothing(s.cond):
-                raise Refused(f"a condition around {q.var} depends on data")
+            if s.other or not reads_nothing(s.cond):
+                raise Refused(f"a condition around {q.var} depends on data or has an else")
             inner = _parts_around(s.body, q)
             allocs = tuple(x for x in inner.before if isinstance(x, ir.Alloc))
             rest = tuple(x for x in inner.before if not isinstance(x, ir.Alloc))

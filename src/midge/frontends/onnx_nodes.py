@@ -1,0 +1,384 @@
+"""Walks an ONNX graph and makes nodes of its operators.
+
+Every operator takes the first way that fits: it only renames or states something static
+(`onnx_static`), everything it reads is constant (`onnx_fold`), there is an importer, or it is a
+function, of the model or of the operator's schema, whose body is read in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from midge.core.errors import ModelError, VerifyError
+from midge.core.types import Array, DType, Quant, TensorType
+from midge.frontends.onnx_fold import Folder
+from midge.frontends.onnx_functions import body_of, function_key
+from midge.frontends.onnx_model import (
+    AGAIN,
+    MAX_ELEMENTS,
+    array_of,
+    attribute,
+    checked_shape,
+    dense_array,
+    dtype_of,
+    type_of,
+)
+from midge.frontends.onnx_scope import Call, Scope
+from midge.frontends.onnx_static import STATIC
+from midge.frontends.onnx_upgrade import OLDEST, upgraded
+from midge.graph.evaluate import evaluate_node
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Graph, Node, verify
+
+_MOST_NODES = 100_000
+_MOST_DEPTH = 16  # functions and branches inside each other
+_MOST_FOLDED = 1 << 22  # elements of a value that is computed at once
+_DOCS = "docs/onnx.md says what is"
+
+
+class Reader:
+    """One model being read. shapes, values: as of `onnx.read_with`."""
+
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        shapes: Mapping[str, Sequence[int]],
+        values: Mapping[str, Array],
+    ) -> None:
+        self.model, self.name = model, name
+        self.shapes, self.values = shapes, values
+        self.types: dict[str, TensorType] = {}
+        self.consts: dict[str, Array] = {}
+        # Every constant, also of element types that Midge has not; shapes are computed from them.
+        self.known: dict[str, Array] = {}
+        self.nodes: list[Node] = []
+        self.count = 0
+        self.folder = Folder()
+        self.functions = {function_key(f): f for f in model.functions}
+        self.taken: dict[str, int] = {}
+
+    def graph(self) -> Graph:
+        proto = self.model.graph
+        scope = Scope({}, versions(self.model.opset_import, self.name), {}, "", 0)
+        self.initializers(proto, scope)
+        inputs = [n for n in map(self.input, self.open_inputs(proto, scope)) if n]
+        for name in inputs:
+            scope.names[name] = name
+        self.body(proto.node, scope, "node")
+        outputs = [self.output(v, scope) for v in proto.output]
+        if not inputs or not outputs:
+            what = "the model has no inputs or no outputs"
+            raise ModelError(what, where=self.name, hint="what it computes is constant")
+        for name in (*inputs, *outputs):
+            if self.types[name].elements == 0:
+                what = f"{self.types[name]} has no elements"
+                raise ModelError(what, where=f"value {name!r}", hint="remove it from the model")
+        return self.finish(inputs, outputs)
+
+    def finish(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+        graph = Graph(self.name, tuple(inputs), tuple(outputs), self.types, self.consts, ())
+        graph = graph.with_nodes(_live(self.nodes, outputs))
+        verify(graph)
+        for name, array in graph.consts.items():
+            if DType.of(array).is_float and not _are_numbers(array):
+                raise ModelError(
+                    "constant data is not finite",
+                    where=f"constant {name!r}",
+                    hint="the training has diverged: train again",
+                )
+        return graph
+
+    # Values.
+
+    def open_inputs(self, proto: Any, scope: Scope) -> Iterable[Any]:
+        """The inputs that have no value in the file."""
+        return [v for v in proto.input if v.name not in scope.names]
+
+    def initializers(self, proto: Any, scope: Scope) -> None:
+        for tensor in proto.initializer:
+            where = f"initializer {tensor.name!r}"
+            self.define(scope, tensor.name, array_of(tensor, where), where)
+        for sparse in proto.sparse_initializer:
+            where = f"initializer {sparse.values.name!r}"
+            self.define(scope, sparse.values.name, dense_array(sparse, where), where)
+        if scope.depth == 0:
+            for name, array in self.values.items():
+                self.define(scope, name, np.asarray(array), f"input {name!r}")
+
+    def input(self, value: Any) -> str:
+        """Declares an input of the graph."""
+        where = f"input {value.name!r}"
+        if not value.name or value.name in self.types:
+            raise ModelError("has no name, or another input's", where=where, hint=AGAIN)
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            what = f"is not a tensor but {kind or 'of no type'}"
+            raise ModelError(what, where=where, hint="sequences and options are not supported")
+        dtype = dtype_of(value.type.tensor_type.elem_type, where)
+        shape = checked_shape(self.shape_of(value, where), where)
+        self.types[self.fresh(value.name)] = TensorType(shape, dtype)
+        return str(value.name)
+
+    def shape_of(self, value: Any, where: str) -> tuple[int, ...]:
+        """The declared shape; an open batch (the first dimension) counts as 1."""
+        if value.name in self.shapes:
+            return tuple(int(n) for n in self.shapes[value.name])
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
+            raise ModelError("has no shape", where=where, hint="export with static shapes")
+        shape: list[int] = []
+        for i, dim in enumerate(tensor.shape.dim):
+            if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
+                shape.append(int(dim.dim_value))
+            elif i == 0 and dim.dim_value in (0, -1):
+                shape.append(1)
+            else:
+                raise ModelError(
+                    f"dimension {i} ({dim.dim_param or '?'}) is open",
+                    where=where,
+                    hint="export with static shapes (only the batch, the first dimension, may be "
+                    "open), or fix it with onnxruntime.tools.make_dynamic_shape_fixed",
+                )
+        return tuple(shape)
+
+    def output(self, value: Any, scope: Scope) -> str:
+        """The value that the graph returns, under its own name if that is free."""
+        where = f"output {value.name!r}"
+        name = self.resolve(scope, value.name, where)
+        if name not in self.types:
+            dtype_name = self.known[name].dtype
+            raise ModelError(f"element type {dtype_name} is not supported", where=where)
+        if name == value.name or value.name in self.types:
+            return name
+        output = self.fresh(value.name)
+        self.types[output] = self.types[name].plain
+        self.nodes.append(Node("copy", (name,), (output,), {}, where, "Identity"))
+        return output
+
+    def fresh(self, name: str) -> str:
+        """`name`, or the first of `name.2`, `name.3`, ... that no value has."""
+        unique = name or "value"
+        while unique in self.types or unique in self.known:
+            self.taken[name] = self.taken.get(name, 1) + 1
+            unique = f"{name or 'value'}.{self.taken[name]}"
+        return unique
+
+    def define(self, scope: Scope, name: str, array: Array, where: str) -> None:
+        """A constant under the name `name` of the file."""
+        if not name or name in scope.own:
+            raise ModelError(f"{name!r} is defined twice", where=where, hint=AGAIN)
+        checked_shape(array.shape, where)
+        unique = self.fresh(scope.prefix + name)
+        self.add_const(unique, array)
+        scope.bind(name, unique)
+
+    def add_const(self, name: str, array: Array) -> None:
+        self.known[name] = array
+        if (t := type_of(array)) is not None:
+            self.types[name], self.consts[name] = t, array
+
+    def resolve(self, scope: Scope, name: str, where: str) -> str:
+        """The graph's name of a value that the file calls `name`."""
+        if name not in scope.names:
+            what = f"{name!r} is used, but no initializer and nothing before computes it"
+            raise ModelError(what, where=where, hint=AGAIN)
+        found = scope.names[name]
+        if isinstance(found, ModelError):
+            raise found
+        return found
+
+    # Operators.
+
+    def body(self, protos: Iterable[Any], scope: Scope, what: str) -> None:
+        if scope.depth > _MOST_DEPTH:
+            raise ModelError("functions call each other without end", where=self.name, hint=AGAIN)
+        for i, proto in enumerate(protos):
+            self.count += 1
+            if self.count > _MOST_NODES:
+                raise ModelError(f"more than {_MOST_NODES} operators", where=self.name)
+            src = scope.src or f"{what} {i}" + (f" {proto.name!r}" if proto.name else "")
+            self.operator(proto, scope, src)
+
+    def operator(self, proto: Any, scope: Scope, src: str) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        kind = f"{domain}.{proto.op_type}" if domain else str(proto.op_type)
+        where = f"{src}: {kind} -> {', '.join(proto.output)}"
+        opset = scope.opsets.get(domain, 0)
+        protos = scope.attributes(proto)
+        attrs = {p.name: attribute(p, where) for p in protos if kind != "Constant" or p.name}
+        inputs = [
+            self.resolve(scope, n, where) if n and n not in scope.absent else ""
+            for n in proto.input
+        ]
+        while inputs and not inputs[-1]:
+            inputs.pop()
+        call = Call(kind, domain, opset, inputs, list(proto.output), attrs, src, where, scope)
+        key = (proto.domain, proto.op_type, getattr(proto, "overload", ""))
+        if key in self.functions:
+            self.inline(self.functions[key], call, protos)
+            return
+        if not domain and opset < OLDEST:
+            upgraded(self, call)
+        if self.static(call) or self.fold(call) or self.imported(call):
+            return
+        function, defaults = body_of(self, call, proto)
+        if function is None:
+            raise self.unknown(call)
+        self.inline(function, call, [*defaults, *protos])
+
+    def step(
+        self, call: Call, kind: str, inputs: Sequence[str], attrs: dict[str, Any] | None = None
+    ) -> str:
+        """One more operator before `call`, by its importer; its output."""
+        name = f"{next(filter(None, call.outputs), 'value')}/{kind}"
+        scope = call.scope.child(call.scope.prefix, call.src)
+        extra = replace(call, kind=kind, inputs=list(inputs), outputs=[name], attrs=attrs or {})
+        extra.scope, extra.opset = scope, max(call.opset, OLDEST)
+        if not self.fold(extra) and not self.imported(extra):
+            raise self.unknown(extra)
+        return self.resolve(scope, name, call.where)
+
+    def unknown(self, call: Call) -> ModelError:
+        known = ", ".join(IMPORTERS["onnx"])
+        return ModelError(
+            f"operator {call.kind} is not supported",
+            where=call.src,
+            hint=f"known: {known}; {_DOCS}",
+        )
+
+    def static(self, call: Call) -> bool:
+        rule = STATIC.get(call.kind)
+        return rule is not None and rule(self, call)
+
+    def fold(self, call: Call) -> bool:
+        """Computes an operator of constants."""
+        if not call.inputs or not all(n in self.known for n in call.inputs if n):
+            return False
+        arrays = [self.known.get(n) if n else None for n in call.inputs]
+        results = self.folder.run(call, arrays)
+        if results is None:
+            return False
+        for name, array in zip(call.outputs, results, strict=True):
+            if name:
+                self.define(call.scope, name, array, call.where)
+        return True
+
+    def imported(self, call: Call) -> bool:
+        """Nodes by the operator's importer."""
+        importer = IMPORTERS["onnx"].get(call.kind)
+        if importer is None:
+            return False
+        for name in filter(None, call.inputs):
+            if name not in self.types:
+                what = f"element type {self.known[name].dtype} of {name!r} is not supported"
+                raise ModelError(what, where=call.where)
+        outputs = tuple(self.fresh(call.scope.prefix + (n or "unused")) for n in call.outputs)
+        if not outputs or len({*filter(None, call.outputs)} & call.scope.own):
+            raise ModelError("has no outputs, or another one's", where=call.where, hint=AGAIN)
+        foreign = Foreign(
+            call.kind, tuple(call.inputs), outputs, call.attrs, call.src, self.types, self.consts,
+            call.opset,
+        )  # fmt: skip
+        try:
+            nodes = importer(foreign)
+            for name, array in foreign.new_consts.items():
+                self.add_const(name, array)
+            for node in nodes:
+                self.add(node, foreign.quants)
+        except VerifyError as error:
+            raise foreign.error(error.what, error.hint) from None
+        for name, own in zip(call.outputs, outputs, strict=True):
+            if own in self.types:
+                call.scope.bind(name, own)
+            elif name:
+                call.scope.names[name] = foreign.error(f"output {name!r} is not supported")
+        return True
+
+    def add(self, node: Node, quants: Mapping[str, Quant] = MappingProxyType({})) -> None:
+        """Appends a node with its inferred types; small ones of constants are computed, but not
+        what quantised constants stand for."""
+        types = [self.types[n] for n in node.inputs]
+        results = OPS[node.op].infer(types, node.attrs)
+        for name, t in zip(node.outputs, results, strict=True):
+            if len(t.shape) > MAX_ELEMENTS or t.elements > MAX_ELEMENTS:
+                raise VerifyError(f"{name!r} would be {t}", where=node.where)
+            self.types[name] = replace(t, quant=quants.get(name))
+        known = node.op != "dequantize" and not quants
+        if (
+            known
+            and all(n in self.consts for n in node.inputs)
+            and all(t.elements <= _MOST_FOLDED for t in results)
+        ):
+            self.folder.spend(sum(t.elements for t in results), node.where)
+            values = evaluate_node(node, self.types, self.consts, self.consts)
+            for name, t in zip(node.outputs, results, strict=True):
+                self.add_const(name, np.ascontiguousarray(values[name]).reshape(t.shape))
+            return
+        self.nodes.append(node)
+
+    # What is read in place of an operator.
+
+    def inline(self, function: Any, call: Call, protos: Sequence[Any]) -> None:
+        """The body of a function in place of its call."""
+        if len(call.inputs) > len(function.input) or len(call.outputs) > len(function.output):
+            raise ModelError("has more inputs or outputs than its function", where=call.where)
+        given = {p.name: p for p in function.attribute_proto} | {p.name: p for p in protos}
+        prefix = f"{call.scope.prefix}{next(filter(None, call.outputs), 'value')}/"
+        scope = Scope(
+            {}, versions(function.opset_import, call.where, call.scope.opsets), given, prefix,
+            call.scope.depth + 1, call.src,
+        )  # fmt: skip
+        for name, own in zip(function.input, call.inputs, strict=False):
+            if own:
+                scope.names[name] = own
+        scope.absent = {n for n in function.input if n not in scope.names}
+        self.body(function.node, scope, "node")
+        self.bind_results(call, function.output, scope)
+
+    def branch(self, graph: Any, call: Call) -> None:
+        """The nodes of a branch in place of the If."""
+        prefix = f"{call.scope.prefix}{next(filter(None, call.outputs), 'value')}/"
+        scope = call.scope.child(prefix, call.src)
+        self.initializers(graph, scope)
+        self.body(graph.node, scope, "node")
+        if len(graph.output) < len(call.outputs):
+            raise ModelError("has more outputs than its branch", where=call.where, hint=AGAIN)
+        self.bind_results(call, [v.name for v in graph.output], scope)
+
+    def bind_results(self, call: Call, inner: Sequence[str], scope: Scope) -> None:
+        for name, own in zip(call.outputs, inner, strict=False):
+            if name:
+                call.scope.bind(name, self.resolve(scope, own, call.where))
+
+
+def versions(imports: Any, where: str, outer: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Domain -> version of its operator set."""
+    result = dict(outer or {})
+    for entry in imports:
+        result["" if entry.domain == "ai.onnx" else entry.domain] = int(entry.version)
+    if "" in result and not 1 <= result[""] <= 1000:
+        raise ModelError(f"operator set {result['']} does not exist", where=where, hint=AGAIN)
+    return result
+
+
+def _are_numbers(array: Array) -> bool:
+    """No NaN; infinities are for masks: beside zeros, ones or alone, not among weights."""
+    values = array[~np.isinf(array)]
+    return not np.isnan(values).any() and (values.size == array.size or np.unique(values).size <= 2)
+
+
+def _live(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
+    """The nodes that outputs depend on."""
+    live = set(outputs)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if live.intersection(node.outputs):
+            live.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]

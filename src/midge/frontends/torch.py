@@ -1,0 +1,276 @@
+"""PyTorch's exported programs (.pt2 of torch.export.save) to graphs, without PyTorch.
+
+ATen operators are read as they stand, those of the training dialect (conv2d, linear, lstm) and the
+core ones into which `run_decompositions` takes them apart; parameters and buffers are constants.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from midge.core.errors import ModelError, VerifyError
+from midge.core.types import Array, DType, Quant, TensorType
+from midge.frontends import FRONTENDS, Frontend
+from midge.frontends.onnx import broken_file
+from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, checked_shape, dtype_of
+from midge.graph.evaluate import evaluate_node
+from midge.graph.importers import IMPORTERS, Foreign, Ref
+from midge.graph.ir import OPS, Graph, Node, fresh, verify
+
+_MOST_FOLDED = 1 << 24
+# What a program asserts of its inputs, whose shapes are fixed here.
+_CHECKS = ("aten._assert", "aten.sym_constrain_range", "_guards")
+_MOST_NODES = 1 << 16
+_SCALARS = ("as_int", "as_bool", "as_string")
+_LISTS = ("as_ints", "as_floats", "as_bools")
+_IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
+
+
+def read(data: bytes, name: str) -> Graph:
+    """The graph of a .pt2 file. ModelError says what is wrong and where."""
+    with broken_file(name):
+        return _Reader(Archive(data, name), name).graph()
+
+
+class _Reader:
+    def __init__(self, archive: Archive, name: str) -> None:
+        self.archive, self.name = archive, name
+        module = archive.model["graph_module"]
+        self.program, self.signature = module["graph"], module["signature"]
+        self.types: dict[str, TensorType] = {}
+        self.consts: dict[str, Array] = {}
+        self.refused: dict[str, ModelError] = {}
+        self.alias: dict[str, str] = {}
+        self.nodes: list[Node] = []
+        self.inputs: list[str] = []
+
+    def graph(self) -> Graph:
+        for spec in self.signature["input_specs"]:
+            self.input(spec)
+        nodes = self.program["nodes"]
+        if len(nodes) > _MOST_NODES:
+            raise self.archive.error(f"more than {_MOST_NODES} operators")
+        for i, node in enumerate(nodes):
+            self.operator(i, node)
+        outputs = tuple(self.output(spec) for spec in self.signature["output_specs"])
+        if not self.inputs or not outputs:
+            raise self.archive.error("the model has no inputs or no outputs")
+        graph = Graph(self.name, tuple(self.inputs), outputs, self.types, self.consts, ())
+        graph = graph.with_nodes(_live(self.nodes, outputs))
+        verify(graph)
+        return graph
+
+    # Ends.
+
+    def input(self, spec: Mapping[str, Any]) -> None:
+        ((kind, own),) = spec.items()
+        if kind == "user_input":
+            value = own["arg"]
+            if "as_none" in value:
+                return
+            if "as_tensor" not in value:
+                what = f"an input is no tensor ({', '.join(value)})"
+                raise self.archive.error(what, "export a model whose inputs are tensors")
+            name = value["as_tensor"]["name"]
+            self.types[name] = self.input_type(name)
+            self.inputs.append(name)
+            return
+        sources = {
+            "parameter": ("weights", "parameter_name"),
+            "buffer": ("weights", "buffer_name"),
+            "tensor_constant": ("constants", "tensor_constant_name"),
+        }
+        if kind not in sources:
+            raise self.archive.error(f"inputs of kind {kind} are not supported")
+        folder, key = sources[kind]
+        name = own["arg"]["name"]
+        stored = own[key]
+        if stored not in self.archive.files[folder]:
+            folder = "constants"  # of buffers that are not kept with the weights
+        try:
+            self.constant(name, self.archive.tensor(folder, stored))
+        except ModelError as error:
+            self.refused[name] = error  # raised where it is used: counters of batches are not
+
+    def constant(self, name: str, array: Array) -> None:
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            what, hint = "constant data is not finite", "the training has diverged: train again"
+            raise ModelError(what, where=f"{self.name}: {name}", hint=hint)
+        self.consts[name] = array
+        self.types[name] = TensorType(array.shape, DType.of(array))
+
+    def input_type(self, name: str) -> TensorType:
+        meta = self.program["tensor_values"][name]
+        where = f"input {name}"
+        shape: list[int] = []
+        for axis, size in enumerate(meta["sizes"]):
+            if "as_int" in size:
+                shape.append(int(size["as_int"]))
+            elif axis == 0:
+                shape.append(1)
+            else:
+                raise ModelError(
+                    f"dimension {axis} is dynamic",
+                    where=where,
+                    hint="export with static shapes (only the batch may be dynamic)",
+                )
+        return TensorType(checked_shape(tuple(shape), where), dtype_of(meta["dtype"], where))
+
+    def output(self, spec: Mapping[str, Any]) -> str:
+        ((kind, own),) = spec.items()
+        if kind != "user_output":
+            raise self.archive.error(
+                f"outputs of kind {kind} are not supported",
+                "export a model in eval mode that changes none of its buffers",
+            )
+        if "as_tensor" not in own["arg"]:
+            raise self.archive.error("an output is no tensor", "return tensors only")
+        return str(self.ref(own["arg"]["as_tensor"]))
+
+    def check(self, name: str) -> None:
+        if name in self.refused:
+            raise self.refused[name]
+        if name not in self.types and name not in self.alias:
+            raise self.archive.error(f"{name!r} is used, but nothing before computes it")
+
+    # Operators.
+
+    def operator(self, number: int, node: Mapping[str, Any]) -> None:
+        kind = re.sub(r"^torch\.ops\.", "", str(node["target"]))
+        src = f"node {number} {self.place(node)!r}"
+        if kind.startswith(_CHECKS):
+            return
+        if kind in ("_operator.getitem", "operator.getitem"):
+            raise ModelError("getitem of a value that is no list", where=src, hint=AGAIN)
+        attrs = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
+        outputs = tuple(self.results(node["outputs"], src))
+        refs = [v for a in attrs.values() for v in (a if isinstance(a, tuple) else (a,))]
+        inputs = tuple(str(r) for r in refs if isinstance(r, Ref))
+        foreign = Foreign(_name(kind), inputs, outputs, attrs, src, self.types, self.consts)
+        if not outputs or any(o in self.types or o in self.alias for o in outputs):
+            raise foreign.error("has no outputs, or another one's", AGAIN)
+        importer = IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(foreign.kind)
+        if importer is None:
+            raise ModelError(
+                f"operator {kind} is not supported",
+                where=src,
+                hint="decompose it with ExportedProgram.run_decompositions(), or see docs/torch.md",
+            )
+        try:
+            nodes = importer(foreign)
+            for name, array in foreign.new_consts.items():
+                self.constant(name, array)
+            for made in nodes:
+                if made.op == "copy" and made.outputs[0] not in foreign.quants:
+                    (source,) = made.inputs
+                    self.alias[made.outputs[0]] = self.alias.get(source, source)
+                else:
+                    self.add(made, foreign.quants)
+        except VerifyError as error:
+            raise foreign.error(error.what, error.hint) from None
+        for name in outputs:
+            if name not in self.types and name not in self.alias:
+                self.refused[name] = foreign.error(f"output {name!r} is not supported")
+
+    def place(self, node: Mapping[str, Any]) -> str:
+        """The module that an operator is in, or its own name."""
+        stack = str(node.get("metadata", {}).get("nn_module_stack", ""))
+        path = stack.rpartition(";")[2].split(",")
+        return path[1] if len(path) > 2 and path[1] else str(node.get("name") or "?")
+
+    def argument(self, arg: Mapping[str, Any], src: str) -> Any:
+        ((kind, value),) = arg.items()
+        if kind == "as_tensor":
+            return self.ref(value)
+        if kind == "as_tensors":
+            return tuple(self.ref(v) for v in value)
+        if kind == "as_optional_tensor":
+            return None if "as_none" in value else self.ref(value["as_tensor"])
+        if kind == "as_optional_tensors":
+            return tuple(self.ref(v["as_tensor"]) if "as_tensor" in v else None for v in value)
+        if kind == "as_scalar_type":
+            return DTYPES.get(value, value)
+        if kind == "as_float":
+            return float(value)
+        if kind in _SCALARS:
+            return value
+        if kind in _LISTS:
+            return tuple(value)
+        if kind in ("as_sym_int", "as_sym_bool", "as_sym_float"):
+            return self.symbol(value, src)
+        if kind == "as_sym_ints":
+            return tuple(self.symbol(v, src) for v in value)
+        if kind in _IGNORED:
+            return None
+        raise ModelError(f"an argument of kind {kind} is not supported", where=src)
+
+    def ref(self, value: Mapping[str, Any]) -> Ref:
+        self.check(value["name"])
+        return Ref(self.alias.get(value["name"], value["name"]))
+
+    def symbol(self, value: Mapping[str, Any], src: str) -> Any:
+        for kind in ("as_int", "as_bool", "as_float"):
+            if kind in value:
+                return value[kind]
+        hint = "export with static shapes (only the batch may be dynamic)"
+        raise ModelError("a size is computed at run time", where=src, hint=hint)
+
+    def results(self, outputs: Any, src: str) -> list[str]:
+        found: list[str] = []
+        for number, output in enumerate(outputs):
+            if "as_tensor" in output:
+                found.append(output["as_tensor"]["name"])
+            elif "as_tensors" in output:
+                found += [t["name"] for t in output["as_tensors"]]
+            elif "as_none" in output:
+                found.append(fresh(f"{src}/none{number}", self.types))
+            else:
+                raise ModelError(f"a result of kind {', '.join(output)}", where=src, hint=AGAIN)
+        return found
+
+    def add(self, node: Node, quants: Mapping[str, Quant]) -> None:
+        """Appends a node with its inferred types; those of constants are computed, but not what
+        quantised constants stand for."""
+        node = replace(node, inputs=tuple(self.alias.get(n, n) for n in node.inputs))
+        results = OPS[node.op].infer([self.types[n] for n in node.inputs], node.attrs)
+        for name, t in zip(node.outputs, results, strict=True):
+            checked_shape(t.shape, node.where)
+            self.types[name] = replace(t, quant=quants.get(name))
+        known = node.op != "dequantize" and not quants
+        small = all(t.elements <= _MOST_FOLDED for t in results)
+        if known and small and all(n in self.consts for n in node.inputs):
+            values = evaluate_node(node, self.types, self.consts, self.consts)
+            for name, t in zip(node.outputs, results, strict=True):
+                self.consts[name] = np.ascontiguousarray(values[name]).reshape(t.shape)
+            return
+        self.nodes.append(node)
+
+
+def _name(kind: str) -> str:
+    """aten.relu_.default -> aten.relu."""
+    domain, _, rest = kind.partition(".")
+    return f"{domain}.{rest.partition('.')[0].removesuffix('_')}"
+
+
+def _live(nodes: list[Node], outputs: tuple[str, ...]) -> list[Node]:
+    """The nodes that outputs depend on."""
+    live = set(outputs)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if live.intersection(node.outputs):
+            live.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+def looks_like_pt2(data: bytes) -> bool:
+    """A zip with the mark of the format among its names, which stand at the end."""
+    return data[:4] == b"PK\x03\x04" and b"/archive_format" in data[-(1 << 20) :]
+
+
+FRONTENDS.add("torch", Frontend("torch", (".pt2",), looks_like_pt2, read))

@@ -1,0 +1,190 @@
+"""exp, log, sqrt, rsqrt, erf, sin and their kin: functions of one float, element by element.
+
+Quantised they are tables (see `lookup` and `lookup16`), made as the framework's kernels make them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.exporters import EXPORTERS
+from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier
+from midge.graph.gemmlowp import inverse_root
+from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.quantizing import QUANTIZING, QuantRule
+from midge.loop import ir
+from midge.loop.intrinsics import requantize_twice
+from midge.lower import SCALAR_RULES, Element, ScalarRule
+from midge.ops._common import arity, fail
+from midge.ops._export import plain
+from midge.ops.lookup import by_table, float_table
+from midge.ops.lookup16 import by_table16
+
+Real = Callable[[np.float32], np.float32]
+
+
+def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 1)
+    (x,) = inputs
+    if x.quant is None and x.dtype is not DType.F32:
+        raise fail(f"{x} is neither f32 nor quantised")
+    return (x.plain,)
+
+
+def by_function(ctx: Expansion, real: Real) -> None:
+    """Finish an expansion: the output is `real` of the dequantised input, by a table."""
+    dtype = ctx.inputs[0].dtype
+    if dtype is DType.I8:
+        by_table(ctx, float_table(ctx, real))
+    elif dtype is DType.I16:
+        by_table16(ctx, real)
+    else:
+        raise ModelError(f"quantised {dtype.value} is not supported", where=ctx.node.where)
+
+
+def rounded(function: Callable[..., Any]) -> Callable[..., Array]:
+    """A NumPy function in double precision, its result rounded to binary32."""
+
+    def values(*args: Array) -> Array:
+        with np.errstate(all="ignore"):
+            result: Array = function(*(a.astype(np.float64) for a in args)).astype(np.float32)
+        return result
+
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """name: also of the intrinsic, if `element` is none.  exact: on NumPy arrays of any float type.
+    low, high: of the samples.  tflite: element types of the framework's kernel."""
+
+    name: str
+    exact: Callable[..., Any]
+    onnx: str = ""
+    tflite: tuple[DType, ...] = ()
+    low: int = -9
+    high: int = 9
+    expand: Callable[[Node, Expansion], None] | None = None
+
+    def reference(self, inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        return (rounded(self.exact)(inputs[0]),)
+
+    def element(self, e: Element) -> ir.Expr:
+        if self.name == "rsqrt":
+            return ir.Bin("/", ir.f32(1), ir.Call("sqrt", e.args))
+        return ir.Call(self.name, e.args)
+
+    def expanded(self, node: Node, ctx: Expansion) -> None:
+        if self.expand is not None:
+            self.expand(node, ctx)
+            return
+        by_function(ctx, lambda x: f32(self.exact(np.float64(x))))
+
+    def from_tflite(self, op: Foreign) -> tuple[Node, ...]:
+        op.expect_inputs(1)
+        op.expect_dtype(0, *self.tflite)
+        return (op.node(self.name),)
+
+    def from_onnx(self, op: Foreign) -> tuple[Node, ...]:
+        op.expect_inputs(1)
+        op.expect_dtype(0, DType.F32)
+        return (op.node(self.name),)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(
+            Sample((TensorType(s, DType.F32),), low=self.low, high=self.high)
+            for s in ((2, 3), (), (40,))
+        )
+
+
+def expand_log(node: Node, ctx: Expansion) -> None:
+    """LogLUTPrepare in lite/kernels/elementwise.cc: the least output for x <= 0."""
+    sy, zy = per_tensor(ctx.output, node.where)
+    least = sy * f32(ctx.output.dtype.min - zy)
+    by_function(ctx, lambda x: f32(np.log(x)) if x > 0 else least)
+
+
+def expand_sqrt(node: Node, ctx: Expansion) -> None:
+    """SqrtEvalQuantized in lite/kernels/elementwise.cc, which drops the fraction; it stops at a
+    negative value, which counts as 0 here."""
+    (sx, zx), (sy, zy) = (per_tensor(t, node.where) for t in (ctx.inputs[0], ctx.output))
+    if ctx.inputs[0].dtype is not DType.I8:
+        raise ModelError("only int8 is supported", where=node.where, hint="use float32 or int8")
+
+    def function(q: int) -> int:
+        return int(np.sqrt(f32(sx * f32(max(q - zx, 0)))) / sy) + zy
+
+    by_table(ctx, function)
+
+
+_SHIFT = 20  # bits of headroom of the int8 reciprocal root
+
+
+def expand_rsqrt(node: Node, ctx: Expansion) -> None:
+    """RsqrtEvalQuantizedInt8 and the int16 table of lite/kernels/elementwise.cc; the kernel stops
+    at a negative value, which counts as 0 here and gives the greatest output."""
+    (sx, zx), (sy, zy) = (per_tensor(t, node.where) for t in (ctx.inputs[0], ctx.output))
+    if ctx.inputs[0].dtype is not DType.I8:
+        most = f32(ctx.output.dtype.max) * sy
+        by_function(ctx, lambda x: f32(1) / np.sqrt(x) if x > 0 else most)
+        return
+    multiplier, shift = quantize_multiplier(1.0 / float(f32(np.sqrt(sx)) * sy))
+
+    def function(q: int) -> int:
+        if q <= zx:
+            return ctx.output.dtype.max
+        root, root_shift = inverse_root(q - zx)
+        data = requantize_twice(1, root, root_shift + _SHIFT)
+        return requantize_twice(data, multiplier, shift - _SHIFT) + zy
+
+    by_table(ctx, function)
+
+
+_FLOAT, _LUT = (DType.F32,), (DType.F32, DType.I8, DType.I16)
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+for _f in (
+    _Function("exp", np.exp, "Exp", _LUT),
+    _Function("expm1", np.expm1),
+    _Function("log", np.log, "Log", _LUT, 1, 40, expand_log),
+    _Function("log1p", np.log1p, low=1),
+    _Function("sqrt", np.sqrt, "Sqrt", (DType.F32, DType.I8), 1, 40, expand_sqrt),
+    _Function("rsqrt", lambda x: 1 / np.sqrt(x), "", _LUT, 1, 40, expand_rsqrt),
+    _Function("erf", _erf, "Erf"),
+    _Function("sin", np.sin, "Sin", _FLOAT, -40, 40),
+    _Function("cos", np.cos, "Cos", _FLOAT, -40, 40),
+    _Function("tan", np.tan, "Tan", low=-1, high=1),
+    _Function("asin", np.arcsin, "Asin", low=-1, high=1),
+    _Function("acos", np.arccos, "Acos", low=-1, high=1),
+    _Function("atan", np.arctan, "Atan"),
+    _Function("sinh", np.sinh, "Sinh"),
+    _Function("cosh", np.cosh, "Cosh"),
+    _Function("asinh", np.arcsinh, "Asinh"),
+    _Function("acosh", np.arccosh, "Acosh", low=1, high=40),
+    _Function("atanh", np.arctanh, "Atanh", low=-1, high=1),
+    _Function("floor", np.floor, "Floor", _FLOAT),
+    _Function("ceil", np.ceil, "Ceil", _FLOAT),
+    _Function("rint", np.rint, "Round", _FLOAT),
+    _Function("trunc", np.trunc),
+):
+    OPS.add(
+        _f.name,
+        OpDef(_f.name, infer, _f.reference, _f.expanded, elementwise=True, samples=_f.samples()),
+    )
+    SCALAR_RULES.add(_f.name, ScalarRule(("x",), _f.element))
+    if _f.onnx:
+        IMPORTERS["onnx"].add(_f.onnx, _f.from_onnx)
+    if _f.tflite:
+        _kind = "ROUND" if _f.name == "rint" else _f.name.upper()
+        _options = {"exp": "ExpOptions", "cos": "CosOptions"}.get(_f.name, "")
+        IMPORTERS["tflite"].add(_kind, _f.from_tflite)
+        EXPORTERS["tflite"].add(_f.name, plain(_kind, _options, i8=2, i16=3 - (_f.name != "rsqrt")))
+        if len(_f.tflite) > 1:
+            QUANTIZING.add(_f.name, QuantRule(dtypes=_f.tflite[1:]))

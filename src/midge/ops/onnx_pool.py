@@ -1,0 +1,198 @@
+"""ONNX's pools over one or two spatial dimensions, and the global ones over any number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from midge.core.types import DType
+from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.ir import Node
+from midge.ops.onnx_slices import axis_of
+from midge.ops.onnx_window import (
+    FLAT,
+    Axis,
+    from_image,
+    kernel_of,
+    spatial_of,
+    to_image,
+    window,
+    window_attrs,
+)
+
+
+def pool_axes(op: Foreign) -> list[Axis]:
+    """The windows of a pool, ceil_mode counted in: as padding that is cut off."""
+    kernel = op.attrs.get("kernel_shape", ())
+    axes = window(op, spatial_of(op, op.type(0)), kernel)
+    if op.attrs.get("ceil_mode", 0):
+        axes = [_ceiled(a) for a in axes]
+    for a in axes:
+        if a.count < 1 or not all(_has_tap(a, i) for i in (0, a.count - 1)):
+            raise op.error(f"a window of {a.kernel} over {a.size} elements sees padding only")
+    return axes
+
+
+def _ceiled(a: Axis) -> Axis:
+    """With a last window that reaches beyond the padding, unless it would start there."""
+    left = (a.size + a.before + a.after - a.reach) % a.stride
+    last = a.count * a.stride
+    if a.count < 1 or left == 0 or last >= a.size + a.before:
+        return a
+    return replace(a, after=a.after + a.stride - left)
+
+
+def _has_tap(a: Axis, i: int) -> bool:
+    """Whether window `i` has an element of the input in it."""
+    first = i * a.stride - a.before
+    return any(0 <= first + k * a.dilation < a.size for k in range(min(a.kernel, 1 << 16)))
+
+
+def max_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32, DType.I8, DType.U8)
+    if len(op.outputs) > 1:
+        raise op.error("the output Indices is not supported", "export without return_indices")
+    axes = pool_axes(op)
+    return _pooled(op, "max_pool2d", axes)
+
+
+def average_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    if not op.attrs.get("count_include_pad", 0):
+        return _pooled(op, "avg_pool2d", pool_axes(op))
+    inner = window(op, spatial_of(op, op.type(0)), op.attrs.get("kernel_shape", ()))
+    return _pooled(op, "avg_pool2d", pool_axes(op), inner)
+
+
+def _pooled(
+    op: Foreign, kind: str, axes: Sequence[Axis], counted: Sequence[Axis] = ()
+) -> tuple[Node, ...]:
+    """The pool; the padding that `counted` has is made of zeros that count."""
+    steps = Steps(op)
+    image = to_image(steps, op.inputs[0])
+    if any(a.before or a.after for a in counted):
+        image = padded(steps, image, counted)
+        axes = [
+            replace(a, size=a.size + c.before + c.after, before=0, after=a.after - c.after)
+            for a, c in zip(axes, counted, strict=True)
+        ]
+    attributes = {**window_attrs(axes), "window": kernel_of(axes)}
+    return from_image(steps, steps.emit(kind, [image], attributes), len(op.type(0).shape))
+
+
+def padded(steps: Steps, image: str, axes: Sequence[Axis]) -> str:
+    """The image with zeros around it, as elements of its own."""
+    pads = [n for a in (*axes, FLAT)[:2] for n in (a.before, a.after)]
+    if not any(pads):
+        return image
+    return steps.emit("pad", [image], {"paddings": (0, 0, *pads, 0, 0), "value": 0.0})
+
+
+def global_average_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    spatial = spatial_of(op, op.type(0))
+    return (op.node("mean", {"axes": tuple(range(2, 2 + len(spatial)))}),)
+
+
+def global_max_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """One window over all; more than two spatial dimensions are strung together."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    spatial = spatial_of(op, op.type(0))
+    n, c = op.type(0).shape[:2]
+    steps = Steps(op)
+    x = op.inputs[0]
+    if len(spatial) > 2:
+        spatial = (prod(spatial),)
+        x = steps.emit("reshape", [x], {"shape": (n, c, *spatial)})
+    axes = [Axis(size, size) for size in spatial]
+    attrs = {**window_attrs(axes), "window": kernel_of(axes)}
+    pooled = steps.emit("max_pool2d", [to_image(steps, x)], attrs)
+    flat = steps.emit("reshape", [pooled], {"shape": (n, c)})
+    return steps.finish("reshape", [flat], {"shape": (n, c) + (1,) * (len(op.type(0).shape) - 2)})
+
+
+def norm_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """LpPool: the p-norm of each window, as a root of the sum of powers."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    inner = window(op, spatial_of(op, op.type(0)), op.attrs.get("kernel_shape", ()))
+    axes = pool_axes(op)
+    if axes != inner:
+        raise op.error("ceil_mode is not supported here")
+    steps = Steps(op)
+    image = padded(steps, to_image(steps, _powered(steps, op.inputs[0])), inner)
+    inside = window_attrs([replace(a, before=0, after=0) for a in axes])
+    attributes = {**inside, "window": kernel_of(axes)}
+    mean = steps.emit("avg_pool2d", [image], attributes)
+    count = steps.const(np.array([prod(kernel_of(axes))], np.float32), "count")
+    root = _rooted(steps, steps.emit("mul", [mean, count]))
+    return from_image(steps, root, len(op.type(0).shape))
+
+
+def global_norm_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """GlobalLpPool."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    axes = tuple(range(2, 2 + len(spatial_of(op, op.type(0)))))
+    steps = Steps(op)
+    total = steps.emit("sum", [_powered(steps, op.inputs[0])], {"axes": axes})
+    return steps.finish("copy", [_rooted(steps, total)])
+
+
+def normalised_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """LpNormalization: zeros where the norm is 0."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    axis = axis_of(op, len(op.type(0).shape), -1)
+    steps = Steps(op)
+    total = steps.emit("sum", [_powered(steps, op.inputs[0])], {"axes": (axis,)})
+    tiny = steps.const(np.array([np.finfo(np.float32).tiny], np.float32), "tiny")
+    norm = steps.emit("maximum", [_rooted(steps, total), tiny])
+    return steps.finish("div", [op.inputs[0], norm])
+
+
+def _power(op: Foreign) -> int:
+    p = int(op.attrs.get("p", 2))
+    if not 1 <= p <= 64:
+        raise op.error(f"p = {p} is not supported", "1 to 64 are")
+    return p
+
+
+def _powered(steps: Steps, x: str) -> str:
+    """|x|^p."""
+    p = _power(steps.op)
+    if p == 2:
+        return steps.emit("mul", [x, x])
+    size = steps.emit("abs", [x])
+    return size if p == 1 else _to_the(steps, size, p)
+
+
+def _rooted(steps: Steps, x: str) -> str:
+    """The p-th root."""
+    p = _power(steps.op)
+    if p == 2:
+        return steps.emit("sqrt", [x])
+    return x if p == 1 else _to_the(steps, x, 1 / p)
+
+
+def _to_the(steps: Steps, x: str, power: float) -> str:
+    return steps.emit("pow", [x, steps.const(np.array([power], np.float32), "power")])
+
+
+for _kind, _importer in (
+    ("LpPool", norm_from_onnx),
+    ("GlobalLpPool", global_norm_from_onnx),
+    ("LpNormalization", normalised_from_onnx),
+    ("MaxPool", max_from_onnx),
+    ("AveragePool", average_from_onnx),
+    ("GlobalAveragePool", global_average_from_onnx),
+    ("GlobalMaxPool", global_max_from_onnx),
+):
+    IMPORTERS["onnx"].add(_kind, _importer)

@@ -1,0 +1,220 @@
+"""ONNX's Resize (and Upsample): every axis is a matrix that is known when compiling.
+
+Where the matrices of height and width are those of resize_nearest or resize_bilinear, one of these
+does both; otherwise each axis is resampled with a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+
+from midge.core.types import Array, DType, TensorType
+from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.ir import Attr, Node
+from midge.ops._common import MAX_EXTENT
+from midge.ops.resize import bilinear_matrix, sources
+
+_MOST = 1 << 12  # elements along an axis, as our resize operators have it
+_FLAGS = ((0, 0), (1, 0), (0, 1))  # align_corners, half_pixel
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """n elements become m; scale is what positions are divided by."""
+
+    n: int
+    m: int
+    scale: float
+
+    def position(self, i: int, mode: str) -> float:
+        """Where output element `i` lies in the input."""
+        middle = (i + 0.5) / self.scale - 0.5
+        match mode:
+            case "half_pixel":
+                return middle
+            case "pytorch_half_pixel":
+                return middle if self.m > 1 else 0.0
+            case "align_corners":
+                # With scales given, the standard's own tests do not round the resized length.
+                length = self.scale * self.n
+                return i * (self.n - 1) / (length - 1) if self.m > 1 and length > 1 else 0.0
+            case "asymmetric":
+                return i / self.scale
+            case "half_pixel_symmetric":
+                return self.n / 2 * (1 - self.m / (self.scale * self.n)) + middle
+        raise ValueError(mode)
+
+
+_MODES = (
+    "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric",
+)  # fmt: skip
+_ROUNDINGS: dict[str, Callable[[float], int]] = {
+    "round_prefer_floor": lambda x: ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: floor(x + 0.5),
+    "floor": floor,
+    "ceil": ceil,
+}
+
+
+def from_onnx(op: Foreign) -> tuple[Node, ...]:
+    op.expect_inputs(1, 4)
+    x = op.type(0)
+    mode, place = op.attrs.get("mode", "nearest"), _place(op)
+    if mode not in ("nearest", "linear", "cubic"):
+        raise op.error(f"mode {mode} is not supported")
+    axes = _axes(op, x)
+    if not all(1 <= v <= _MOST for a in axes for v in (a.n, a.m)):
+        sizes = [(a.n, a.m) for a in axes]
+        raise op.error(f"sizes {sizes} are not possible", f"1 to {_MOST} elements along an axis")
+    if mode == "nearest":
+        return _nearest(op, axes, place)
+    op.expect_dtype(0, DType.F32)
+    return _weighted(op, axes, lambda a: _matrix(a, op.attrs, place, mode))
+
+
+def _place(op: Foreign) -> str:
+    """The coordinate transformation; that of Upsample is fixed."""
+    if op.kind == "Upsample":
+        return "asymmetric"
+    mode = op.attrs.get("coordinate_transformation_mode", "half_pixel")
+    if mode not in _MODES:
+        raise op.error(f"coordinate_transformation_mode {mode} is not supported")
+    return str(mode)
+
+
+def _axes(op: Foreign, x: TensorType) -> list[_Axis]:
+    """What becomes of every axis, from scales or sizes."""
+    rank = len(x.shape)
+    named = [int(a) for a in op.attrs.get("axes", range(rank))]
+    if not all(-rank <= a < rank for a in named):
+        raise op.error(f"axes {named} do not exist in {x}")
+    axes = [_Axis(n, n, 1.0) for n in x.shape]
+    at = 1 if op.kind == "Upsample" else 2
+    if op.has(3) and op.const(3, "sizes").size:
+        sizes = [int(s) for s in op.const(3, "sizes").reshape(-1)]
+        found = [_sized(x.shape[a], s) for a, s in zip(named, sizes, strict=True)]
+        policy = op.attrs.get("keep_aspect_ratio_policy", "stretch")
+        if policy != "stretch":
+            pick = min if policy == "not_larger" else max
+            scale = pick(a.scale for a in found)
+            found = [_Axis(a.n, floor(a.n * scale + 0.5), scale) for a in found]
+    else:
+        scales = [float(s) for s in op.const(at, "scales").reshape(-1)]
+        if not all(0 < s <= MAX_EXTENT for s in scales) or len(scales) != len(named):
+            raise op.error(f"scales {scales} are not possible")
+        pairs = zip(named, scales, strict=True)
+        found = [_Axis(x.shape[a], floor(x.shape[a] * s), s) for a, s in pairs]
+    for a, axis in zip(named, found, strict=True):
+        axes[a] = axis
+    return axes
+
+
+def _sized(n: int, m: int) -> _Axis:
+    return _Axis(n, m, m / n if n and m > 0 else 1.0)
+
+
+def _nearest(op: Foreign, axes: Sequence[_Axis], place: str) -> tuple[Node, ...]:
+    rounding = op.attrs.get("nearest_mode", "round_prefer_floor")
+    if op.kind == "Upsample":
+        rounding = "floor"
+    if rounding not in _ROUNDINGS:
+        raise op.error(f"nearest_mode {rounding} is not supported")
+    rows = [
+        [min(max(_ROUNDINGS[rounding](a.position(i, place)), 0), a.n - 1) for i in range(a.m)]
+        for a in axes
+    ]
+    moved = [d for d, (a, r) in enumerate(zip(axes, rows, strict=True)) if r != list(range(a.n))]
+    if len(axes) == 4 and moved and min(moved) > 1:
+        for flags in _FLAGS:
+            if all(
+                rows[d] == sources(axes[d].n, axes[d].m, bool(flags[0]), bool(flags[1]))
+                for d in (2, 3)
+            ):
+                return _image(op, "resize_nearest", axes, flags)
+    steps = Steps(op)
+    value = op.inputs[0]
+    for d in moved:
+        table = steps.const(np.array(rows[d], np.int32)[:, None], "rows")
+        value = steps.emit("resample", [value, table], {"axis": d})
+    return steps.finish("copy", [value])
+
+
+def _weighted(
+    op: Foreign, axes: Sequence[_Axis], matrix: Callable[[_Axis], Array]
+) -> tuple[Node, ...]:
+    matrices = [matrix(a) for a in axes]
+    moved = [
+        d
+        for d, (a, w) in enumerate(zip(axes, matrices, strict=True))
+        if w.shape != (a.n, a.n) or not np.array_equal(w, np.eye(a.n))
+    ]
+    if len(axes) == 4 and moved and min(moved) > 1:
+        for flags in _FLAGS:
+            ours = [bilinear_matrix(axes[d].n, axes[d].m, *map(bool, flags)) for d in (2, 3)]
+            if all(np.allclose(o, matrices[d], 0, 1e-5) for o, d in zip(ours, (2, 3), strict=True)):
+                return _image(op, "resize_bilinear", axes, flags)
+    steps = Steps(op)
+    value = op.inputs[0]
+    for d in moved:
+        indices, weights = _taps(matrices[d])
+        tables = [steps.const(indices, "rows"), steps.const(weights, "weights")]
+        value = steps.emit("resample", [value, *tables], {"axis": d})
+    return steps.finish("copy", [value])
+
+
+def _taps(matrix: Array) -> tuple[Array, Array]:
+    """The columns of each row that are not 0, as many for all rows, and their weights."""
+    count = max(1, int((matrix != 0).sum(1).max()))
+    indices = np.argsort(matrix == 0, axis=1, kind="stable")[:, :count]
+    weights = np.take_along_axis(matrix, indices, 1)
+    return indices.astype(np.int32), weights.astype(np.float32)
+
+
+def _image(
+    op: Foreign, kind: str, axes: Sequence[_Axis], flags: tuple[int, int]
+) -> tuple[Node, ...]:
+    steps = Steps(op)
+    image = steps.emit("transpose", op.inputs[:1], {"perm": (0, 2, 3, 1)})
+    attrs: dict[str, Attr] = {
+        "size": (axes[2].m, axes[3].m),
+        "align_corners": flags[0],
+        "half_pixel": flags[1],
+    }
+    resized = steps.emit(kind, [image], attrs)
+    return steps.finish("transpose", [resized], {"perm": (0, 3, 1, 2)})
+
+
+def _matrix(a: _Axis, attrs: Any, place: str, mode: str) -> Array:
+    """[m, n]: what each output element takes of each input element; those beyond the border count
+    as the one at the border, or not at all (exclude_outside)."""
+    result = np.zeros((a.m, a.n))
+    scale = min(a.scale, 1.0) if attrs.get("antialias", 0) else 1.0
+    radius = 1 if mode == "linear" else 2
+    first = floor(-radius / scale) + 1
+    offsets = np.arange(first, 2 - first)
+    coefficient = float(attrs.get("cubic_coeff_a", -0.75))
+    for i in range(a.m):
+        x = a.position(i, place)
+        below = ceil(x) - 1  # so that an element that is met exactly is the upper one
+        distance = np.abs(offsets - (x - below)) * scale
+        taps = np.clip(1 - distance, 0, 1) if mode == "linear" else _cubic(distance, coefficient)
+        if attrs.get("exclude_outside", 0):
+            taps = np.where((below + offsets >= 0) & (below + offsets < a.n), taps, 0)
+        np.add.at(result[i], np.clip(below + offsets, 0, a.n - 1), taps / taps.sum())
+    return result
+
+
+def _cubic(x: Array, a: float) -> Array:
+    """Keys' kernel."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+IMPORTERS["onnx"].add("Resize", from_onnx)
+IMPORTERS["onnx"].add("Upsample", from_onnx)

@@ -1,0 +1,283 @@
+"""PyTorch's operators on one element at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from midge.core.types import DType
+from midge.ops._torch import Aten, Rule, add
+
+
+def _unary(kind: str) -> Rule:
+    """A function that ONNX has, of floats."""
+
+    def rule(a: Aten) -> str:
+        x = a.tensor("self") or a.tensor("input")
+        dtype = a.type(x).dtype
+        if dtype is DType.I64 and kind in ("Abs", "Neg", "Sign"):
+            return a.cast(a.onnx(kind, [a.cast(x, DType.I32)]), dtype)
+        if dtype.is_integer and kind not in ("Abs", "Neg", "Sign", "Relu"):
+            x = a.cast(x, DType.F32)
+        return a.onnx(kind, [x])
+
+    return rule
+
+
+for _names, _kind in {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log",
+    "sqrt": "Sqrt", "abs": "Abs", "neg": "Neg", "erf": "Erf", "sin": "Sin", "cos": "Cos",
+    "tan": "Tan", "asin arcsin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
+    "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "floor": "Floor",
+    "ceil": "Ceil", "round": "Round", "sign sgn": "Sign", "reciprocal": "Reciprocal",
+    "hardswish": "HardSwish", "mish": "Mish", "selu": "Selu", "isnan": "IsNaN", "isinf": "IsInf",
+}.items():  # fmt: skip
+    add(_names, _unary(_kind))
+
+
+def _same(a: Aten) -> str:
+    return a.tensor("self") or a.tensor("input")
+
+
+add("clone contiguous detach alias lift_fresh_copy lift_fresh", _same)
+
+
+def dropout(a: Aten) -> str:
+    if a.op.attrs.get("train") is True:
+        raise a.op.error("dropout is in training mode", "export the model after model.eval()")
+    return a.tensor("input")
+
+
+add("dropout feature_dropout", dropout)
+add("logical_not", lambda a: a.onnx("Not", [a.cast(a.tensor("self"), DType.BOOL)]))
+add("bitwise_not", lambda a: a.onnx("Not", [a.cast(a.tensor("self"), DType.BOOL)]))
+add("trunc fix", lambda a: a.node("trunc", [a.tensor("self")]))
+add("expm1", lambda a: a.node("expm1", [a.tensor("self")]))
+add("log1p", lambda a: a.node("log1p", [a.tensor("self")]))
+add("rsqrt", lambda a: a.node("rsqrt", [a.tensor("self")]))
+add("square", lambda a: a.onnx("Mul", [a.tensor("self")] * 2))
+add("silu", lambda a: a.onnx("Mul", [a.tensor("self"), a.onnx("Sigmoid", [a.tensor("self")])]))
+add(
+    "log_sigmoid",
+    lambda a: a.onnx("Neg", [a.onnx("Softplus", [a.onnx("Neg", [a.tensor("self")])])]),
+)
+add(
+    "leaky_relu",
+    lambda a: a.onnx("LeakyRelu", [a.tensor("self")], alpha=a.number("negative_slope", 0.01)),
+)
+add("celu", lambda a: a.onnx("Celu", [a.tensor("self")], alpha=a.number("alpha", 1.0)))
+add("hardsigmoid", lambda a: a.onnx("HardSigmoid", [a.tensor("self")], alpha=1 / 6, beta=0.5))
+add(
+    "gelu",
+    lambda a: a.onnx("Gelu", [a.tensor("self")], approximate=a.op.attrs.get("approximate", "none")),
+)
+
+
+def elu(a: Aten) -> str:
+    if a.number("scale", 1.0) != 1.0 or a.number("input_scale", 1.0) != 1.0:
+        if math.isclose(a.number("scale", 1.0), 1.0507009873554805, rel_tol=1e-6):
+            return a.onnx("Selu", [a.tensor("self")])
+        raise a.op.error("elu with scales is not supported", "use ELU or SELU")
+    return a.onnx("Elu", [a.tensor("self")], alpha=a.number("alpha", 1.0))
+
+
+def softplus(a: Aten) -> str:
+    """log(1 + exp(beta x)) / beta; PyTorch returns x beyond `threshold`, where it is x."""
+    x, beta = a.tensor("self"), a.number("beta", 1.0)
+    if beta == 1.0:
+        return a.onnx("Softplus", [x])
+    scale = a.value(beta, DType.F32)
+    return a.onnx("Div", [a.onnx("Softplus", [a.onnx("Mul", [x, scale])]), scale])
+
+
+def prelu(a: Aten) -> str:
+    """One slope, or one for each channel (axis 1)."""
+    x = a.tensor("self") or a.tensor("input")
+    slope = a.tensor("weight")
+    rank = len(a.shape(x))
+    if a.type(slope).elements > 1 and rank > 2:
+        slope = a.reshape(slope, (a.type(slope).elements, *[1] * (rank - 2)))
+    return a.onnx("PRelu", [x, slope])
+
+
+add("elu", elu)
+add("softplus", softplus)
+add("prelu _prelu_kernel", prelu)
+
+
+def _clamped(low: str, high: str, defaults: tuple[float, float]) -> Rule:
+    def rule(a: Aten) -> str:
+        x = a.tensor("self") or a.tensor("input")
+        dtype = a.type(x).dtype
+        limits = []
+        for name, end in ((low, defaults[0]), (high, defaults[1])):
+            value = a.op.attrs.get(name)
+            value = end if value is None else value
+            if isinstance(value, str):
+                limits.append(a.cast(value, dtype))
+            else:
+                limits.append("" if math.isinf(value) else a.value(value, dtype))
+        if any(v and a.shape(v) for v in limits):
+            for kind, v in zip(("Max", "Min"), limits, strict=True):
+                x = a.onnx(kind, [x, v]) if v else x
+            return x
+        return a.onnx("Clip", [x, *limits])
+
+    return rule
+
+
+add("clamp clip", _clamped("min", "max", (-math.inf, math.inf)))
+add("clamp_min", _clamped("min", "max", (-math.inf, math.inf)))
+add("clamp_max", _clamped("min", "max", (-math.inf, math.inf)))
+add("hardtanh", _clamped("min_val", "max_val", (-1.0, 1.0)))
+add("relu6", _clamped("-", "--", (0.0, 6.0)))
+
+
+def _binary(kind: str) -> Rule:
+    """An operator on two tensors, or a tensor and a number."""
+
+    def rule(a: Aten) -> str:
+        return a.onnx(kind, _operands(a))
+
+    return rule
+
+
+def _operands(a: Aten) -> list[str]:
+    """`self` and `other`, of one type."""
+    x = a.op.attrs.get("self")
+    like = a.type(str(x)).dtype if isinstance(x, str) else None
+    other = a.operand("other", like)
+    first = a.operand("self", a.type(other).dtype)
+    return a.promoted(first, other)
+
+
+def _sum(kind: str, turned: bool = False) -> Rule:
+    """self + alpha * other."""
+
+    def rule(a: Aten) -> str:
+        x, y = _operands(a)
+        if a.number("alpha", 1.0) != 1.0:
+            y = a.onnx("Mul", [y, a.value(a.number("alpha"), a.type(y).dtype)])
+        return a.onnx(kind, [y, x] if turned else [x, y])
+
+    return rule
+
+
+def div(a: Aten) -> str:
+    x, y = _operands(a)
+    mode = a.op.attrs.get("rounding_mode")
+    if mode is None:
+        return a.onnx("Div", [a.cast(x, DType.F32), a.cast(y, DType.F32)])
+    if a.type(x).dtype.is_float:
+        quotient = a.onnx("Div", [x, y])
+        return a.onnx("Floor", [quotient]) if mode == "floor" else a.node("trunc", [quotient])
+    if mode != "trunc":
+        raise a.op.error("integer division rounded down is not supported", "use // on constants")
+    return a.onnx("Div", [x, y])
+
+
+def power(a: Aten) -> str:
+    base, exponent = a.op.attrs.get("self"), a.op.attrs.get("exponent")
+    x = a.operand("self", DType.F32)
+    if isinstance(exponent, int | float) and isinstance(base, str):
+        if exponent == 2:
+            return a.onnx("Mul", [x, x])
+        if exponent == 0.5:
+            return a.onnx("Sqrt", [a.cast(x, DType.F32)])
+        if exponent == -0.5:
+            return a.node("rsqrt", [a.cast(x, DType.F32)])
+    return a.onnx("Pow", a.promoted(x, a.operand("exponent", a.type(x).dtype)))
+
+
+add("add", _sum("Add"))
+add("sub", _sum("Sub"))
+add("rsub", _sum("Sub", turned=True))
+add("div true_divide", div)
+add("pow", power)
+for _names, _kind in {
+    "mul": "Mul", "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less",
+    "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "logical_and": "And",
+    "logical_or": "Or", "logical_xor": "Xor",
+}.items():  # fmt: skip
+    add(_names, _binary(_kind))
+
+
+def _bits(kind: str) -> Rule:
+    """Of truth values; of integers ONNX has others."""
+
+    def rule(a: Aten) -> str:
+        x, y = _operands(a)
+        return a.onnx(kind if a.type(x).dtype is DType.BOOL else f"Bitwise{kind}", [x, y])
+
+    return rule
+
+
+for _names, _kind in {"and": "And", "or": "Or", "xor": "Xor"}.items():
+    add(f"bitwise_{_names} __{_names}_", _bits(_kind))
+add("ne", lambda a: a.onnx("Not", [a.onnx("Equal", _operands(a))]))
+add("fmod", lambda a: a.onnx("Mod", _operands(a), fmod=1))
+
+
+def where(a: Aten) -> str:
+    x = a.operand("self", DType.F32)
+    return a.onnx(
+        "Where", [a.tensor("condition"), *a.promoted(x, a.operand("other", a.type(x).dtype))]
+    )
+
+
+def masked_fill(a: Aten) -> str:
+    x = a.tensor("self")
+    return a.onnx(
+        "Where", [a.tensor("mask"), a.cast(a.operand("value", a.type(x).dtype), a.type(x).dtype), x]
+    )
+
+
+add("where", where)
+add("masked_fill", masked_fill)
+
+
+def convert(a: Aten) -> str:
+    x = a.tensor("self") or a.tensor("x")
+    dtype = a.scalar_type("dtype")
+    return x if dtype is None else a.cast(x, dtype)
+
+
+add("_to_copy to type_as", convert)
+
+
+def _filled(fill: float | None) -> Rule:
+    """A constant tensor."""
+
+    def rule(a: Aten) -> str:
+        like = a.op.attrs.get("self")
+        shape = a.shape(str(like)) if isinstance(like, str) else a.integers("size")
+        value = a.op.attrs.get("fill_value", a.op.attrs.get("s")) if fill is None else fill
+        dtype = a.scalar_type("dtype")
+        if dtype is None:
+            dtype = a.type(str(like)).dtype if isinstance(like, str) else DType.F32
+            if not isinstance(like, str) and fill is None and isinstance(value, int):
+                dtype = DType.BOOL if isinstance(value, bool) else DType.I64
+        if np.prod(shape, dtype=np.float64) > 1 << 24:
+            raise a.op.error(f"a constant of shape {shape} is too large")
+        return a.value(np.full(shape, value), dtype)
+
+    return rule
+
+
+add("zeros zeros_like new_zeros empty empty_like", _filled(0.0))
+add("ones ones_like new_ones", _filled(1.0))
+add("full full_like new_full", _filled(None))
+add("scalar_tensor", lambda a: a.value(a.number("s"), a.scalar_type("dtype") or DType.F32))
+
+
+def arange(a: Aten) -> str:
+    start, step = a.number("start", 0.0), a.number("step", 1.0)
+    whole = all(isinstance(a.op.attrs.get(n, 0), int) for n in ("start", "end", "step"))
+    dtype = a.scalar_type("dtype") or (DType.I64 if whole else DType.F32)
+    if not step or abs(a.number("end") - start) / abs(step) > 1 << 24:
+        raise a.op.error("a range of so many elements is not supported")
+    return a.value(np.arange(start, a.number("end"), step), dtype)
+
+
+add("arange", arange)

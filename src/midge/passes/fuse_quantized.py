@@ -1,0 +1,283 @@
+"""Float operators between dequantisation and quantisation become quantised operators.
+
+ONNX's QDQ form and PyTorch's export state a quantised network so: real numbers in between, which
+nobody needs to compute with. What is left of them (a softmax, say) stays float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from midge.core.types import TensorType
+from midge.graph.attrs import Attr, integer, integers, number, text
+from midge.graph.fixed_point import ACTIVATIONS, f32
+from midge.graph.ir import OPS, Graph, Node
+from midge.passes.drop_dead import drop_dead
+from midge.passes.quantized_operands import NARROW, Operands
+
+# Operators that move or choose elements: of integers as of the numbers they stand for.
+_MOVES = frozenset({
+    "concat", "copy", "max_pool2d", "pad", "reshape", "resize_nearest", "reduce_max", "reduce_min",
+    "slice", "tile", "transpose",
+})  # fmt: skip
+_VIEWS = ("reshape", "transpose")  # which may stand between an operator and its quantisation
+
+
+def fuse_quantized(graph: Graph) -> Graph:
+    """y = quantize(relu(conv2d(dequantize(x), dequantize(w))))   ->   y = conv2d(x, w) scaling=..
+
+    The result is clamp(rint(sum (x - zx) * w * f32(sx * sw / sy)) + zy): what ONNX Runtime's
+    integer kernels compute. Data movement goes from between the two to the integers.
+    """
+    if not any(n.op == "dequantize" for n in graph.nodes):
+        return graph
+    fuser = _Fuser(graph, dict(graph.types), dict(graph.consts))
+    for node in graph.nodes:
+        fuser.node(replace(node, inputs=tuple(fuser.alias.get(v, v) for v in node.inputs)))
+    fused = replace(graph, types=fuser.types, consts=fuser.consts)
+    return drop_dead(fused.with_nodes(fuser.nodes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An operator before a quantisation, what is done in between, and what it is limited to."""
+
+    node: Node
+    views: tuple[Node, ...]
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
+class _Fuser(Operands):
+    nodes: list[Node] = field(default_factory=list)
+    alias: dict[str, str] = field(default_factory=dict)
+    meanings: dict[str, str] = field(default_factory=dict)  # plain integers -> quantised ones
+    makers: dict[str, Node] = field(default_factory=dict)
+    uses: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.uses = {name: len(nodes) for name, nodes in self.graph.consumers().items()}
+        for name in self.graph.outputs:
+            self.uses[name] = self.uses.get(name, 0) + 2
+
+    def node(self, node: Node) -> None:
+        if node.op in ("copy", "flip_sign") and self.named(node):
+            return
+        if node.op == "dequantize":
+            self.ints[node.outputs[0]] = node.inputs[0]
+        done = (node.op in _MOVES and self.moved(node)) or (
+            node.op == "quantize" and self.quantized(node)
+        )
+        if not done:
+            self.keep(node)
+
+    def keep(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.makers.update(dict.fromkeys(node.outputs, node))
+
+    def named(self, node: Node) -> bool:
+        """Drop a copy (or a change of sign) that only says what the integers of an input, of a
+        constant, or of what was quantised before, mean."""
+        (x,), (y,) = node.inputs, node.outputs
+        wanted = self.quant(y)
+        if self.quant(x) is not None and wanted is None:
+            self.meanings[y] = x
+        if wanted is None or y in self.graph.outputs:
+            return False
+        base = self.meanings.get(x, "")
+        if base and self.types[base] == self.types[y]:
+            self.alias[y] = base
+            return True
+        if x in self.consts:
+            (self.consts[y],) = OPS[node.op].reference([self.consts[x]], node.attrs)
+            return True
+        if node.op != "copy" or x not in self.graph.inputs or self.quant(x) not in (None, wanted):
+            return False
+        self.types[x] = replace(self.types[x], quant=wanted)
+        self.alias[y] = x
+        return True
+
+    # Data movement.
+
+    def moved(self, node: Node) -> bool:
+        """The same on integers, and the real numbers from its result."""
+        if not all(v in self.ints for v in node.inputs):
+            return False
+        inputs = [self.ints[v] for v in node.inputs]
+        quants = {self.quant(v) for v in inputs}
+        if len(quants) != 1 or len({self.types[v].dtype for v in inputs}) != 1:
+            return False
+        quant = quants.pop()
+        assert quant is not None
+        y = node.outputs[0]
+        axis = quant.axis if quant.axis is None else self.channel_axis(node, inputs[0], quant.axis)
+        if quant.axis is not None and axis is None:
+            return False
+        attrs = node.attrs
+        if node.op == "pad":
+            if number(attrs, "value") != 0:
+                return False
+            attrs = {**attrs, "value": quant.zero_point[0]}
+        t = TensorType(self.types[y].shape, self.types[inputs[0]].dtype, replace(quant, axis=axis))
+        result = self.value(f"{y}/quantized", t)
+        self.emit(replace(node, inputs=tuple(inputs), outputs=(result,), attrs=attrs))
+        self.ints[y] = result
+        self.keep(replace(node, op="dequantize", inputs=(result,), attrs={}))
+        return True
+
+    def emit(self, node: Node) -> None:
+        """Append a node on integers; of constants, compute it."""
+        if node.op in _MOVES and all(v in self.consts for v in node.inputs):
+            (value,) = OPS[node.op].reference([self.consts[v] for v in node.inputs], node.attrs)
+            name = node.outputs[0]
+            self.consts[name] = np.ascontiguousarray(value).reshape(self.types[name].shape)
+            return
+        self.keep(node)
+
+    def channel_axis(self, node: Node, x: str, axis: int) -> int | None:
+        """Where the axis with scales of its own is afterwards."""
+        if node.op == "copy":
+            return axis
+        if node.op == "transpose":
+            return integers(node.attrs, "perm").index(axis)
+        if node.op != "reshape":
+            return None
+        before, after = self.types[x].shape, self.types[node.outputs[0]].shape
+        same = (
+            d
+            for d, n in enumerate(after)
+            if n == before[axis] and prod(after[:d]) == prod(before[:axis])
+        )
+        return next(same, None)
+
+    # Quantisation.
+
+    def quantized(self, node: Node) -> bool:
+        """Whether the operator before a quantisation has become one on integers."""
+        (x,), (y,) = node.inputs, node.outputs
+        quant = self.quant(y)
+        even = text(node.attrs, "rounding", "away") == "even"
+        if quant is None or quant.axis is not None or not even:
+            return False
+        if self.types[y].dtype not in NARROW:
+            return False
+        if x in self.ints and self.types[self.ints[x]] == self.types[y]:
+            self.alias[y] = self.ints[x]
+            if y in self.graph.outputs:
+                self.keep(replace(node, op="copy", inputs=(self.ints[x],), attrs={}))
+            return True
+        step = self.before(x)
+        rule = _RULES.get(step.node.op) if step is not None else None
+        if step is None or rule is None:
+            return False
+        made = rule(self, step.node)
+        if made is None:
+            return False
+        self.finish(step, made, node)
+        return True
+
+    def before(self, value: str) -> _Step | None:
+        """The operator that makes `value` for nobody else."""
+        views: list[Node] = []
+        low, high = -np.inf, np.inf
+        while self.uses.get(value, 0) == 1 and value in self.makers:
+            maker = self.makers[value]
+            if maker.op == "clip" and "activation" not in maker.attrs:
+                low = max(low, number(maker.attrs, "low"))
+                high = min(high, number(maker.attrs, "high"))
+            elif maker.op in _VIEWS:
+                views.append(maker)
+            else:
+                least, most = ACTIVATIONS[text(maker.attrs, "activation", "")]
+                return _Step(maker, tuple(views), max(low, least), min(high, most))
+            value = maker.inputs[0]
+        return None
+
+    def finish(self, step: _Step, made: Node, last: Node) -> None:
+        """The operator on integers, then the views, which give the quantisation's result."""
+        (y,) = last.outputs
+        t = self.types[y]
+        assert t.quant is not None
+        value = made.outputs[0]
+        result = y if not step.views else self.value(f"{value}/quantized", t)
+        self.types[result] = replace(t, shape=self.types[value].shape)
+        limits: dict[str, Attr] = {
+            "scaling": "binary32",
+            "low": _limited(step.low, t, t.dtype.min),
+            "high": _limited(step.high, t, t.dtype.max),
+        }
+        kinds = dict.fromkeys((step.node.kind, *(n.kind for n in step.views), last.kind))
+        kind = "+".join(filter(None, kinds))
+        attrs = {k: v for k, v in made.attrs.items() if k != "activation"} | limits
+        self.keep(replace(made, outputs=(result,), attrs=attrs, kind=kind))
+        for view in reversed(step.views):
+            following = y
+            if view is not step.views[0]:
+                following = self.value(f"{view.outputs[0]}/quantized", t)
+                self.types[following] = replace(t, shape=self.types[view.outputs[0]].shape)
+            self.keep(replace(view, inputs=(result,), outputs=(following,)))
+            result = following
+
+
+def _limited(x: float, t: TensorType, end: int) -> int:
+    """The integer of `x`, or the end of the type."""
+    assert t.quant is not None
+    if not np.isfinite(x):
+        return end
+    value = int(np.rint(f32(x) / f32(t.quant.scale[0]))) + t.quant.zero_point[0]
+    return min(max(value, t.dtype.min), t.dtype.max)
+
+
+def _matmul(fuser: _Fuser, node: Node) -> Node | None:
+    """Of two activations; constant weights make it dense."""
+    a, b = (fuser.activations(v) for v in node.inputs)
+    if a is not None and integer(node.attrs, "transpose_a", 0) == 0:
+        made = _dense(fuser, node, a)
+        if made is not None:
+            return made
+    if a is None or b is None or fuser.types[a].dtype is not fuser.types[b].dtype:
+        return None
+    return replace(node, inputs=(a, b))
+
+
+def _dense(fuser: _Fuser, node: Node, a: str) -> Node | None:
+    """Rows of activations by a constant matrix."""
+    t = fuser.types[a]
+    value = node.inputs[1]
+    found = fuser.ints.get(value)
+    if found not in fuser.consts or len(fuser.types[value].shape) != 2 or len(t.shape) != 2:
+        return None
+    assert found is not None
+    quant = fuser.quant(found)
+    turned = integer(node.attrs, "transpose_b", 0)
+    if quant is None or quant.axis not in (None, 0 if turned else 1):
+        return None
+    w = found
+    if not turned:
+        own = TensorType(
+            fuser.types[found].shape[::-1], fuser.types[found].dtype,
+            replace(quant, axis=None if quant.axis is None else 0),
+        )  # fmt: skip
+        w = fuser.const(found, fuser.consts[found].T, own)
+    fuser.ints[f"{value}/rows"] = w
+    weights = fuser.weights(f"{value}/rows", 0, a)
+    return None if weights is None else replace(node, op="dense", inputs=(a, weights), attrs={})
+
+
+def _mean(fuser: _Fuser, node: Node) -> Node | None:
+    x = fuser.activations(node.inputs[0])
+    return None if x is None else replace(node, inputs=(x,))
+
+
+_RULES: dict[str, Callable[[_Fuser, Node], Node | None]] = {
+    "conv2d": _Fuser.products,
+    "dense": _Fuser.products,
+    "depthwise_conv2d": _Fuser.products,
+    "matmul": _matmul,
+    "mean": _mean,
+}

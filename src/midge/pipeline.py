@@ -1,0 +1,97 @@
+"""The passes in their order: from the graph as read to the plain graph that is lowered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import TensorType
+from midge.graph.ir import Graph
+from midge.passes import run
+from midge.passes.channels_last_io import channels_last_io
+from midge.passes.copy_outputs import copy_outputs
+from midge.passes.dequantize_weights import dequantize_weights
+from midge.passes.drop_channels import Dropped, drop_and_report
+from midge.passes.drop_dead import drop_dead
+from midge.passes.fit_elementwise import fit_elementwise
+from midge.passes.fit_requantize import fit_requantize
+from midge.passes.fold_constants import fold_constants
+from midge.passes.fold_padding import fold_padding
+from midge.passes.fold_scale_and_bias import fold_scale_and_bias
+from midge.passes.fold_zero_points import fold_zero_points
+from midge.passes.fuse_activations import fuse_activations
+from midge.passes.fuse_gelu import fuse_gelu
+from midge.passes.fuse_quantized import fuse_quantized
+from midge.passes.fuse_tables import fuse_tables
+from midge.passes.join_parts import join_parts
+from midge.passes.legalize import legalize
+from midge.passes.move_transposes import move_transposes
+from midge.passes.read_halves import read_halves
+from midge.passes.scale_products import scale_products
+from midge.passes.sink_reshapes import sink_reshapes
+from midge.passes.split_global_pools import split_global_pools
+
+# Model level: nodes mean what the framework means, tensors are quantised.
+MODEL_PASSES = (
+    fuse_quantized,
+    move_transposes,
+    fuse_quantized,
+    scale_products,
+    dequantize_weights,
+    fold_constants,
+    drop_dead,
+    move_transposes,
+    fuse_gelu,
+    sink_reshapes,
+    fold_padding,
+    fold_scale_and_bias,
+    fuse_activations,
+    drop_dead,
+    copy_outputs,
+)
+# To the plain level: integer arithmetic is spelled out.
+PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, drop_dead)
+# At the plain level, once no channel is left that nobody needs: the same bytes in less work.
+CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise, join_parts)
+
+
+def prepare(graph: Graph, *, halves: bool = False, channels_last: bool = False) -> Graph:
+    """The model level, ready to be spelled out. halves: weights stay float16 in flash.
+    channels_last: images go in and come out as [N, H, W, C] where the model has [N, C, H, W] and
+    would transpose them."""
+    if channels_last:
+        graph = run((*MODEL_PASSES, channels_last_io), graph)
+    return run((read_halves, *MODEL_PASSES) if halves else MODEL_PASSES, graph)
+
+
+def spell_out(model: Graph) -> tuple[Graph, Dropped]:
+    """The plain graph without the channels that nobody needs, and which those are."""
+    plain, dropped = drop_and_report(run(PLAIN_PASSES, model))
+    return run(CHEAPER_PASSES, plain), dropped
+
+
+def narrowed_types(model: Graph, plain: Graph) -> dict[str, TensorType]:
+    """The model's types, with the channels that are left in `plain`."""
+    shapes = {n: t.shape for n, t in plain.types.items() if n not in plain.consts}
+    return {n: replace(t, shape=shapes.get(n, t.shape)) for n, t in model.types.items()}
+
+
+def check_constants(graph: Graph, model: Graph) -> None:
+    """ModelError if a constant has become infinite, or no number, on its way through the passes
+    from `model`. Infinities that the model itself has (in masks) may stay."""
+    masks = any(
+        t.dtype.is_float and np.isinf(model.consts[n]).any()
+        for n, t in model.types.items()
+        if n in model.consts
+    )
+    for name, array in graph.consts.items():
+        if not graph.types[name].dtype.is_float:
+            continue
+        if np.isnan(array).any() or (not masks and np.isinf(array).any()):
+            raise ModelError(
+                "is not finite once computed",
+                where=f"constant {name!r}",
+                hint="weights or scales of the model are too large for binary32",
+            )

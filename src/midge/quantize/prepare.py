@@ -1,0 +1,102 @@
+"""A float graph as the quantiser wants it: constants folded, batch norms and activations fused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from midge.core.errors import ModelError
+from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import number
+from midge.graph.fixed_point import ACTIVATIONS
+from midge.graph.ir import Graph, Node, fresh
+from midge.passes import run
+from midge.passes.avoid_division import avoid_division
+from midge.passes.dequantize_weights import dequantize_weights
+from midge.passes.drop_dead import drop_dead
+from midge.passes.fold_constants import fold_constants
+from midge.passes.fold_padding import fold_padding
+from midge.passes.fold_scale_and_bias import fold_scale_and_bias
+from midge.passes.fuse_activations import fuse_activations
+from midge.passes.fuse_gelu import fuse_gelu
+from midge.passes.move_transposes import move_transposes
+from midge.passes.sink_reshapes import sink_reshapes
+
+_KNOWN = [ACTIVATIONS[name] for name in ("relu", "relu6")]
+
+
+def prepare(graph: Graph) -> Graph:
+    """The same function in fewer, larger operators. ModelError for a graph that is quantised."""
+    passes = (
+        dequantize_weights,
+        fold_constants,
+        drop_dead,
+        move_transposes,
+        fuse_gelu,
+        avoid_division,
+        sink_reshapes,
+        fold_padding,
+        fold_scale_and_bias,
+        fuse_activations,
+        limits_as_operators,
+        drop_dead,
+    )
+    prepared = run(passes, graph)
+    quantised = sorted(n for n, t in prepared.types.items() if t.quant is not None)
+    if quantised:
+        raise ModelError(
+            f"the model is quantised already ({quantised[0]!r} is {prepared.types[quantised[0]]})",
+            where=graph.name,
+            hint="start from the float model that it was made of",
+        )
+    if not any(t.dtype is DType.F32 for t in prepared.types.values()):
+        raise ModelError("has no float values to quantise", where=graph.name)
+    return prepared
+
+
+def limits_as_operators(graph: Graph) -> Graph:
+    """y = clip(x) low=0 high=20   ->   t = maximum(x, 0); y = minimum(t, 20)
+
+    Limits other than those of RELU and RELU6 have no operator of their own in TFLite, at least not
+    on int16.
+    """
+    types, consts = dict(graph.types), dict(graph.consts)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        limits = _limits(graph.types, node)
+        if limits is None or limits in _KNOWN:
+            nodes.append(node)
+        elif limits == ACTIVATIONS[""]:
+            shape = types[node.outputs[0]].shape
+            nodes.append(replace(node, op="reshape", attrs={"shape": shape}))
+        else:
+            nodes += _limited(node, *limits, types, consts)
+    return replace(graph, types=types, consts=consts).with_nodes(nodes)
+
+
+def _limits(types: Mapping[str, TensorType], node: Node) -> tuple[float, float] | None:
+    """Of a clip of floats."""
+    if node.op != "clip" or types[node.outputs[0]].dtype is not DType.F32:
+        return None
+    return number(node.attrs, "low"), number(node.attrs, "high")
+
+
+def _limited(
+    node: Node, low: float, high: float, types: dict[str, TensorType], consts: dict[str, Array]
+) -> list[Node]:
+    (value,), (out,) = node.inputs, node.outputs
+    bounds = [("maximum", low), ("minimum", high)]
+    bounds = [(op, bound) for op, bound in bounds if math.isfinite(bound)]
+    nodes: list[Node] = []
+    for i, (op, bound) in enumerate(bounds):
+        limit = fresh(f"{out}/limit", types)
+        consts[limit] = np.array(bound, np.float32)
+        types[limit] = TensorType((), DType.F32)
+        target = out if i + 1 == len(bounds) else fresh(f"{out}/{op}", types)
+        types[target] = types[out]
+        nodes.append(replace(node, op=op, inputs=(value, limit), outputs=(target,), attrs={}))
+        value = target
+    return nodes

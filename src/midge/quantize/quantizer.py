@@ -1,0 +1,124 @@
+"""The quantiser on one page: prepare, calibrate, choose types, rewrite, try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from midge.core.errors import ModelError, UsageError
+from midge.core.types import Array, DType
+from midge.graph.ir import Graph, Node, expand
+from midge.quantize.calibrate import Progress, Seen, calibrate, silent
+from midge.quantize.equalize import equalize
+from midge.quantize.options import Options
+from midge.quantize.prepare import prepare
+from midge.quantize.rewrite import Rewriter, Rewritten
+from midge.quantize.scheme import Left, computed_floats, make_scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A float graph that is ready to be quantised, and what its values are like."""
+
+    graph: Graph
+    seen: Mapping[str, Seen]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantised graph and the float one that it stands for.
+
+    values: float value -> the value of `graph` that stands for it.  left: nodes that stay float.
+    dtypes: per node of the float graph, the type that it computes in, None for as it is.
+    """
+
+    graph: Graph
+    floats: Graph
+    values: Mapping[str, str]
+    dtypes: tuple[DType | None, ...]
+    left: tuple[Left, ...]
+    options: Options
+
+
+def quantize(
+    graph: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    options: Options | None = None,
+    progress: Progress = silent,
+) -> Quantized:
+    """Quantise a float graph by what its values are like on `samples` (inputs by name).
+
+    ModelError for a graph that is quantised already; UsageError for options or samples that do
+    not fit it.
+    """
+    options = options or Options()
+    return build(learn(graph, samples, options, progress), options)
+
+
+def learn(
+    graph: Graph,
+    samples: Sequence[Mapping[str, Array]],
+    options: Options,
+    progress: Progress = silent,
+) -> Calibrated:
+    """The part that runs the float graph: `build` can follow several times."""
+    floats = prepare(graph)
+    if options.equalize:
+        floats = equalize(floats)
+    histograms = options.method != "minmax"
+    return Calibrated(floats, calibrate(floats, samples, histograms=histograms, progress=progress))
+
+
+def build(calibrated: Calibrated, options: Options) -> Quantized:
+    """The quantised graph. A node whose integer kernel refuses its scales stays float."""
+    floats = calibrated.graph
+    options = replace(options, int16=_layers(floats, options.int16))
+    refused: dict[int, str] = {}
+    while True:
+        scheme = make_scheme(floats, calibrated.seen, options, refused)
+        rewritten = Rewriter(floats, scheme, calibrated.seen, options).rewrite()
+        found = _refusals(rewritten, scheme.dtypes)
+        if not found:
+            break
+        refused |= found
+    return Quantized(rewritten.graph, floats, rewritten.values, scheme.dtypes, scheme.left, options)
+
+
+def _refusals(rewritten: Rewritten, dtypes: Sequence[DType | None]) -> dict[int, str]:
+    """Nodes that cannot be spelled out in integers, and why."""
+    graph = rewritten.graph
+    found: dict[int, str] = {}
+    for i, node in enumerate(rewritten.nodes):
+        if dtypes[i] is None:
+            continue
+        try:
+            expand(node, graph.types, graph.consts)
+        except ModelError as error:
+            found[i] = error.what
+    return found
+
+
+def layers(graph: Graph) -> list[Node]:
+    """The nodes that compute on floats: what `Options.int16` can name."""
+    return [n for n in graph.nodes if computed_floats(graph, n.outputs)]
+
+
+def _layers(graph: Graph, names: frozenset[str]) -> frozenset[str]:
+    """Layers by their outputs' names; "@4" is what operator 4 of the model file became."""
+    known: dict[str, set[str]] = {}
+    for node in layers(graph):
+        for word in (*node.outputs, f"@{node.src.rpartition(' ')[2]}"):
+            known.setdefault(word, set()).update(node.outputs)
+    for name in sorted(names):
+        if name not in known:
+            raise UsageError(
+                f"the model has no layer {name!r}",
+                where="--int16",
+                hint="name layers as --report does, or @4 for operator 4",
+            )
+    return frozenset(o for n in names for o in known[n])
+
+
+def with_int16(options: Options, names: frozenset[str]) -> Options:
+    """The same with other layers on int16."""
+    return replace(options, int16=names)

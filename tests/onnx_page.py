@@ -1,0 +1,84 @@
+"""docs/onnx.md: what of ONNX is supported, generated from the operators and the official cases."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+
+import onnx_cases
+from midge.frontends.onnx_static import STATIC
+from midge.graph.importers import IMPORTERS
+
+_HEAD = """\
+# ONNX
+
+    midge compile model.onnx -o build
+    midge verify model.onnx          # against ONNX Runtime: pip install 'midge[verify]'
+
+Models of operator set 13 and above are read as they are; older ones in today's words, as far as
+the words have kept their meaning. `midge.onnx_backend` is a backend in the sense of
+`onnx.backend.base`: the outputs come from the generated C, on this machine.
+
+* **Shapes are static.** An open first dimension (the batch) is compiled as 1; another one is an
+  error. Export with static shapes, or give them to `midge.frontends.onnx.read_with`.
+* **What depends on constants only is computed when compiling**: the arithmetic of shapes, weights
+  that are transposed or scaled, `If` with a constant condition. What must be constant and is not
+  (a shape, an axis, pads, ...) is an error that names it.
+* **Functions** of the model, and operators that their schema defines by simpler ones, are read in
+  their place.
+* **Layout.** Convolutions and pools want channels last: transpositions move until they meet their
+  inverse. One is left at an image input of several channels, and at an image output.
+  One-dimensional convolutions run as images of width 1, whose rows are the steps in time.
+* **Recurrent layers** (LSTM, GRU, RNN) are unrolled over time; all steps call the same functions.
+* **Data in other files** (external data) is not read: save the model in one file.
+
+Not there, by design: control flow (`Loop`, `Scan`, `If` on a computed condition), sequences,
+optional values, strings, results whose shape depends on values (`NonZero`, `Compress`, `Unique`),
+more than two spatial dimensions, and element types that microcontrollers have no use for.
+"""
+
+
+def page(outcomes: onnx_cases.Outcomes) -> str:
+    """The page for the outcomes of all cases."""
+    known = {*IMPORTERS["onnx"], *STATIC} - {"Loop", "Scan"}
+    own = sorted(k for k in known if "." not in k)
+    other = sorted(k for k in IMPORTERS["onnx"] if "." in k)
+    cases = {c.name for c in onnx_cases.cases()}
+    node = onnx_cases.node_names()
+    parts = [
+        _HEAD,
+        "## Operators\n",
+        _paragraph(own) + "\n",
+        *(["Of other domains:\n\n" + _paragraph(other) + "\n"] if other else []),
+        "Operators that their schema defines by these are supported with them.\n",
+        "## The official test cases\n",
+        "Of the cases in `onnx.backend.test` each is either passed, by evaluation and by the\n"
+        "generated C, or refused with a `ModelError`.\n",
+        "| kind | cases | passed | refused | failed |\n|---|---:|---:|---:|---:|",
+        _row("node", node, outcomes),
+        _row("simple and PyTorch", cases - node, outcomes) + "\n",
+        "Refused, by reason:\n",
+        *_reasons(outcomes.refused),
+    ]
+    return "\n".join(parts)
+
+
+def _row(kind: str, names: set[str], outcomes: onnx_cases.Outcomes) -> str:
+    refused = len(names & outcomes.refused.keys())
+    return f"| {kind} | {len(names)} | {len(names) - refused} | {refused} | 0 |"
+
+
+def _reasons(refused: dict[str, str]) -> Iterable[str]:
+    """Each reason with its cases, the most frequent first."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        by_reason.setdefault(reason, []).append(name.removeprefix("test_"))
+    for reason, names in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        text = re.sub(r"[|<>*_`]", lambda m: "\\" + m[0], reason)
+        yield f"**{text}** ({len(names)})\n\n{_paragraph(sorted(names))}\n"
+
+
+def _paragraph(names: Iterable[str]) -> str:
+    text = ", ".join(f"`{n}`" for n in names)
+    return textwrap.fill(text, 99, break_long_words=False, break_on_hyphens=False)
