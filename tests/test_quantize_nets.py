@@ -6,11 +6,13 @@ import pytest
 
 from float_nets import FloatNet, samples_of
 from midge.core.types import DType
+from midge.driver import compile_graph
 from midge.export.tflite import write
 from midge.graph.ir import Graph
 from midge.quantize.options import Options
 from midge.quantize.quantizer import Quantized, quantize
 from midge.quantize.report import Sample, as_inputs, output_noise
+from midge.target import load_target
 from test_export_tflite import same_bytes
 
 _STEPS, _WIDTH, _HEADS = 6, 8, 2
@@ -58,9 +60,10 @@ def encoder() -> Graph:
     return net.graph([net.dense(net.op("reshape", [pooled], shape=(1, _WIDTH)), 4)])
 
 
-def gated() -> Graph:
-    """An LSTM's cell, three steps of it."""
+def gated(shared: bool = False) -> Graph:
+    """An LSTM's cell, three steps of it; with one set of weights, if they are shared."""
     net = FloatNet(2)
+    layer: list[str] = []
     x = net.input((1, 3, 5))
     first = net.op("slice", [x], begin=(0, 0, 0), size=(1, 1, 4), strides=(1, 1, 1))
     zeros = net.op("mul", [first, net.const((1,), 0.0)])
@@ -68,7 +71,11 @@ def gated() -> Graph:
     for step in range(3):
         now = net.op("slice", [x], begin=(0, step, 0), size=(1, 1, 5), strides=(1, 1, 1))
         both = net.op("concat", [net.op("reshape", [now], shape=(1, 5)), hidden], axis=1)
-        gates = net.dense(both, 16)
+        if shared and layer:
+            gates = net.op("dense", [both, *layer])
+        else:
+            gates = net.dense(both, 16)
+            layer = list(net.nodes[-1].inputs[1:])
         parts = [
             net.op("slice", [gates], begin=(0, 4 * i), size=(1, 4), strides=(1, 1))
             for i in range(4)
@@ -96,6 +103,23 @@ def test_it_is_all_int8_and_near_the_float_model(make) -> None:  # type: ignore[
     assert not quantized.left
     assert {d for d in quantized.dtypes if d} == {DType.I8}
     assert noise > 22
+
+
+def test_steps_of_a_recurrent_layer_share_scales_and_constants() -> None:
+    quantized, noise = judged(gated(shared=True), Options())
+    assert noise > 22
+    graph = quantized.graph
+    layers = [n for n in graph.nodes if n.op == "dense"][:3]
+    assert len({n.inputs[1] for n in layers}) == 1
+    for op, most in (("logistic", 1), ("tanh", 2), ("mul", 4), ("add", 1)):
+        quants = {graph.types[n.outputs[0]].quant for n in graph.nodes if n.op == op}
+        assert len(quants) <= most, op
+    assert len({graph.types[n.outputs[0]].quant for n in layers}) == 1
+    made = compile_graph(graph, load_target("cortex-m4"))
+    own = quantize(gated(), [*samples_of(gated(), 30)], Options()).graph
+    apart = compile_graph(own, load_target("cortex-m4"))
+    assert len(made.package.operators) == len(apart.package.operators)
+    assert made.package.weights_size < 0.5 * apart.package.weights_size
 
 
 def test_int16_is_nearer() -> None:

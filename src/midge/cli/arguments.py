@@ -11,7 +11,13 @@ import typer
 
 from midge.core.errors import UsageError
 
-Model = Annotated[Path, typer.Argument(help="The model file (.tflite).", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="The model: .tflite, .onnx, .pt2, .keras, .h5, .midge, or a SavedModel.",
+        show_default=False,
+    ),
+]
 TargetName = Annotated[
     str, typer.Option("--target", "-t", help="A target of `midge targets`, or a .toml file.")
 ]

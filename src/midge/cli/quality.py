@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def layers_table(layers: Sequence[Layer]) -> Any:
     """Worst first, in 80 columns."""
     rows = [
         (
-            layer.where.rpartition(" ")[2],
+            _number(layer.where),
             shorten(layer.name, 30),
             shorten(layer.op, 17),
             type_name(layer.dtype),
@@ -44,6 +45,12 @@ def layers_table(layers: Sequence[Layer]) -> Any:
     ]
     columns = ("#", "layer", "operator", "type", "SNR dB", "max error")
     return table(columns, rows, title="Signal to noise, worst first", right="r   rr")
+
+
+def _number(where: str) -> str:
+    """The operator's number in the file."""
+    found = re.search(r"\d+", where)
+    return found.group() if found else where
 
 
 def draw(layers: Sequence[Layer], path: Path, title: str) -> None:

@@ -149,6 +149,8 @@ class _Writer:
     kernels: dict[ir.Func, Kernel] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
     outside: dict[tuple[DType, float], str] = field(default_factory=dict)
+    equal: dict[tuple[str, bytes], str] = field(default_factory=dict)  # contents -> constant
+    same: dict[str, str] = field(default_factory=dict)  # constant -> one of the same contents
 
     def program(self) -> Program:
         found, graph = self.found, self.found.graph
@@ -206,7 +208,11 @@ class _Writer:
 
     def kernel(self, option: Option, name: str) -> Kernel:
         """The kernel, or one that is equal to it."""
-        self.consts |= option.consts
+        for value, array in option.consts.items():
+            first = self.equal.setdefault((str(array.dtype), array.tobytes()), value)
+            self.same[value] = first
+            if first == value:
+                self.consts[value] = array
         func = option.kernel.func
         named = replace(option.kernel, func=replace(func, name=name))
         return self.kernels.setdefault(replace(func, name=""), named)
@@ -283,7 +289,8 @@ class _Writer:
     ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """The arguments of a call, those that the output may overwrite, and scratch memory."""
         args = tuple(
-            v or f"{name}/{p.name}{suffix}" for v, p in zip(option.args, func.params, strict=True)
+            self.same.get(v, v) or f"{name}/{p.name}{suffix}"
+            for v, p in zip(option.args, func.params, strict=True)
         )
         inplace = tuple(
             value
@@ -303,7 +310,7 @@ def _kind(group: Group) -> str:
     if group.anchor is not None:
         return group.anchor.op
     first = group.nodes[0]
-    return first.kind.partition("+")[0].lower() or first.op
+    return first.kind.partition("+")[0].rpartition(".")[2].lower() or first.op
 
 
 def _operation(

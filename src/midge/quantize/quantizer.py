@@ -10,6 +10,7 @@ from midge.core.types import Array, DType
 from midge.graph.ir import Graph, Node, expand
 from midge.quantize.calibrate import Progress, Seen, calibrate, silent
 from midge.quantize.equalize import equalize
+from midge.quantize.masks import bound_masks
 from midge.quantize.options import Options
 from midge.quantize.prepare import prepare
 from midge.quantize.rewrite import Rewriter, Rewritten
@@ -62,7 +63,7 @@ def learn(
     progress: Progress = silent,
 ) -> Calibrated:
     """The part that runs the float graph: `build` can follow several times."""
-    floats = prepare(graph)
+    floats = bound_masks(prepare(graph), samples, options.activations)
     if options.equalize:
         floats = equalize(floats)
     histograms = options.method != "minmax"

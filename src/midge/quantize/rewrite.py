@@ -180,9 +180,7 @@ class Rewriter:
         dtype = accumulator(self.types[x].dtype)
         made = quantize_weights(weights, bias, axis, quant, dtype)
         if self.options.bias_correction:
-            mean = self.seen[node.inputs[0]].mean
-            assert mean is not None
-            error = mean_errors(node, mean, meaning(made, axis) - weights)
+            error = mean_errors(node, self.mean(node), meaning(made, axis) - weights)
             made = quantize_weights(weights, bias, axis, quant, dtype, error)
         has_bias = len(node.inputs) > 2
         name = node.inputs[2] if has_bias else self.fresh(f"{node.outputs[0]}/bias")
@@ -190,6 +188,18 @@ class Rewriter:
             self.add(node.inputs[1], made.weights, made.weight_quant),
             self.add(name, made.bias, made.bias_quant),
         ]
+
+    def mean(self, node: Node) -> Array:
+        """The mean input of a layer, over all steps that have its weights: they keep one bias."""
+        own = self.floats.types[node.inputs[0]].shape
+        means = [
+            self.seen[other.inputs[0]].mean
+            for other in self.floats.nodes
+            if (other.op, other.inputs[1:]) == (node.op, node.inputs[1:])
+            and self.floats.types[other.inputs[0]].shape == own
+        ]
+        result: Array = np.mean([m for m in means if m is not None], axis=0)
+        return result
 
     def fresh(self, name: str) -> str:
         return fresh(name, self.types, self.floats.types, self.consts)

@@ -16,6 +16,7 @@ from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.quantize.calibrate import Seen
 from midge.quantize.options import Options
 from midge.quantize.ranges import Range, chosen_range, quant_for, with_zero
+from midge.quantize.recurrent import join_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class _Typing:
             dtype = dtypes[i]
             if dtype is not None and _rule(node).scales == "same":
                 self.join(i, node, dtype)
+        join_steps(graph, self.find, self.unite)
 
     def dtype(self, name: str) -> DType:
         """Of the value's quantised form."""
@@ -153,6 +155,16 @@ class _Typing:
         while self.parents[name] != name:
             name = self.parents[name]
         return name
+
+    def unite(self, a: str, b: str) -> bool:
+        """One group of the groups of two values, if both have the same type and, if their operators
+        fix scales, the same; whether there were two."""
+        first, second = self.find(a), self.find(b)
+        fits = self.dtype(a) is self.dtype(b) and self.fixed(a) == self.fixed(b)
+        if first == second or not fits:
+            return False
+        self.parents[second] = first
+        return True
 
     def join(self, i: int, node: Node, dtype: DType) -> None:
         """One group of all operands of a node that moves numbers."""
