@@ -11,6 +11,7 @@ import pytest
 from midge import driver
 from midge.core.errors import ModelError
 from midge.core.types import Array
+from midge.export.tflite import write
 from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
@@ -237,6 +238,17 @@ def test_sums_of_integers() -> None:
     y = m.op("ConvInteger", x, w, m.const(np.uint8(200)), pads=[0, 1, 1, 0])
     given = np.random.default_rng(1).integers(0, 256, (1, 2, 5, 4)).astype(np.uint8)
     compared(m.build(y, kind=onnx.TensorProto.INT32), [{"x": given}])
+
+
+def test_it_is_not_written_as_tflite() -> None:
+    """Whose operators round otherwise."""
+    m = Model(11)
+    x = m.through(m.input("x", (1, 3, 4, 4)), 0.02513, SIGNED)
+    y = m.through(m.op("Conv", x, m.weights((5, 3, 2, 2), np.int8, 0)), 0.05, SIGNED)
+    graph = read(m.build(y), "g")
+    for stage in (graph, driver.compile_graph(graph, load_target("cortex-m4")).graph):
+        with pytest.raises(ModelError, match="rounds ties to even"):
+            write(stage)
 
 
 def test_what_is_not_supported_says_so() -> None:

@@ -31,9 +31,23 @@ _ALIGNMENT = 16  # of a buffer's bytes, as the format demands
 _DEPRECATED_CODES = 127
 
 
+def _check_rounding(graph: Graph) -> None:
+    """ModelError for operators that round as ONNX's and PyTorch's do, a step beside TFLite's."""
+    for node in graph.nodes:
+        if "scaling" in node.attrs or (
+            node.op == "quantize" and node.attrs.get("rounding") == "even"
+        ):
+            raise ModelError(
+                "rounds ties to even, TFLite's operators do not",
+                where=node.where,
+                hint="write a .midge file, or quantise the float model with midge quantize",
+            )
+
+
 def write(graph: Graph) -> bytes:
-    """The bytes of a .tflite file. ModelError for what TFLite has no operator for."""
+    """The bytes of a .tflite file. ModelError for what TFLite has no operator for, or another."""
     verify(graph)
+    _check_rounding(graph)
     types, consts = dict(graph.types), dict(graph.consts)
     written: list[Written] = []
     for node in graph.nodes:

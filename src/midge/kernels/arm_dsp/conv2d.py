@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import cached_property
 
 from midge.core.types import DType
+from midge.kernels.arm.geometry import Layer
 from midge.kernels.arm_dsp.fill import Fill
 from midge.kernels.arm_dsp.gemm import Gemm, most_pixels
-from midge.kernels.arm_dsp.geometry import Layer, int8_layer
+from midge.kernels.arm_dsp.geometry import int8_layer
 from midge.kernels.arm_dsp.kernel import Int8Writer, Part, paired, parts_of, usable_scaling
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.strips import Blocks, Strip, blocks_of, columns_of, strips, twos_of

@@ -14,10 +14,10 @@ import numpy as np
 
 from midge.core.types import Array, DType
 from midge.graph.attrs import integer
+from midge.kernels.arm.geometry import Layer, layer_of
 from midge.kernels.arm_dsp.conv2d import Convolution
 from midge.kernels.arm_dsp.copy16 import Copy16
 from midge.kernels.arm_dsp.gemm16 import Gemm16, most_pixels, pack
-from midge.kernels.arm_dsp.geometry import Layer, layer_of
 from midge.kernels.arm_dsp.kernel import Part, parts_of
 from midge.kernels.arm_dsp.scaling16 import Scaling16, scaling16
 from midge.kernels.arm_dsp.strips import blocks_of

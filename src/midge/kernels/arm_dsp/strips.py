@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from midge.kernels.arm_dsp.geometry import Layer
+from midge.kernels.arm.geometry import Layer
 
 Blocks = tuple[tuple[int, int], ...]  # pixels of a block, number of such blocks
 

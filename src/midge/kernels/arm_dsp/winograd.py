@@ -22,9 +22,10 @@ from itertools import groupby
 import numpy as np
 
 from midge.core.types import Array, DType
+from midge.kernels.arm.geometry import Layer
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.conv2d import Convolution
-from midge.kernels.arm_dsp.geometry import Layer, int8_layer
+from midge.kernels.arm_dsp.geometry import int8_layer
 from midge.kernels.arm_dsp.kernel import Part, parts_of
 from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.strips import blocks_of

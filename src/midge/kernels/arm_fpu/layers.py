@@ -15,8 +15,8 @@ import numpy as np
 
 from midge.core.target import Target
 from midge.core.types import DType
-from midge.graph.attrs import integers, number
 from midge.graph.ir import Node
+from midge.kernels.arm.geometry import Layer, layer_of
 from midge.kernels.arm_fpu.products import Products
 from midge.loop import ir
 from midge.lower import Site, nest
@@ -29,43 +29,24 @@ _STRAIGHT = {"speed": (8, 4), "balanced": (4, 2)}
 _UNFUSED = ("cortex-m4", "cortex-m33")  # a fused multiply-add takes longer than the two
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Geometry: image and window in pixels of `depth` elements, and `channels` results of each."""
+def _inside(layer: Layer, column: int) -> range:
+    """The taps of an output column's rows that are in the image."""
+    start = column * layer.strides[1] - layer.left
+    return range(max(-start, 0), min(layer.taps[1], layer.width - start))
 
-    height: int
-    width: int
-    depth: int
-    out_height: int
-    out_width: int
-    channels: int
-    taps: tuple[int, int]
-    strides: tuple[int, int]
-    top: int
-    left: int
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether output pixel i reads input pixel i and nothing else."""
-        same = (self.height, self.width) == (self.out_height, self.out_width)
-        return self.taps == (1, 1) and self.strides == (1, 1) and same
-
-    def inside(self, column: int) -> range:
-        """The taps of an output column's rows that are in the image."""
-        start = column * self.strides[1] - self.left
-        return range(max(-start, 0), min(self.taps[1], self.width - start))
-
-    def spans(self) -> Iterator[tuple[int, int, int]]:
-        """All columns as (first, pixels of a block, blocks); whole windows are taken together."""
-        whole = [c for c in range(self.out_width) if len(self.inside(c)) == self.taps[1]]
-        first, stop = (whole[0], whole[-1] + 1) if whole else (self.out_width, self.out_width)
-        yield from ((c, 1, 1) for c in range(first))
-        blocks, left = divmod(stop - first, _PIXELS)
-        if blocks:
-            yield first, _PIXELS, blocks
-        if left:
-            yield stop - left, left, 1
-        yield from ((c, 1, 1) for c in range(stop, self.out_width))
+def _spans(layer: Layer) -> Iterator[tuple[int, int, int]]:
+    """All columns as (first, pixels of a block, blocks); whole windows are taken together."""
+    columns = range(layer.out_width)
+    whole = [c for c in columns if len(_inside(layer, c)) == layer.taps[1]]
+    first, stop = (whole[0], whole[-1] + 1) if whole else (layer.out_width, layer.out_width)
+    yield from ((c, 1, 1) for c in range(first))
+    blocks, left = divmod(stop - first, _PIXELS)
+    if blocks:
+        yield first, _PIXELS, blocks
+    if left:
+        yield stop - left, left, 1
+    yield from ((c, 1, 1) for c in range(stop, layer.out_width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +82,7 @@ def dense(request: Request) -> tuple[Candidate, ...]:
     if not _usable(request) or in_pieces(request):
         return ()
     (m, depth), n = x.shape, w.shape[0]
-    layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0)
+    layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0, 0)
     return _candidates(request, layer, _ROWS if m == 1 else _CHANNELS)
 
 
@@ -118,20 +99,13 @@ def _usable(request: Request) -> bool:
 
 
 def _layer(request: Request, node: Node) -> Layer | None:
-    graph = request.graph
-    x, w, y = (graph.types[v].shape for v in (*node.inputs[:2], node.outputs[0]))
-    top, bottom, left, right = integers(node.attrs, "padding")
-    padded = top + bottom + left + right > 0 and number(node.attrs, "pad_value", 0) != 0
-    dilated = tuple(integers(node.attrs, "dilations")) != (1, 1)
-    if padded or dilated or w[3] != x[3] or x[0] != 1 or 0 in (*x, *w, *y):
+    layer = layer_of(request.graph, node)
+    if layer is None or (layer.padded and layer.pad_value != 0):
         return None
-    (kh, kw), (sh, sw) = w[1:3], integers(node.attrs, "strides")
-    (height, width, depth), (oh, ow, oc) = x[1:], y[1:]
-    layer = Layer(height, width, depth, oh, ow, oc, (kh, kw), (sh, sw), top, left)
     if layer.pointwise and layer.width % _PIXELS and not in_pieces(request):
         pixels = layer.height * layer.width
         layer = replace(layer, height=1, width=pixels, out_height=1, out_width=pixels)
-    border = sum(len(layer.inside(c)) < kw for c in range(layer.out_width))
+    border = sum(len(_inside(layer, c)) < layer.taps[1] for c in range(layer.out_width))
     return layer if border <= _MOST_BORDER else None
 
 
@@ -166,11 +140,11 @@ class _Writer(KernelWriter):
     def body(self, site: Site) -> ir.Block:
         layer = self.layer
         self.pack()
-        most = max(size for _, size, _ in layer.spans())
+        most = max(size for _, size, _ in _spans(layer))
         self.buffer("sums", DType.F32, most * layer.channels)
         oh = ir.Var(self.fresh("oh"))
         rows: list[ir.Stmt] = []
-        for first, size, count in layer.spans():
+        for first, size, count in _spans(layer):
             turn = ir.Var(self.fresh("block"))
             column = ir.add(ir.mul(turn, ir.i32(size)), ir.i32(first))
             rows.append(ir.Loop(turn.name, count, self.block(site, oh, column, first, size)))
@@ -195,7 +169,7 @@ class _Writer(KernelWriter):
         value = ir.Load("sums", (_at(q, layer.channels, c),))
         store = site.store(self.place(oh, ir.add(column, q), c), value)
         extents = (size, layer.channels)
-        sums = self.sums(oh, column, size, layer.inside(first))
+        sums = self.sums(oh, column, size, _inside(layer, first))
         return (*nest((p, oc), extents, (init,)), *sums, *nest((q, c), extents, store))
 
     def place(self, oh: ir.Expr, column: ir.Expr, oc: ir.Expr) -> tuple[ir.Expr, ...]:
