@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from midge import driver
+from midge import driver, pipeline
 from midge.core.errors import ModelError
 from midge.frontends.onnx import looks_like_onnx, read, read_with
 from midge.graph.evaluate import evaluate
@@ -304,3 +304,35 @@ def test_an_input_that_is_read_as_an_image_has_the_rows_of_that(shape: tuple[int
     (y,) = session.run(inputs).outputs.values()
     session.close()
     np.testing.assert_allclose(y, evaluate(net, inputs)["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("index", "ops"),
+    [(-1, ["slice", "reshape"]), ((2, 3), ["slice", "reshape"]), ((0, -1), ["gather"])],
+)
+def test_gathers_of_constant_indices(index: object, ops: list[str]) -> None:
+    """x[..., -1] is a slice; no index that is left is negative, which LiteRT would refuse."""
+    model = OnnxModel()
+    y = model.op("Gather", "x", model.const(index, np.int64), axis=2)
+    graph = read(model.build([("x", (1, 3, 5))], [y]), "g")
+    assert [n.op for n in graph.nodes] == ops
+    x = np.arange(15, dtype=np.float32).reshape(1, 3, 5)
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})[graph.outputs[0]], x[..., index])
+    assert all((graph.consts[n] >= 0).all() for node in graph.nodes for n in node.inputs[1:])
+
+
+def test_batch_norms_of_dequantised_parameters() -> None:
+    """As quantisers leave them that could not fold them into a layer."""
+    model, parameters = OnnxModel(), []
+    for value in ((1, 2), (3, 4), (5, 6), (70, 80)):
+        scale = model.const(0.125)
+        parameters.append(model.op("DequantizeLinear", model.const(value, np.int8), scale))
+    y = model.op("BatchNormalization", "x", *parameters)
+    graph = pipeline.prepare(read(model.build([("x", (1, 2, 4))], [y]), "g"))
+    x = np.random.default_rng(0).standard_normal((1, 2, 4)).astype(np.float32)
+    scale, bias, mean, variance = (
+        np.array(v)[:, None] / 8 for v in ((1, 2), (3, 4), (5, 6), (70, 80))
+    )
+    want = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
+    np.testing.assert_allclose(evaluate(graph, {"x": x})[graph.outputs[0]], want, rtol=1e-5)
+    assert not {"sqrt", "div"} & {n.op for n in graph.nodes}

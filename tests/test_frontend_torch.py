@@ -17,6 +17,7 @@ import midge
 from midge import driver, pipeline
 from midge.core.errors import ModelError
 from midge.frontends.torch import read
+from midge.frontends.torch_views import Views
 from midge.graph.evaluate import evaluate
 from midge.passes import run as run_passes
 from midge.run import RUNNERS
@@ -176,3 +177,32 @@ def test_modules() -> None:
     assert graph.name == "conv"
     with pytest.raises(ModelError, match=r"torch\.export refuses the module"):
         midge.from_torch(torch.nn.Linear(3, 4), (torch.zeros(1, 5),))
+
+
+def test_changes_through_views_are_refused_in_files() -> None:
+    views = Views()
+    views.operator("aten.view.default", ["x"], ["v"], "node 0")
+    views.operator("aten.relu_.default", ["v"], ["r"], "node 1")
+    views.read(["r"], "node 2")
+    for name in ("x", "v"):
+        with pytest.raises(ModelError, match="changed in place by node 1") as error:
+            views.read([name], "node 2")
+        assert "run_decompositions" in error.value.hint
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own
+def test_changes_in_place_are_written_out_for_modules() -> None:
+    torch = pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+
+    class Writes(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def forward(self, x: Any) -> Any:
+            y = x * 2
+            y[:, 2:4] = x[:, 1:3]
+            y[0] += 1
+            y.view(-1).sigmoid_()
+            return torch.logit(y).relu_() + y.sum(1, keepdim=True)
+
+    x = torch.randn(3, 7)
+    graph = midge.from_torch(Writes(), (x,))
+    found = evaluate(graph, {graph.inputs[0]: x.numpy()})[graph.outputs[0]]
+    np.testing.assert_allclose(found, Writes()(x).numpy(), rtol=1e-4, atol=2e-5)

@@ -58,7 +58,7 @@ HEAVY = (
 DOCUMENTED = [
     "CompileError", "MidgeError", "ModelError", "Package", "PlanError", "Run", "RunError",
     "ScheduleError", "TargetError", "ToolchainError", "UsageError", "VerifyError",
-    "compile", "from_torch", "load", "quantize", "run", "save",
+    "compile", "from_sklearn", "from_torch", "load", "quantize", "run", "save",
 ]  # fmt: skip
 
 

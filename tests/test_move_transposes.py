@@ -246,3 +246,13 @@ def test_random_graphs_keep_their_meaning(data: st.DataObject) -> None:
     after = run([move_transposes], before)
     same_results(before, after)
     assert moved_elements(after) <= moved_elements(before)
+
+
+def test_an_image_of_one_channel_comes_in_as_the_image_that_is_read() -> None:
+    """Its bytes are the same either way; its rows are those of the image, for streaming."""
+    model = OnnxModel()
+    y = model.op("GlobalAveragePool", model.conv("x", 1, 4))
+    graph = read(model.build([("x", (1, 1, 6, 5))], [y]), "g")
+    after = pipeline.prepare(graph, channels_last=True)
+    assert after.types[after.inputs[0]].shape == (1, 6, 5, 1)
+    assert [n.inputs[0] for n in after.nodes if n.op == "conv2d"] == ["x"]

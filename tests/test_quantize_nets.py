@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from float_nets import FloatNet, samples_of
-from midge.core.types import DType
+from midge.core.types import DType, TensorType
 from midge.driver import compile_graph
 from midge.export.tflite import write
 from midge.graph.ir import Graph
@@ -135,3 +136,23 @@ def test_scales_are_shared_where_numbers_only_move() -> None:
         if node.op in ("slice", "concat", "reshape"):
             quants = {graph.types[n].quant for n in (*node.inputs, *node.outputs)}
             assert len(quants) == 1
+
+
+@pytest.mark.parametrize("way", ["add", "where"])
+def test_masks_of_attention_do_not_take_the_scale_of_the_scores(way: str) -> None:
+    """Minus 1e9 beside scores of a few units: int8 would be left with two values."""
+    net = FloatNet(3)
+    x = net.input((1, 6, 6))
+    hidden = np.triu(np.ones((6, 6), np.bool_), 1)
+    mask = net.const((6, 6) if way == "add" else ())
+    if way == "add":
+        net.consts[mask] = np.where(hidden, np.float32(-1e9), np.float32(0))
+        scores = net.op("add", [x, mask])
+    else:
+        net.consts[mask] = np.array(-3e38, np.float32)
+        keeps = net.const((6, 6))
+        net.consts[keeps], net.types[keeps] = ~hidden, TensorType((6, 6), DType.BOOL)
+        scores = net.op("where", [keeps, x, mask])
+    quantized, noise = judged(net.graph([net.op("softmax", [scores], beta=1.0)]), Options())
+    assert not quantized.left
+    assert noise > 25

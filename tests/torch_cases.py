@@ -39,7 +39,7 @@ def stored() -> list[Case]:
     return cases
 
 
-def models() -> Iterator[tuple[str, Any, Any]]:  # noqa: PLR0915 - a list
+def models() -> Iterator[tuple[str, Any, Any]]:  # noqa: C901, PLR0915 - a list
     """Name, module and input."""
     import torch
     from torch import nn
@@ -124,6 +124,38 @@ def models() -> Iterator[tuple[str, Any, Any]]:  # noqa: PLR0915 - a list
             x.expand(3, 2, 6, 5), x.repeat(1, 2, 1), f.pad(x, (1, 2)), x[:, torch.tensor([3, 0])],
         )  # fmt: skip
 
+    def composed(x: Any) -> Any:
+        a = x.abs() + 0.1
+        return (
+            f.glu(x[:, :6], 1), x.norm(dim=1), x.norm(p=1, dim=1, keepdim=True), f.normalize(x),
+            f.cosine_similarity(x, a, dim=1), f.pairwise_distance(x, a), f.rms_norm(x, (7,)),
+            f.hardshrink(x), f.softshrink(x), f.threshold(x, 0.1, -1.0), torch.addcmul(x, a, a),
+            torch.lerp(x, a, 0.3), torch.log2(a), torch.exp2(x), torch.remainder(x, 0.7),
+            *torch.std_mean(x, 1), torch.tril(x), torch.cumprod(x, 1), torch.erfc(x),
+            x.argsort(1), x @ x[0], torch.outer(x[0], x[1]), f.one_hot(x.argmax(1), 7),
+        )  # fmt: skip
+
+    def parts(x: Any) -> Any:
+        return (
+            x.roll((1, 2), (1, 2)), x.roll(1), x.narrow(1, 2, 3), x.movedim(1, -1),
+            x.repeat_interleave(2, dim=1), x.unfold(1, 4, 2),
+        )  # fmt: skip
+
+    def images(x: Any) -> Any:
+        return (
+            f.pixel_unshuffle(x, 2), f.channel_shuffle(x, 2), f.adaptive_max_pool2d(x, 2),
+            f.interpolate(x, scale_factor=1.3, mode="bilinear"), f.interpolate(x, scale_factor=1.3),
+            f.interpolate(x[0], scale_factor=1.7, mode="linear"),
+        )  # fmt: skip
+
+    yield "composed", Of(composed), table
+    yield "parts", Of(parts), series
+    yield "images", Of(images), image
+    for kind in (nn.LSTMCell, nn.GRUCell, nn.RNNCell):
+        yield f"one_{kind.__name__.lower()}", layer(kind(7, 4)), table
+    yield "weight_norm", layer(nn.utils.parametrizations.weight_norm(nn.Linear(7, 4))), table
+    grouped = Of(lambda x: f.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True))
+    yield "grouped_queries", grouped, image
     yield "activations", Of(activations), table
     yield "arithmetic", Of(arithmetic), table
     yield "choices", Of(choices), table

@@ -17,7 +17,7 @@ from __future__ import annotations
 # name in its package when it is first imported, and would put the folder in the function's place.
 from midge import quantize as _quantizer  # noqa: F401
 from midge import run as _runners  # noqa: F401
-from midge.api import compile, from_torch, load, quantize, run, save
+from midge.api import compile, from_sklearn, from_torch, load, quantize, run, save
 from midge.core.errors import (
     CompileError,
     MidgeError,
@@ -47,6 +47,7 @@ __all__ = [
     "UsageError",
     "VerifyError",
     "compile",
+    "from_sklearn",
     "from_torch",
     "load",
     "quantize",

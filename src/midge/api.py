@@ -123,36 +123,45 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mod
     Raises ModelError if the module cannot be exported or uses something unsupported, UsageError
     without PyTorch.
     """
-    import io
-    import warnings
-
     from midge import driver
     from midge.codegen.names import check_prefix
-    from midge.core.errors import ModelError, UsageError
-    from midge.frontends import parse
+    from midge.core.errors import UsageError
+    from midge.frontends.torch_program import graph_of
 
     try:
-        import torch
+        import torch  # noqa: F401
     except ImportError:
         raise UsageError(
             "PyTorch is not installed", where="from_torch", hint="pip install 'midge[torch]'"
         ) from None
     driver.load_operators()
-    program = module
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch about itself
-        if not isinstance(module, torch.export.ExportedProgram):
-            try:
-                program = torch.export.export(module.eval(), example_inputs)
-            except Exception as error:
-                raise ModelError(
-                    f"torch.export refuses the module: {error}",
-                    where=type(module).__name__,
-                    hint="make torch.export.export(module, example_inputs) work first",
-                ) from error
-        torch.export.save(program, out)
-    return parse(out.getvalue(), Path("module.pt2"), check_prefix(name))
+    return graph_of(module, example_inputs, check_prefix(name))
+
+
+def from_sklearn(
+    model: Any, *, dtype: str = "float32", outputs: Collection[str] = (), name: str = "model"
+) -> Graph:
+    """The graph of a fitted scikit-learn tree, forest or gradient boosting model.
+
+    dtype: of the features: "float32", as scikit-learn has them, or "int8", "uint8", "int16" for
+    features that are such integers in training, too: thresholds are rounded down, which changes
+    nothing for integers.  outputs: of a classifier "label" (the default) and "probabilities", and
+    "scores" where it is boosted; a regressor has "value".  name: prefix of the C symbols.
+    Every sample takes the way through the trees that it takes in scikit-learn. Raises ModelError
+    for an estimator that is not supported, UsageError for options that do not exist.
+    """
+    from midge import driver
+    from midge.codegen.names import check_prefix
+    from midge.core.errors import UsageError
+    from midge.frontends import sklearn
+
+    if dtype not in sklearn.DTYPES:
+        raise UsageError(
+            "unknown type", where=f"dtype {dtype!r}", hint=f"one of {', '.join(sklearn.DTYPES)}"
+        )
+    wanted = (outputs,) if isinstance(outputs, str) else tuple(dict.fromkeys(outputs))
+    driver.load_operators()
+    return sklearn.read(model, check_prefix(name), dtype, wanted)
 
 
 def quantize(

@@ -283,6 +283,9 @@ def _for_less_ram(package: Package, memory: Memory) -> list[str]:
     found = [] if memory.bands else ["--bands"]
     sizes = [t.type.size for t in package.inputs]
     image = len(sizes) == 1 and len(package.inputs[0].type.shape) == 4
+    turns = any(o.name.startswith("transpose") for o in package.operators)
+    if image and turns and "channels_last" not in package.metadata["options"]:
+        found.append("--channels-last (an image that is not transposed)")
     streams = memory.stream_input or memory.stream_time is not None
     if not streams and image and 4 * sizes[0] >= package.arena_size:
         found.append(f"--stream-input (the input takes {sizes[0]} bytes)")

@@ -23,10 +23,12 @@ from midge.passes.fold_scale_and_bias import fold_scale_and_bias
 from midge.passes.fold_zero_points import fold_zero_points
 from midge.passes.fuse_activations import fuse_activations
 from midge.passes.fuse_gelu import fuse_gelu
+from midge.passes.fuse_hard_swish import fuse_hard_swish
 from midge.passes.fuse_quantized import fuse_quantized
 from midge.passes.fuse_tables import fuse_tables
 from midge.passes.join_parts import join_parts
 from midge.passes.legalize import legalize
+from midge.passes.merge_clips import merge_clips
 from midge.passes.move_transposes import move_transposes
 from midge.passes.read_halves import read_halves
 from midge.passes.scale_products import scale_products
@@ -43,7 +45,9 @@ MODEL_PASSES = (
     fold_constants,
     drop_dead,
     move_transposes,
+    merge_clips,
     fuse_gelu,
+    fuse_hard_swish,
     sink_reshapes,
     fold_padding,
     fold_scale_and_bias,

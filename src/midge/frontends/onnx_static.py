@@ -133,6 +133,8 @@ def refused(hint: str) -> Rule:
 STATIC: dict[str, Rule] = {
     "Constant": constant,
     "Identity": identity,
+    # A map from labels to probabilities: here the probabilities in the order of the labels.
+    "ai.onnx.ml.ZipMap": identity,
     "Dropout": dropout,
     "Cast": cast,
     "CastLike": cast,

@@ -18,6 +18,7 @@ from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
 from midge.frontends.onnx import broken_file
 from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, checked_shape, dtype_of
+from midge.frontends.torch_views import Views
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign, Ref
 from midge.graph.ir import OPS, Graph, Node, fresh, verify
@@ -48,6 +49,7 @@ class _Reader:
         self.alias: dict[str, str] = {}
         self.nodes: list[Node] = []
         self.inputs: list[str] = []
+        self.views = Views()
 
     def graph(self) -> Graph:
         for spec in self.signature["input_specs"]:
@@ -57,7 +59,8 @@ class _Reader:
             raise self.archive.error(f"more than {_MOST_NODES} operators")
         for i, node in enumerate(nodes):
             self.operator(i, node)
-        outputs = tuple(self.output(spec) for spec in self.signature["output_specs"])
+        specs = [s for s in self.signature["output_specs"] if "user_input_mutation" not in s]
+        outputs = tuple(self.output(spec) for spec in specs)
         if not self.inputs or not outputs:
             raise self.archive.error("the model has no inputs or no outputs")
         graph = Graph(self.name, tuple(self.inputs), outputs, self.types, self.consts, ())
@@ -130,7 +133,9 @@ class _Reader:
             )
         if "as_tensor" not in own["arg"]:
             raise self.archive.error("an output is no tensor", "return tensors only")
-        return str(self.ref(own["arg"]["as_tensor"]))
+        value = own["arg"]["as_tensor"]
+        self.views.read([value["name"]], "output")
+        return str(self.ref(value))
 
     def check(self, name: str) -> None:
         if name in self.refused:
@@ -149,6 +154,7 @@ class _Reader:
             raise ModelError("getitem of a value that is no list", where=src, hint=AGAIN)
         attrs = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
         outputs = tuple(self.results(node["outputs"], src))
+        self.views.operator(kind, _names(node["inputs"]), outputs, src)
         refs = [v for a in attrs.values() for v in (a if isinstance(a, tuple) else (a,))]
         inputs = tuple(str(r) for r in refs if isinstance(r, Ref))
         foreign = Foreign(_name(kind), inputs, outputs, attrs, src, self.types, self.consts)
@@ -159,7 +165,7 @@ class _Reader:
             raise ModelError(
                 f"operator {kind} is not supported",
                 where=src,
-                hint="decompose it with ExportedProgram.run_decompositions(), or see docs/torch.md",
+                hint="try ExportedProgram.run_decompositions(), or see docs/pytorch.md",
             )
         try:
             nodes = importer(foreign)
@@ -249,6 +255,18 @@ class _Reader:
                 self.consts[name] = np.ascontiguousarray(values[name]).reshape(t.shape)
             return
         self.nodes.append(node)
+
+
+def _names(arguments: Any) -> list[str]:
+    """The tensors among the arguments of an operator, by the file's names."""
+    found: list[str] = []
+    for argument in arguments:
+        ((kind, value),) = argument["arg"].items()
+        if kind == "as_tensor":
+            found.append(value["name"])
+        elif kind == "as_tensors":
+            found += [v["name"] for v in value]
+    return found
 
 
 def _name(kind: str) -> str:

@@ -64,6 +64,10 @@ class Exporting:
     def is_const(self, i: int) -> bool:
         return self.node.inputs[i] in self._consts
 
+    def value_of(self, i: int) -> Array | None:
+        """Input `i`, if it is a constant."""
+        return self._consts.get(self.node.inputs[i])
+
     def error(self, what: str, hint: str = "") -> ModelError:
         return ModelError(what, where=self.node.where, hint=hint)
 

@@ -200,7 +200,27 @@ def gather_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_dtype(1, *INDICES)
     axis = _onnx.one_axis(op, len(op.type(0).shape), 0)
     attrs: dict[str, Attr] = {"axis": axis}
-    return (op.node("gather" if op.kind == "Gather" else "gather_elements", attrs),)
+    if op.kind != "Gather":
+        return (op.node("gather_elements", attrs),)
+    index = op.consts.get(op.inputs[1])
+    if index is None or op.inputs[0] in op.consts or op.type(0).elements == 0:
+        return (op.node("gather", attrs),)
+    return _known(op, axis, placed(index, op.type(0).shape[axis]))
+
+
+def _known(op: Foreign, axis: int, index: Array) -> tuple[Node, ...]:
+    """A gather of constant indices: a slice, where they follow each other."""
+    steps, shape = Steps(op), op.type(0).shape
+    flat = index.reshape(-1)
+    if flat.size == 0 or (flat != flat[0] + np.arange(flat.size)).any():
+        constant = steps.const(index.astype(np.int32), "index")
+        return steps.finish("gather", [op.inputs[0], constant], {"axis": axis})
+    size = (*shape[:axis], flat.size, *shape[axis + 1 :])
+    begin = tuple(int(flat[0]) if d == axis else 0 for d in range(len(shape)))
+    attrs = {"begin": begin, "size": size, "strides": (1,) * len(shape)}
+    part = op.inputs[0] if size == shape else steps.emit("slice", op.inputs[:1], attrs)
+    whole = (*shape[:axis], *index.shape, *shape[axis + 1 :])
+    return steps.finish("reshape", [part], {"shape": whole})
 
 
 def gather_nd_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -283,7 +303,12 @@ IMPORTERS["onnx"].add("OneHot", one_hot_from_onnx)
 def gather_to_tflite(op: Exporting) -> None:
     axis, batch = integer(op.attrs, "axis"), integer(op.attrs, "batch", 0)
     version = op.version(i8=2, i16=4) if batch == 0 else 5
-    op.emit("GATHER", options="GatherOptions", version=version, axis=axis, batch_dims=batch)
+    inputs = list(op.inputs)
+    if (index := op.value_of(1)) is not None and (index < 0).any():
+        # Midge counts negative indices from the end; TFLite refuses them.
+        extent = op.type().shape[axis]
+        inputs[1] = op.const(placed(index, extent).astype(index.dtype), "index")
+    op.emit("GATHER", inputs, options="GatherOptions", version=version, axis=axis, batch_dims=batch)
 
 
 EXPORTERS["tflite"].add("gather", gather_to_tflite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def by_table(ctx: Expansion, function: Callable[[int], int]) -> None:
     """Finish an expansion: the node's output is `function` of its first input's int8 value,
     clamped to the output's type."""
     dtype = ctx.output.dtype
-    values = [max(dtype.min, min(dtype.max, function(q))) for q in range(-128, 128)]
+    low, high = dtype.min, dtype.max
+    values = [max(low, min(high, function(q))) for q in range(-128, 128)]
     table = ctx.add_const(np.array(values, dtype.numpy), "table")
     ctx.finish("lookup", [ctx.node.inputs[0], table])
 
@@ -49,15 +51,27 @@ def float_table(
     LUTPopulateInt8 in lite/kernels/internal/common.h.
     """
     (sx, zx), (sy, zy) = (per_tensor(t, ctx.node.where) for t in (ctx.inputs[0], ctx.output))
+    values = _float_values(function, sx, zx, sy, zy)
+    return lambda q: values[q + 128]
+
+
+@lru_cache(256)  # unrolled recurrent layers ask for the same again and again
+def _float_values(
+    function: Callable[[np.float32], np.float32],
+    sx: np.float32,
+    zx: int,
+    sy: np.float32,
+    zy: int,
+) -> tuple[int, ...]:
+    """For -128..127."""
     inverse = f32(1) / sy
 
     def quantized(q: int) -> int:
-        with np.errstate(all="ignore"):
-            rescaled = function(sx * f32(q - zx)) * inverse
-            rounded = f32(round_half_away(float(rescaled))) + f32(zy)
-        return int(rounded)
+        rescaled = function(sx * f32(q - zx)) * inverse
+        return int(f32(round_half_away(float(rescaled))) + f32(zy))
 
-    return quantized
+    with np.errstate(all="ignore"):
+        return tuple(map(quantized, range(-128, 128)))
 
 
 _TABLE = {1: np.arange(255, -1, -1).astype(np.int64).astype(np.uint8).view(np.int8)}

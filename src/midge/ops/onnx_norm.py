@@ -58,13 +58,15 @@ def batch_from_onnx(op: Foreign) -> tuple[Node, ...]:
     if op.attrs.get("training_mode", 0) or len(op.outputs) > 1:
         raise op.error("training mode is not supported", "export the model for inference")
     rank = len(op.type(0).shape)
+    channels = op.type(0).shape[1] if rank > 1 else 1
+    if any(op.type(i).shape != (channels,) for i in (1, 2, 3, 4)):
+        raise op.error(f"scale, bias, mean or variance do not fit {op.type(0)}")
+    if any(name not in op.consts for name in op.inputs[1:]):
+        return _batch_of_values(op, (channels, *(1,) * (rank - 2)))
     names = ("scale", "bias", "mean", "variance")
     scale, bias, mean, variance = (
         op.const(i + 1, n).astype(np.float64) for i, n in enumerate(names)
     )
-    channels = op.type(0).shape[1] if rank > 1 else 1
-    if any(a.shape != (channels,) for a in (scale, bias, mean, variance)):
-        raise op.error(f"scale, bias, mean or variance do not fit {op.type(0)}")
     factor = scale / np.sqrt(variance + _epsilon(op))
     shape = (channels, *(1,) * (rank - 2))
     steps = Steps(op)
@@ -73,6 +75,19 @@ def batch_from_onnx(op: Foreign) -> tuple[Node, ...]:
         for a, name in ((factor, "factor"), (bias - mean * factor, "offset"))
     ]
     return steps.finish("add", [steps.emit("mul", [op.inputs[0], parts[0]]), parts[1]])
+
+
+def _batch_of_values(op: Foreign, shape: tuple[int, ...]) -> tuple[Node, ...]:
+    """The same where the parameters are values of the graph, as behind a DequantizeLinear."""
+    steps = Steps(op)
+    scale, bias, mean, variance = (
+        steps.emit("reshape", [name], {"shape": shape}) for name in op.inputs[1:]
+    )
+    epsilon = steps.const(np.array(_epsilon(op), np.float32), "epsilon")
+    root = steps.emit("sqrt", [steps.emit("add", [variance, epsilon])])
+    factor = steps.emit("div", [scale, root])
+    moved = steps.emit("sub", [op.inputs[0], mean])
+    return steps.finish("add", [steps.emit("mul", [moved, factor]), bias])
 
 
 def instance_from_onnx(op: Foreign) -> tuple[Node, ...]:

@@ -208,13 +208,15 @@ class _Unrolled:
     def write(self, output: str, parts: list[str], shape: tuple[int, ...]) -> None:
         """An output of the parts of each direction, each of `shape`."""
         axis = len(shape) - 3
-        shaped = [self.emit("reshape", p, shape=shape) for p in parts]
-        whole = self.emit("concat", *shaped, axis=axis) if len(shaped) > 1 else shaped[0]
-        if not self.batch_first:
-            self.steps.emit("copy", [whole], output=output)
-            return
-        perm = (2, 0, 1, 3) if len(shape) == 4 else (1, 0, 2)
-        self.steps.emit("transpose", [whole], {"perm": perm}, output=output)
+        end = "" if self.batch_first else output
+        if len(parts) == 1:
+            whole = self.steps.emit("reshape", parts, {"shape": shape}, output=end)
+        else:
+            shaped = [self.emit("reshape", p, shape=shape) for p in parts]
+            whole = self.steps.emit("concat", shaped, {"axis": axis}, output=end)
+        if self.batch_first:
+            perm = (2, 0, 1, 3) if len(shape) == 4 else (1, 0, 2)
+            self.steps.emit("transpose", [whole], {"perm": perm}, output=output)
 
 
 def _taken(name: str) -> tuple[str, ...]:

@@ -223,8 +223,10 @@ add("log_softmax _log_softmax", lambda a: softmax("LogSoftmax", a))
 def attention(a: Aten) -> str:
     """scaled_dot_product_attention: softmax(q * k^T * scale + mask) * v."""
     q, k, v = (a.tensor(n) for n in ("query", "key", "value"))
-    if a.number("dropout_p", 0.0) or a.op.attrs.get("enable_gqa") is True:
-        raise a.op.error("dropout and grouped queries are not supported")
+    if a.number("dropout_p", 0.0):
+        raise a.op.error("dropout is not supported", "export the model after model.eval()")
+    if a.op.attrs.get("enable_gqa") is True:
+        k, v = (_for_queries(a, name, a.shape(q)[-3]) for name in (k, v))
     rank, depth = len(a.shape(q)), a.shape(q)[-1]
     scale = a.op.attrs.get("scale")
     factor = a.value(depth**-0.5 if scale is None else scale, DType.F32)
@@ -239,6 +241,16 @@ def attention(a: Aten) -> str:
     elif mask:
         scores = a.onnx("Add", [scores, mask])
     return a.onnx("MatMul", [a.onnx("Softmax", [scores], axis=rank - 1), v])
+
+
+def _for_queries(a: Aten, value: str, heads: int) -> str:
+    """Keys or values of fewer heads, each as often as there are queries for it."""
+    *lead, own, length, depth = a.shape(value)
+    if own == heads or heads % max(own, 1):
+        return value
+    apart = a.reshape(value, (*lead, own, 1, length, depth))
+    times = a.onnx("Expand", [apart, a.value([*lead, own, heads // own, length, depth])])
+    return a.reshape(times, (*lead, heads, length, depth))
 
 
 add("scaled_dot_product_attention", attention)

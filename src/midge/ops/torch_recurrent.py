@@ -89,5 +89,19 @@ def _stacked(a: Aten, kind: str, parts: list[str]) -> str:
     return found[0] if len(found) == 1 else a.onnx("Concat", found, axis=0)
 
 
+def cell(op: Foreign) -> tuple[Node, ...]:
+    """lstm_cell, gru_cell, rnn_tanh_cell, rnn_relu_cell: one step."""
+    a = Aten(op)
+    name = op.kind.split(".")[1].removesuffix("_cell")
+    kind = {"lstm": "LSTM", "gru": "GRU"}.get(name, "RNN")
+    x = a.tensor("input")
+    states = a.tensors("hx") if kind == "LSTM" else [a.tensor("hx")]
+    weights = [a.tensor(n) for n in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    rows = [a.reshape(v, (1, *a.shape(v))) for v in (x, *states)]
+    _, ends = _layer(a, kind, rows[0], [w for w in weights if w], rows[1:], 1, name)
+    return a.finished([a.reshape(e, a.shape(s)) for e, s in zip(ends, states, strict=True)])
+
+
 for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
     IMPORTERS["torch"].add(f"aten.{_name}", recurrent)
+    IMPORTERS["torch"].add(f"aten.{_name}_cell", cell)

@@ -31,7 +31,8 @@ for _names, _kind in {
     add(_names, partial(_reduced, _kind))
 
 
-def _variance(a: Aten) -> str:
+def variance(a: Aten) -> str:
+    """Over some axes, of a sample unless told otherwise."""
     x = a.tensor("self")
     rank = len(a.shape(x))
     given = a.op.attrs.get("dim")
@@ -46,8 +47,8 @@ def _variance(a: Aten) -> str:
     return a.onnx("Div", [total, a.value(count - correction, DType.F32)])
 
 
-add("var", _variance)
-add("std", lambda a: a.onnx("Sqrt", [_variance(a)]))
+add("var", variance)
+add("std", lambda a: a.onnx("Sqrt", [variance(a)]))
 
 
 def _found(kind: str, a: Aten) -> str:

@@ -118,15 +118,20 @@ def cut(a: Aten, x: str, axis: int, start: int, stop: int, step: int = 1) -> str
     return a.node("slice", [x], attrs)
 
 
-def slice_(a: Aten) -> str:
-    x = a.tensor("self")
+def slice_range(a: Aten, x: str) -> tuple[int, int, int, int]:
+    """The axis, start, stop and step that the arguments of a slice of x name."""
     axis = a.axis("dim", len(a.shape(x)), 0)
     n, step = a.shape(x)[axis], a.integer("step", 1)
     if step < 1:
         raise a.op.error(f"a step of {step} is not possible")
     start, stop = a.integer("start", 0), a.integer("end", n)
     first, last = (min(max(v + n if v < 0 else v, 0), n) for v in (start, stop))
-    return cut(a, x, axis, first, max(first, last), step)
+    return axis, first, max(first, last), step
+
+
+def slice_(a: Aten) -> str:
+    x = a.tensor("self")
+    return cut(a, x, *slice_range(a, x))
 
 
 def select(a: Aten) -> str:
@@ -257,41 +262,4 @@ add(
 add("constant_pad_nd pad", pad)
 
 
-def resized(mode: str) -> None:
-    def rule(a: Aten) -> str:
-        x = a.tensor("self") or a.tensor("input")
-        spatial = a.shape(x)[2:]
-        given = a.op.attrs.get("output_size")
-        sizes = a.integers("output_size") if given else _scaled(a, spatial)
-        attrs = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
-        attrs["nearest_mode"] = "floor"
-        if mode == "linear":
-            corners = bool(a.op.attrs.get("align_corners"))
-            attrs = {"mode": "linear"}
-            attrs["coordinate_transformation_mode"] = (
-                "align_corners" if corners else "pytorch_half_pixel"
-            )
-        return a.onnx("Resize", [x, "", "", a.value([*a.shape(x)[:2], *sizes])], **attrs)
-
-    names = {"nearest": "nearest1d nearest2d", "linear": "linear1d bilinear2d"}[mode].split()
-    add(" ".join(f"upsample_{n}" for n in names), rule)
-
-
-def _scaled(a: Aten, spatial: tuple[int, ...]) -> tuple[int, ...]:
-    factors = a.op.attrs.get("scale_factors")
-    if not isinstance(factors, tuple) or len(factors) != len(spatial):
-        raise a.op.error("has neither a size nor scale factors")
-    return tuple(int(n * f) for n, f in zip(spatial, factors, strict=True))
-
-
-resized("nearest")
-resized("linear")
-
-
-def shuffle(a: Aten) -> str:
-    x, r = a.tensor("self"), a.integer("upscale_factor")
-    return a.onnx("DepthToSpace", [x], blocksize=r, mode="CRD")
-
-
-add("pixel_shuffle", shuffle)
 add("cumsum", lambda a: a.onnx("CumSum", [a.tensor("self"), a.value(a.integer("dim"), DType.I64)]))

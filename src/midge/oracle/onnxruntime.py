@@ -46,7 +46,15 @@ class OnnxRuntimeSession:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
             raise RunError(f"ONNX Runtime: {error}", where="run") from error
-        return dict(zip(self._outputs, map(np.asarray, results), strict=True))
+        arrays = zip(self._outputs, map(_array, results), strict=True)
+        return {name: array for name, array in arrays if array.dtype.kind not in "OUS"}
+
+
+def _array(result: Any) -> Array:
+    """An output; maps from labels to probabilities (ZipMap) as a tensor, in the labels' order."""
+    if isinstance(result, list) and result and isinstance(result[0], dict):
+        return np.array([list(row.values()) for row in result], np.float32)
+    return np.asarray(result)
 
 
 def _session(data: bytes) -> Any:

@@ -14,16 +14,22 @@ def channels_last_io(graph: Graph) -> Graph:
     """x: [N, C, H, W]; t = transpose(x); y = conv2d(t)   ->   x: [N, H, W, C]; y = conv2d(x)
 
     Images and signals ([N, C, L] becomes [N, L, C]) among inputs and outputs, where that saves
-    moving elements; names stay. The caller has to hand over, and gets, the other order.
+    moving elements, or a reshape: with one channel both orders are the same bytes. Names stay. The
+    caller has to hand over, and gets, the other order.
     """
     best = move_transposes(graph)
     for name in _candidates(best, best.inputs):
         trial = move_transposes(_input_last(best, name))
-        best = min(best, trial, key=moved_elements)
+        best = min(best, trial, key=_cost)
     for name in _candidates(best, best.outputs):
         trial = move_transposes(_output_last(best, name))
-        best = min(best, trial, key=moved_elements)
+        best = min(best, trial, key=_cost)
     return best
+
+
+def _cost(graph: Graph) -> tuple[int, int]:
+    """Elements that are moved, and operators."""
+    return moved_elements(graph), len(graph.nodes)
 
 
 def _candidates(graph: Graph, names: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.affine_fit import Fit, Line, Staircase, fit_all
 from midge.graph.attrs import Attrs, integer, number
-from midge.graph.ir import Graph, Node, fresh
+from midge.graph.ir import Attr, Graph, Node, fresh
 from midge.graph.region import BYTES, Region, Regions, computed, reference, tabulate, vectors
+from midge.passes.fit_requantize import Line as ScaleLine
 from midge.passes.fit_requantize import fit as fit_scale
 
 _LEFT = 2  # bits that a product is shifted left before its high word is taken
@@ -210,31 +212,46 @@ def _scaled(graph: Graph, makers: Mapping[str, Node], node: Node) -> _Fitted | N
     return next((f for way in ways if (f := way(node, bounds, m, k)) is not None), None)
 
 
-def _as_affine(node: Node, bounds: tuple[int, int], m: int, k: int) -> _Fitted | None:
-    """As (x * A + C) >> s, all of 32 bits."""
-    if bounds[1] - bounds[0] >= _MOST_POINTS:
-        return None
+@lru_cache(1024)  # the steps of a recurrent layer are alike
+def _affine_fit(
+    op: str, attrs: tuple[tuple[str, Attr], ...], bounds: tuple[int, int], m: int, k: int
+) -> Fit | None:
+    node = Node(op, (), (), dict(attrs))
     x = np.arange(bounds[0], bounds[1] + 1)
     y = reference(node, [x, np.array(m), np.array(k)]).astype(np.int64)
     low, high, zero = (integer(node.attrs, n) for n in ("low", "high", "zero_out"))
     line = Line((math.ldexp(m, -31 - k),), 0.0, zero)
-    fit = Staircase(x[None], y, low, high).fit(line, may_nudge=False)
+    return Staircase(x[None], y, low, high).fit(line, may_nudge=False)
+
+
+def _as_affine(node: Node, bounds: tuple[int, int], m: int, k: int) -> _Fitted | None:
+    """As (x * A + C) >> s, all of 32 bits."""
+    if bounds[1] - bounds[0] >= _MOST_POINTS:
+        return None
+    fit = _affine_fit(node.op, tuple(sorted(node.attrs.items())), bounds, m, k)
     if fit is None:
         return None
     factor, offset = np.array(fit.factors), np.array(fit.offset)
     return _replaced(node, "affine", factor, offset, _attrs(fit, node))
 
 
-def _as_scale(node: Node, bounds: tuple[int, int], m: int, k: int) -> _Fitted | None:
-    """As the high word of (x * 2^up + C) * A, for int8."""
-    if node.attrs["dtype"] != "i8" or node.attrs["low"] == node.attrs["high"]:
-        return None
+@lru_cache(1024)  # the steps of a recurrent layer are alike
+def _scale_line(
+    op: str, attrs: tuple[tuple[str, Attr], ...], bounds: tuple[int, int], m: int, k: int
+) -> ScaleLine | None:
+    node = Node(op, (), (), dict(attrs))
 
     def steps(x: Array) -> Array:
         return reference(node, [x, np.array(m), np.array(k)]).astype(np.int64)
 
-    low, high = (np.array([b]) for b in bounds)
-    line = fit_scale(steps, low, high, node.attrs)
+    return fit_scale(steps, np.array([bounds[0]]), np.array([bounds[1]]), node.attrs)
+
+
+def _as_scale(node: Node, bounds: tuple[int, int], m: int, k: int) -> _Fitted | None:
+    """As the high word of (x * 2^up + C) * A, for int8."""
+    if node.attrs["dtype"] != "i8" or node.attrs["low"] == node.attrs["high"]:
+        return None
+    line = _scale_line(node.op, tuple(sorted(node.attrs.items())), bounds, m, k)
     if line is None:
         return None
     attrs = {**_limits(node), "up": line.up, "down": line.down}

@@ -144,6 +144,20 @@ def _reduce(m: Mover, node: Node) -> bool:
     return m.finish(node, [value], attrs, replace(view, groups=groups))
 
 
+def _gather(m: Mover, node: Node) -> bool:
+    """Along an axis that is a single one of what the view looks at."""
+    name, index = node.inputs
+    axis, count = integer(node.attrs, "axis"), len(m.types[index].shape)
+    if not m.is_view(name) or count != 1 or integer(node.attrs, "batch", 0):
+        return False
+    view = m.views[name]
+    if len(view.groups[axis]) != 1 or view.extents[axis] == 1:
+        return False
+    (own,) = view.groups[axis]
+    value = m.as_shape(view.value, view.shape, node)
+    return m.finish(node, [value, m.real(index)], {**node.attrs, "axis": own}, view)
+
+
 def _softmax(m: Mover, node: Node) -> bool:
     (name,) = node.inputs
     if not m.is_view(name):
@@ -193,6 +207,7 @@ _RULES: dict[str, Rule] = {
     "pad": _pad,
     "tile": _tile,
     "slice": _slice,
+    "gather": _gather,
     "softmax": _softmax,
     "dense": _dense,
     **dict.fromkeys(REDUCTIONS, _reduce),

@@ -22,6 +22,8 @@ from midge.passes.fold_padding import fold_padding
 from midge.passes.fold_scale_and_bias import fold_scale_and_bias
 from midge.passes.fuse_activations import fuse_activations
 from midge.passes.fuse_gelu import fuse_gelu
+from midge.passes.fuse_hard_swish import fuse_hard_swish
+from midge.passes.merge_clips import merge_clips
 from midge.passes.move_transposes import move_transposes
 from midge.passes.sink_reshapes import sink_reshapes
 
@@ -35,7 +37,10 @@ def prepare(graph: Graph) -> Graph:
         fold_constants,
         drop_dead,
         move_transposes,
+        merge_clips,
         fuse_gelu,
+        fuse_hard_swish,
+        ramps_as_relu6,
         avoid_division,
         sink_reshapes,
         fold_padding,
@@ -55,6 +60,40 @@ def prepare(graph: Graph) -> Graph:
     if not any(t.dtype is DType.F32 for t in prepared.types.values()):
         raise ModelError("has no float values to quantise", where=graph.name)
     return prepared
+
+
+def ramps_as_relu6(graph: Graph) -> Graph:
+    """y = hard_sigmoid(x) alpha=a beta=b   ->   y = relu6(x * 6a + 6b) / 6
+
+    TFLite has no operator for it, but for each of these.
+    """
+    types, consts = dict(graph.types), dict(graph.consts)
+    nodes: list[Node] = []
+
+    def step(node: Node, op: str, value: str, constant: float, target: str = "") -> str:
+        limit = fresh(f"{node.outputs[0]}/{op}", types)
+        consts[limit] = np.array(constant, np.float32)
+        types[limit] = TensorType((), DType.F32)
+        output = target or fresh(f"{node.outputs[0]}/{op}", types)
+        types[output] = types[node.outputs[0]]
+        nodes.append(replace(node, op=op, inputs=(value, limit), outputs=(output,), attrs={}))
+        return output
+
+    for node in graph.nodes:
+        if node.op != "hard_sigmoid":
+            nodes.append(node)
+            continue
+        slope, offset = (6 * number(node.attrs, k) for k in ("alpha", "beta"))
+        value = node.inputs[0]
+        if not math.isclose(slope, 1.0, rel_tol=1e-6):
+            value = step(node, "mul", value, slope)
+        moved = step(node, "add", value, offset)
+        kept = fresh(f"{node.outputs[0]}/clip", types)
+        types[kept] = types[moved]
+        limits = {"low": 0.0, "high": 6.0}
+        nodes.append(replace(node, op="clip", inputs=(moved,), outputs=(kept,), attrs=limits))
+        step(node, "mul", kept, 1 / 6, node.outputs[0])
+    return replace(graph, types=types, consts=consts).with_nodes(nodes)
 
 
 def limits_as_operators(graph: Graph) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from midge.core.types import TensorType
+from midge.core.types import DType, TensorType
 from midge.graph.ir import Graph, Node
 from midge.graph.quantizing import QUANTIZING
 
@@ -75,6 +75,9 @@ def _alike(graph: Graph, find: Callable[[str], str], steps: set[str]) -> Iterato
             continue
         consts = tuple((i, v) for i, v in enumerate(node.inputs) if v in graph.consts)
         t: TensorType = graph.types[node.outputs[0]]
+        if t.dtype is not DType.F32:
+            continue
         for i, value in enumerate(node.inputs):
-            if value not in graph.consts and find(value) in steps:
+            is_float = graph.types[value].dtype is DType.F32
+            if is_float and value not in graph.consts and find(value) in steps:
                 yield _key(node, (consts, i, find(value), t.shape, t.dtype)), node
