@@ -12,21 +12,12 @@ from typing import Any
 import numpy as np
 
 from midge.core.errors import ModelError
-from midge.core.types import Array, DType, Quant, TensorType
+from midge.core.types import Array, Quant, TensorType
 from midge.export import WRITERS, Writer
 from midge.graph.exporters import EXPORTERS, Exporting, Written
 from midge.graph.ir import Graph, verify
+from midge.graph.tflite_types import CODES
 
-_CODES = {
-    DType.F32: 0,
-    DType.F16: 1,
-    DType.I32: 2,
-    DType.U8: 3,
-    DType.I64: 4,
-    DType.BOOL: 6,
-    DType.I16: 7,
-    DType.I8: 9,
-}
 _ALIGNMENT = 16  # of a buffer's bytes, as the format demands
 _DEPRECATED_CODES = 127
 
@@ -121,7 +112,7 @@ class _File:
         quant = self.quant(t.quant) if t.quant is not None else None
         schema.TensorStart(build)
         schema.TensorAddShape(build, shape)
-        schema.TensorAddType(build, _CODES[t.dtype])
+        schema.TensorAddType(build, CODES[t.dtype])
         schema.TensorAddBuffer(build, buffer)
         schema.TensorAddName(build, text)
         if quant is not None:

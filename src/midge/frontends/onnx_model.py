@@ -9,9 +9,8 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
+from midge.graph.untrusted import checked_shape
 
-MAX_ELEMENTS = 1 << 28
-MAX_RANK = 8
 AGAIN = "get the file again or export again"
 
 # TensorProto.DataType -> element types that Midge has.
@@ -52,14 +51,6 @@ def dtype_of(code: int, where: str) -> DType:
         what = f"element type {type_name(code)} is not supported"
         raise ModelError(what, where=where, hint=f"supported: {known}")
     return DTYPES[code]
-
-
-def checked_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    if len(shape) > MAX_RANK or any(d < 0 for d in shape) or prod(shape) > MAX_ELEMENTS:
-        what = f"shape {shape} is not possible"
-        limits = f"at most {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
-        raise ModelError(what, where=where, hint=limits)
-    return shape
 
 
 def array_of(tensor: Any, where: str) -> Array:

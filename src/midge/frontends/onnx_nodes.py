@@ -20,10 +20,8 @@ from midge.frontends.onnx_fold import Folder
 from midge.frontends.onnx_functions import body_of, function_key
 from midge.frontends.onnx_model import (
     AGAIN,
-    MAX_ELEMENTS,
     array_of,
     attribute,
-    checked_shape,
     dense_array,
     dtype_of,
     type_of,
@@ -33,7 +31,8 @@ from midge.frontends.onnx_static import STATIC
 from midge.frontends.onnx_upgrade import OLDEST, upgraded
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Graph, Node, verify
+from midge.graph.ir import OPS, Graph, Node, live, verify
+from midge.graph.untrusted import checked_shape
 
 _MOST_NODES = 100_000
 _MOST_DEPTH = 16  # functions and branches inside each other
@@ -83,7 +82,7 @@ class Reader:
 
     def finish(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
         graph = Graph(self.name, tuple(inputs), tuple(outputs), self.types, self.consts, ())
-        graph = graph.with_nodes(_live(self.nodes, outputs))
+        graph = graph.with_nodes(live(self.nodes, outputs))
         verify(graph)
         for name, array in graph.consts.items():
             if DType.of(array).is_float and not _are_numbers(array):
@@ -306,8 +305,7 @@ class Reader:
         types = [self.types[n] for n in node.inputs]
         results = OPS[node.op].infer(types, node.attrs)
         for name, t in zip(node.outputs, results, strict=True):
-            if len(t.shape) > MAX_ELEMENTS or t.elements > MAX_ELEMENTS:
-                raise VerifyError(f"{name!r} would be {t}", where=node.where)
+            checked_shape(t.shape, node.where)
             self.types[name] = replace(t, quant=quants.get(name))
         known = node.op != "dequantize" and not quants
         if (
@@ -371,14 +369,3 @@ def _are_numbers(array: Array) -> bool:
     """No NaN; infinities are for masks: beside zeros, ones or alone, not among weights."""
     values = array[~np.isinf(array)]
     return not np.isnan(values).any() and (values.size == array.size or np.unique(values).size <= 2)
-
-
-def _live(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
-    """The nodes that outputs depend on."""
-    live = set(outputs)
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if live.intersection(node.outputs):
-            live.update(node.inputs)
-            kept.append(node)
-    return kept[::-1]

@@ -7,52 +7,28 @@ read, and whatever the flatbuffer accessors raise on a broken table becomes a Mo
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from math import prod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from midge.core.errors import MidgeError, ModelError, VerifyError
+from midge.core.errors import ModelError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, verify
+from midge.graph.tflite_types import DTYPES
+from midge.graph.untrusted import broken_file, checked_shape
 
-_DTYPES = {
-    0: DType.F32, 1: DType.F16, 2: DType.I32, 3: DType.U8, 4: DType.I64, 6: DType.BOOL,
-    7: DType.I16, 9: DType.I8,
-}  # fmt: skip
-_MAX_ELEMENTS = 1 << 28
-_MAX_RANK = 8
 _MOST_FOLDED = 64  # elements
 _AGAIN = "get the file again or convert again"
 
 
 def read(data: bytes, name: str) -> Graph:
     """The graph of a .tflite file. ModelError says what is wrong and where."""
-    with _broken_file(name):
+    with broken_file(name, _AGAIN):
         return _Reader(data, name).graph()
-
-
-@contextmanager
-def _broken_file(name: str) -> Iterator[None]:
-    """Whatever reading a corrupt flatbuffer raises, as a ModelError."""
-    try:
-        yield
-    except VerifyError as error:
-        raise ModelError(error.what, where=error.where, hint=error.hint) from None
-    except MidgeError:
-        raise
-    except (
-        struct.error, ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError,
-        UnicodeError, MemoryError, ArithmeticError, RecursionError,
-    ) as error:  # fmt: skip
-        what = f"the file is damaged ({type(error).__name__}: {error})"
-        raise ModelError(what, where=name, hint=_AGAIN) from error
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:
@@ -154,21 +130,18 @@ class _Reader:
     def tensor_type(self, tensor: Any, where: str) -> TensorType:
         rank = self.length(tensor.ShapeLength(), "dimensions")
         shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if rank else ()
-        if rank > _MAX_RANK or any(d < 0 for d in shape) or prod(shape) > _MAX_ELEMENTS:
-            what = f"shape {shape} is not possible"
-            limits = f"at most {_MAX_RANK} dimensions and {_MAX_ELEMENTS} elements"
-            raise ModelError(what, where=where, hint=limits)
+        checked_shape(shape, where)
         if tensor.ShapeSignatureLength():
             self.check_signature(tensor, shape, where)
-        if tensor.Type() not in _DTYPES:
+        if tensor.Type() not in DTYPES:
             code = _enum(self.schema.TensorType).get(tensor.Type(), str(tensor.Type()))
-            known = f"supported: {', '.join(d.value for d in _DTYPES.values())}"
+            known = f"supported: {', '.join(d.value for d in DTYPES.values())}"
             raise ModelError(f"element type {code} is not supported", where=where, hint=known)
         if tensor.Sparsity() is not None:
             raise ModelError(
                 "sparse tensors are not supported", where=where, hint="convert without sparsity"
             )
-        return TensorType(shape, _DTYPES[tensor.Type()], self.quant(tensor, shape, where))
+        return TensorType(shape, DTYPES[tensor.Type()], self.quant(tensor, shape, where))
 
     def check_signature(self, tensor: Any, shape: tuple[int, ...], where: str) -> None:
         """Dynamic dimensions: a free batch is compiled as the shape's 1, others are refused."""

@@ -16,12 +16,12 @@ import numpy as np
 from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
-from midge.frontends.onnx import broken_file
-from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, checked_shape, dtype_of
+from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, dtype_of
 from midge.frontends.torch_views import Views
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign, Ref
-from midge.graph.ir import OPS, Graph, Node, fresh, verify
+from midge.graph.ir import OPS, Graph, Node, fresh, live, verify
+from midge.graph.untrusted import broken_file, checked_shape
 
 _MOST_FOLDED = 1 << 24
 # What a program asserts of its inputs, whose shapes are fixed here.
@@ -34,7 +34,7 @@ _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
 
 def read(data: bytes, name: str) -> Graph:
     """The graph of a .pt2 file. ModelError says what is wrong and where."""
-    with broken_file(name):
+    with broken_file(name, AGAIN):
         return _Reader(Archive(data, name), name).graph()
 
 
@@ -64,7 +64,7 @@ class _Reader:
         if not self.inputs or not outputs:
             raise self.archive.error("the model has no inputs or no outputs")
         graph = Graph(self.name, tuple(self.inputs), outputs, self.types, self.consts, ())
-        graph = graph.with_nodes(_live(self.nodes, outputs))
+        graph = graph.with_nodes(live(self.nodes, outputs))
         verify(graph)
         return graph
 
@@ -273,17 +273,6 @@ def _name(kind: str) -> str:
     """aten.relu_.default -> aten.relu."""
     domain, _, rest = kind.partition(".")
     return f"{domain}.{rest.partition('.')[0].removesuffix('_')}"
-
-
-def _live(nodes: list[Node], outputs: tuple[str, ...]) -> list[Node]:
-    """The nodes that outputs depend on."""
-    live = set(outputs)
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if live.intersection(node.outputs):
-            live.update(node.inputs)
-            kept.append(node)
-    return kept[::-1]
 
 
 def looks_like_pt2(data: bytes) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType
+from midge.graph.untrusted import checked_shape
 
 AGAIN = "get the file again, or export again with torch.export.save"
 # torch.ScalarType, as torch.export writes it.
@@ -24,8 +25,6 @@ DTYPES = {
     1: DType.U8, 2: DType.I8, 3: DType.I16, 4: DType.I32, 5: DType.I64, 6: DType.F16,
     7: DType.F32, 12: DType.BOOL,
 }  # fmt: skip
-MAX_ELEMENTS = 1 << 28
-MAX_RANK = 8
 _MOST = 1 << 31  # bytes of all that is unpacked
 _GROWTH = 64  # of an entry over what it is packed in: more is no model
 
@@ -110,10 +109,3 @@ def dtype_of(code: Any, where: str) -> DType:
         what = f"element type {have} is not supported"
         raise ModelError(what, where=where, hint=f"model.float() before export; supported: {known}")
     return DTYPES[code]
-
-
-def checked_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    if len(shape) > MAX_RANK or any(d < 0 for d in shape) or prod(shape) > MAX_ELEMENTS:
-        limits = f"at most {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
-        raise ModelError(f"shape {shape} is not possible", where=where, hint=limits)
-    return shape

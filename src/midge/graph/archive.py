@@ -27,6 +27,7 @@ from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph, expand, verify
 from midge.graph.text import parse_graph, print_graph
+from midge.graph.untrusted import MAX_ELEMENTS, MAX_RANK
 
 FIRST = "format.json"  # of the entries, so that the first bytes tell the format
 VERSION = 1
@@ -35,8 +36,6 @@ _INLINE = 8  # elements of a constant that the text holds
 _MAX_ENTRIES = 1 << 16
 _MAX_GROWTH = 64  # of the entries over the file: more is no model
 _SMALL = 1 << 20  # bytes that may be unpacked in any case
-_MAX_ELEMENTS = 1 << 28
-_MAX_RANK = 8
 _AGAIN = "get the file again or write it again"
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, TypeError, IndexError, KeyError,
@@ -183,7 +182,7 @@ def _array(data: bytes, name: str) -> Array:
 def _check_types(graph: Graph) -> None:
     for name, t in graph.types.items():
         if not _possible(t.shape):
-            limits = f"at most {_MAX_RANK} dimensions and {_MAX_ELEMENTS} elements"
+            limits = f"at most {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
             raise ModelError(
                 f"shape {t.shape} is not possible", where=f"tensor {name!r}", hint=limits
             )
@@ -198,4 +197,4 @@ def _possible(shape: tuple[int, ...]) -> bool:
     elements = 1
     for n in shape:
         elements *= n
-    return len(shape) <= _MAX_RANK and all(n >= 0 for n in shape) and elements <= _MAX_ELEMENTS
+    return len(shape) <= MAX_RANK and all(n >= 0 for n in shape) and elements <= MAX_ELEMENTS

@@ -32,6 +32,7 @@ __all__ = [
     "expand",
     "fresh",
     "is_plain",
+    "live",
     "same_array",
     "verify",
 ]
@@ -115,6 +116,17 @@ def fresh(name: str, *taken: Container[str]) -> str:
         n += 1
         unique = f"{name}.{n}"
     return unique
+
+
+def live(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
+    """Those of `nodes` that the values `outputs` depend on."""
+    needed = set(outputs)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
 
 
 Infer = Callable[[Sequence[TensorType], Attrs], tuple[TensorType, ...]]

@@ -15,6 +15,7 @@ from midge.graph.attrs import integer, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.tflite_types import CODES
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule, arithmetic
 from midge.ops._common import arity
@@ -108,26 +109,13 @@ def cast_from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("cast", {"dtype": op.output.dtype.value, "wrap": 1}),)
 
 
-# TensorType of the schema.
-_CODES = {
-    DType.F32: 0,
-    DType.F16: 1,
-    DType.I32: 2,
-    DType.U8: 3,
-    DType.I64: 4,
-    DType.BOOL: 6,
-    DType.I16: 7,
-    DType.I8: 9,
-}
-
-
 def to_tflite(op: Exporting) -> None:
     """Weights in half precision are dequantised, as TFLite's converter does."""
     source, target = op.type().dtype, op.output.dtype
     if (source, target) == (DType.F16, DType.F32):
         op.emit("DEQUANTIZE", options="DequantizeOptions", version=3)
         return
-    codes = (_CODES[source], _CODES[target])
+    codes = (CODES[source], CODES[target])
     op.emit("CAST", options="CastOptions", in_data_type=codes[0], out_data_type=codes[1])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from midge.core.types import TensorType
@@ -97,6 +97,12 @@ def joinable(node: Node, types: Mapping[str, TensorType]) -> bool:
 class _Joiner:
     graph: Graph
     types: dict[str, TensorType]
+    makers: dict[str, Node] = field(init=False)
+    uses: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.makers = {n.outputs[0]: n for n in self.graph.nodes}
+        self.uses = _uses(self.graph)
 
     def run(self) -> Graph:
         nodes: list[Node] = []
@@ -117,11 +123,9 @@ class _Joiner:
 
     def owned(self, value: str, node: Node) -> bool:
         """Whether `value` is computed for this concatenation only."""
-        makers = {n.outputs[0]: n for n in self.graph.nodes}
-        uses = _uses(self.graph)
         one_piece = integer(node.attrs, "axis") != len(self.types[node.outputs[0]].shape) - 1
-        while value in makers and uses[value] == 1:
-            maker = makers[value]
+        while value in self.makers and self.uses[value] == 1:
+            maker = self.makers[value]
             if not OPS[maker.op].alias:
                 return maker.op != "concat" and self.types[value].elements > 0
             if not one_piece:
