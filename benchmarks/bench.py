@@ -25,6 +25,7 @@ from rich.console import Console
 from midge.cli.arguments import OPTIMIZE
 from midge.cli.output import number, shorten, table
 from midge.core.files import write_file
+from midge.core.options import CompileOptions
 from midge.data import random_inputs
 from midge.driver import Compiled, compile_file
 from midge.graph.ir import OPS, Graph, Node
@@ -45,7 +46,9 @@ Known = dict[str, list[float]]  # kind -> least and most
 def measure(path: Path, target: str, toolchain: str | None, optimize: str, search: bool) -> Result:
     """One inference of the model at `path`, and its operators."""
     start = time.perf_counter()
-    compiled = compile_file(path, load_target(target), optimize=optimize, search=search)
+    compiled = compile_file(
+        path, load_target(target), CompileOptions(search=search, optimize=optimize)
+    )
     seconds = time.perf_counter() - start
     package = compiled.package
     session = RUNNERS["emulator"].load(package, toolchain=toolchain, optimize=optimize)

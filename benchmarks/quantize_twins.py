@@ -26,6 +26,7 @@ from twin_inputs import inputs_of
 from midge import driver
 from midge.cli.output import number, table
 from midge.core.files import write_file
+from midge.core.options import CompileOptions
 from midge.core.types import Array
 from midge.data import random_inputs
 from midge.export.tflite import write
@@ -72,7 +73,7 @@ def samples_for(graph: Graph, arrays: Array) -> list[dict[str, Array]]:
 
 def cost(graph: Graph, search: bool) -> tuple[int, int, int]:
     """Bytes of constants, of arena, and cycles."""
-    made = driver.compile_graph(graph, load_target("cortex-m4"), search=search)
+    made = driver.compile_graph(graph, load_target("cortex-m4"), CompileOptions(search=search))
     session = RUNNERS["emulator"].load(made.package, toolchain=None, optimize=None)
     run = session.run(random_inputs(made.model, 1, 0)[0])
     session.close()

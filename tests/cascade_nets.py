@@ -11,7 +11,8 @@ import numpy as np
 from graphs import GraphMaker
 from midge import cascading, pipeline
 from midge.codegen.arrange import calls_of, layout_of
-from midge.codegen.package import Options, make_package
+from midge.codegen.package import Origin, make_package
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Runner
 from midge.core.target import Target
@@ -232,8 +233,8 @@ def packaged(
     program = found.program(picks)
     layout = layout_of(program)
     arena = place(layout, calls_of(program, layout), planner or guarded())
-    options = Options("0", "", check_memory=True)
-    return make_package(program, arena, target, options), arena
+    options = CompileOptions(check_memory=True)
+    return make_package(program, arena, target, options, Origin("0")), arena
 
 
 def check(net: Net, package: Package, runner: Runner, seed: int, count: int = 2) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from midge.core.options import CompileOptions
+
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -20,6 +22,8 @@ settings.load_profile("repeatable")
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits_int8.tflite"
 SHARED = ROOT.parent / "shared" / "models"
+
+NO_SEARCH = CompileOptions(search=False)
 
 Golden = Callable[[str], None]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphs import GraphMaker
 from midge import driver
+from midge.core.options import CompileOptions
 from midge.core.package import Package, Pushes
 from midge.core.runner import Run
 from midge.core.types import Array
@@ -149,8 +150,8 @@ NETS: Mapping[str, Callable[[Net], Graph]] = {
 def compiled(
     source: Graph, hop: int = 0, *, static_arena: bool = False, target: str = "cortex-m4"
 ) -> driver.Compiled:
-    chosen, memory = load_target(target), driver.Memory(stream_time=hop)
-    return driver.compile_graph(source, chosen, memory=memory, static_arena=static_arena)
+    options = CompileOptions(search=False, stream_time=hop, static_arena=static_arena)
+    return driver.compile_graph(source, load_target(target), options)
 
 
 def frames_of(source: Graph, count: int, seed: int) -> Array:

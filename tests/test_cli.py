@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import DIGITS, Cli
+from conftest import DIGITS, NO_SEARCH, Cli
 from midge.core.errors import RunError
 from midge.graph.ir import OPS
 from small_models import cnn_int8, two_ports
@@ -37,7 +37,7 @@ def wrong_softmax(monkeypatch: pytest.MonkeyPatch) -> str:
 
     graph = driver.load(DIGITS)
     node = graph.nodes[-1]
-    last = driver.compile_graph(graph, driver_target()).plain.nodes[-1]
+    last = driver.compile_graph(graph, driver_target(), NO_SEARCH).plain.nodes[-1]
     right = OPS[last.op]
 
     def reference(inputs: Any, attrs: Any) -> Any:

@@ -11,8 +11,8 @@ import pytest
 from cascade_nets import KINDS, Net, check, packaged, random_picks
 from concat_nets import branches, fires
 from midge import driver, pipeline
+from midge.core.options import CompileOptions
 from midge.data import random_inputs
-from midge.driver import Memory
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.graph.text import parse_graph
@@ -43,7 +43,9 @@ def test_random_branches(seed: int) -> None:
 @pytest.mark.parametrize("bands", [False, True])
 def test_nobody_copies_the_parts(bands: bool) -> None:
     graph = fires()
-    made = driver.compile_graph(graph, load_target("cortex-m4"), memory=Memory(bands=bands))
+    made = driver.compile_graph(
+        graph, load_target("cortex-m4"), CompileOptions(search=False, bands=bands)
+    )
     assert all(name.startswith("conv2d") for name in (o.name for o in made.package.operators))
     assert bool(made.program.scattered) == bands
     apart = replace(made.chosen, tried=())

@@ -328,7 +328,7 @@ def test_batch_norms_of_dequantised_parameters() -> None:
         scale = model.const(0.125)
         parameters.append(model.op("DequantizeLinear", model.const(value, np.int8), scale))
     y = model.op("BatchNormalization", "x", *parameters)
-    graph = pipeline.prepare(read(model.build([("x", (1, 2, 4))], [y]), "g"))
+    graph = pipeline.prepare(read(model.build([("x", (1, 2, 4))], [y]), "g")).graph
     x = np.random.default_rng(0).standard_normal((1, 2, 4)).astype(np.float32)
     scale, bias, mean, variance = (
         np.array(v)[:, None] / 8 for v in ((1, 2), (3, 4), (5, 6), (70, 80))

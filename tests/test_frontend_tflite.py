@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from conftest import DIGITS, Golden
+from conftest import DIGITS, NO_SEARCH, Golden
 from midge import driver
 from midge.core.errors import ModelError
 from midge.frontends import tflite
@@ -21,7 +21,9 @@ def attempt(data: bytes) -> str:
     """ "compiled", or the message of the ModelError; anything else is a failure of the test."""
     driver.load_operators()
     try:
-        driver.compile_graph(tflite.read(data, "model"), load_target("cortex-m4"), model_hash="-")
+        driver.compile_graph(
+            tflite.read(data, "model"), load_target("cortex-m4"), NO_SEARCH, model_hash="-"
+        )
     except ModelError as error:
         found = error
     else:

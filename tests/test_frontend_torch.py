@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import midge
+from conftest import NO_SEARCH
 from midge import driver, pipeline
 from midge.core.errors import ModelError
 from midge.frontends.torch import read
@@ -47,7 +48,7 @@ def test_what_pytorch_computes(name: str) -> None:
 def test_the_same_in_c(name: str) -> None:
     case = CASES[name]
     graph = read(case.program, "g")
-    made = driver.compile_graph(graph, load_target("cortex-m4"))
+    made = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
     session = RUNNERS["host"].load(made.package, toolchain=None, optimize=None)
     outputs = session.run({graph.inputs[0]: case.x}).outputs
     session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.types import DType, TensorType
 from midge.graph.evaluate import evaluate
@@ -17,7 +18,7 @@ F32 = DType.F32
 def compiled(nodes: list[Node], types: dict[str, TensorType], outputs: tuple[str, ...]):
     driver.load_operators()
     graph = Graph("m", ("x",), outputs, types, {}, tuple(nodes))
-    return driver.compile_graph(graph, load_target("host"))
+    return driver.compile_graph(graph, load_target("host"), NO_SEARCH)
 
 
 def check(made) -> None:

@@ -56,8 +56,8 @@ HEAVY = (
     "ziglang", "matplotlib", "ai_edge_litert", "onnx", "onnxruntime", "google.protobuf",
 )  # fmt: skip
 DOCUMENTED = [
-    "CompileError", "MidgeError", "ModelError", "Package", "PlanError", "Run", "RunError",
-    "ScheduleError", "TargetError", "ToolchainError", "UsageError", "VerifyError",
+    "CompileError", "CompileOptions", "MidgeError", "ModelError", "Package", "PlanError", "Run",
+    "RunError", "ScheduleError", "TargetError", "ToolchainError", "UsageError", "VerifyError",
     "compile", "from_sklearn", "from_torch", "load", "quantize", "run", "save",
 ]  # fmt: skip
 

@@ -10,21 +10,26 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from conftest import DIGITS, Cli
+from conftest import DIGITS, NO_SEARCH, Cli
 from midge import driver
 from midge.codegen.picture import Picture, Track, picture_of, timeline
 from midge.core.errors import UsageError
+from midge.core.options import CompileOptions
 from midge.core.types import Array
-from midge.driver import Compiled, Memory
+from midge.driver import Compiled
 from midge.target import load_target
 
-MODES = {"whole": Memory(bands=False), "bands": Memory(), "streamed": Memory(stream_input=True)}
+MODES = {
+    "whole": CompileOptions(search=False, bands=False),
+    "bands": NO_SEARCH,
+    "streamed": CompileOptions(search=False, stream_input=True),
+}
 BLOCKS = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 
 
 @cache
 def digits(mode: str) -> Compiled:
-    return driver.compile_file(DIGITS, load_target("cortex-m4"), memory=MODES[mode])
+    return driver.compile_file(DIGITS, load_target("cortex-m4"), MODES[mode])
 
 
 def picture(mode: str) -> Picture:

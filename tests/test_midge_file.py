@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import DIGITS
+from conftest import DIGITS, NO_SEARCH
 from graphs import random_graph
 from midge import driver, pipeline
 from midge.core.errors import CompileError, ModelError
@@ -58,7 +58,7 @@ def test_random_graphs_load_back_equal(seed: int) -> None:
 def test_a_file_runs_like_the_model(tmp_path: Path) -> None:
     model, path = small(), tmp_path / "net.midge"
     save(model, path)
-    made = driver.compile_file(path, load_target("cortex-m4"), search=False)
+    made = driver.compile_file(path, load_target("cortex-m4"), NO_SEARCH)
     inputs = random_inputs(model, 3, 1)
     for given_ in inputs:
         want, have = evaluate(model, given_), evaluate(made.model, given_)
@@ -201,7 +201,7 @@ def test_bad_text_is_refused_or_compiles(seed: int) -> None:
         data = edited(lambda e: e.update({"graph.txt": mutated(e["graph.txt"], rng)}))
         if attempt(data) == "loaded":
             with contextlib.suppress(CompileError):
-                driver.compile_graph(unpack(data, "model"), target, model_hash="-")
+                driver.compile_graph(unpack(data, "model"), target, NO_SEARCH, model_hash="-")
 
 
 def mutated(text: bytes, rng: random.Random) -> bytes:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import DIGITS
+from conftest import DIGITS, NO_SEARCH
 from midge import driver
+from midge.core.options import CompileOptions
 from midge.core.types import Array
 from midge.data import random_inputs
 from midge.oracle import oracle_for
@@ -32,7 +33,7 @@ Shared = Callable[[str], Path]
 
 def agrees(path: Path, target: str, count: int, **options: object) -> driver.Compiled:
     """Verify a file on this host and in the emulator; every stage must have run."""
-    compiled = driver.compile_file(path, load_target(target))
+    compiled = driver.compile_file(path, load_target(target), NO_SEARCH)
     inputs = random_inputs(compiled.model, count, 5)
     verdict = verify(compiled, path, inputs, **options)  # type: ignore[arg-type]
     oracle = oracle_for(path)
@@ -74,7 +75,7 @@ def heldout() -> tuple[list[Array], Array]:
 
 
 def test_accuracy_on_held_out_digits_is_the_frameworks() -> None:
-    compiled = driver.compile_file(DIGITS, load_target("cortex-m4"))
+    compiled = driver.compile_file(DIGITS, load_target("cortex-m4"), NO_SEARCH)
     images, labels = heldout()
     given, wanted = compiled.model.inputs[0], compiled.model.outputs[0]
     session = RUNNERS["emulator"].load(compiled.package, toolchain=None, optimize="speed")
@@ -92,7 +93,7 @@ def test_accuracy_on_held_out_digits_is_the_frameworks() -> None:
 
 
 def test_digits_stays_small() -> None:
-    package = driver.compile_file(DIGITS, load_target("cortex-m4")).package
+    package = driver.compile_file(DIGITS, load_target("cortex-m4"), NO_SEARCH).package
     assert DIGITS.stat().st_size <= 60_000
     assert package.arena_size <= 3072 + 1000
 
@@ -109,7 +110,9 @@ def test_shared_models_are_right(stem: str, shared_model: Shared) -> None:
 
 def test_kws_for_size_fits_10_kb_of_code(shared_model: Shared) -> None:
     target = load_target("cortex-m4")
-    package = driver.compile_file(shared_model("kws_int8"), target, optimize="size").package
+    package = driver.compile_file(
+        shared_model("kws_int8"), target, CompileOptions(search=False, optimize="size")
+    ).package
     session = RUNNERS["emulator"].load(package, toolchain=None, optimize=None)
     sizes = session.sizes
     session.close()

@@ -253,6 +253,6 @@ def test_an_image_of_one_channel_comes_in_as_the_image_that_is_read() -> None:
     model = OnnxModel()
     y = model.op("GlobalAveragePool", model.conv("x", 1, 4))
     graph = read(model.build([("x", (1, 1, 6, 5))], [y]), "g")
-    after = pipeline.prepare(graph, channels_last=True)
+    after = pipeline.prepare(graph, channels_last=True).graph
     assert after.types[after.inputs[0]].shape == (1, 6, 5, 1)
     assert [n.inputs[0] for n in after.nodes if n.op == "conv2d"] == ["x"]

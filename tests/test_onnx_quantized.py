@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.errors import ModelError
 from midge.core.types import Array
@@ -88,7 +89,7 @@ def compared(data: bytes, inputs: Sequence[dict[str, Array]]) -> driver.Compiled
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(data, options)
-    made = driver.compile_graph(graph, load_target("cortex-m4"))
+    made = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
     host = RUNNERS["host"].load(made.package, toolchain=None, optimize=None)
     for given in inputs:
         wanted = session.run(None, given)
@@ -246,7 +247,7 @@ def test_it_is_not_written_as_tflite() -> None:
     x = m.through(m.input("x", (1, 3, 4, 4)), 0.02513, SIGNED)
     y = m.through(m.op("Conv", x, m.weights((5, 3, 2, 2), np.int8, 0)), 0.05, SIGNED)
     graph = read(m.build(y), "g")
-    for stage in (graph, driver.compile_graph(graph, load_target("cortex-m4")).graph):
+    for stage in (graph, driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH).graph):
         with pytest.raises(ModelError, match="rounds ties to even"):
             write(stage)
 

@@ -25,6 +25,7 @@ from c_program import (
 )
 from conftest import DIGITS, Golden
 from midge import driver
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.types import Array
 from midge.data import random_inputs
@@ -50,7 +51,9 @@ def model(kind: str, name: str = "") -> Graph:
 def compiled(kind: str, name: str = "", *, static_arena: bool = False) -> tuple[Graph, Package]:
     source = model(kind, name)
     target = load_target("cortex-m4")
-    made = driver.compile_graph(source, target, model_hash="test", static_arena=static_arena)
+    made = driver.compile_graph(
+        source, target, CompileOptions(search=False, static_arena=static_arena), model_hash="test"
+    )
     return source, made.package
 
 

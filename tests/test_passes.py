@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from conftest import Golden
+from conftest import NO_SEARCH, Golden
 from graphs import random_graph
 from midge import driver
 from midge.core.errors import ModelError
@@ -348,7 +348,7 @@ def test_constants_that_overflow_are_refused(body: str) -> None:
 
     graph = text(f"graph g(x: f32[1x3]):\n{body}\n  return y")
     with pytest.raises(ModelError, match="not finite"):
-        driver.compile_graph(graph, load_target("host"))
+        driver.compile_graph(graph, load_target("host"), NO_SEARCH)
 
 
 def test_an_accumulator_that_may_overflow_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
 from float_nets import FloatNet, samples_of
 from midge.core.types import DType, TensorType
 from midge.driver import compile_graph
@@ -116,9 +117,9 @@ def test_steps_of_a_recurrent_layer_share_scales_and_constants() -> None:
         quants = {graph.types[n.outputs[0]].quant for n in graph.nodes if n.op == op}
         assert len(quants) <= most, op
     assert len({graph.types[n.outputs[0]].quant for n in layers}) == 1
-    made = compile_graph(graph, load_target("cortex-m4"))
+    made = compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
     own = quantize(gated(), [*samples_of(gated(), 30)], Options()).graph
-    apart = compile_graph(own, load_target("cortex-m4"))
+    apart = compile_graph(own, load_target("cortex-m4"), NO_SEARCH)
     assert len(made.package.operators) == len(apart.package.operators)
     assert made.package.weights_size < 0.5 * apart.package.weights_size
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
 from graphs import random_graph
 from midge import driver
 from midge.core.errors import ModelError
@@ -40,7 +41,7 @@ def test_small_models_are_right_on_every_emulated_cpu(
 ) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(MODELS[kind]())
-    made = driver.compile_file(path, load_target(target))
+    made = driver.compile_file(path, load_target(target), NO_SEARCH)
     inputs = random_inputs(made.model, 3, 11)
     verdict = verify(made, path, inputs, runners=("emulator",), layers=True)
     assert verdict.ok, [s.first_bad for s in verdict.stages]
@@ -68,7 +69,7 @@ def test_a_damaged_model_that_compiles_is_compiled_right(kind: str) -> None:
 
 def agrees(graph: Graph, seed: int) -> None:
     """The C on this host gives what the graph means, integers exactly."""
-    made = driver.compile_graph(graph, load_target("cortex-m4"))
+    made = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
     session = RUNNERS["host"].load(made.package, toolchain=None, optimize="debug")
     for given in random_inputs(graph, 3, seed):
         with np.errstate(all="ignore"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import midge
 from conftest import DIGITS
 from midge import driver
 from midge.core.errors import PlanError, UsageError
+from midge.core.options import CompileOptions
 from midge.core.types import Array
 from midge.data import random_inputs
-from midge.driver import Compiled, Memory
+from midge.driver import Compiled
 from midge.graph.evaluate import evaluate
 from midge.run import RUNNERS
 from midge.target import load_target
@@ -22,8 +24,9 @@ from midge.target import load_target
 TWO = (("dtcm", 600), ("sram", 8192))
 
 
-def compiled(memory: Memory, target: str = "cortex-m4") -> Compiled:
-    return driver.compile_file(DIGITS, load_target(target), memory=memory)
+def compiled(**options: Any) -> Compiled:
+    made = CompileOptions(search=False, **options)
+    return driver.compile_file(DIGITS, load_target("cortex-m4"), made)
 
 
 def given(made: Compiled, seed: int) -> dict[str, Array]:
@@ -46,43 +49,43 @@ def check(made: Compiled, on: str) -> None:
 @pytest.mark.parametrize("bands", [False, True], ids=["whole", "bands"])
 @pytest.mark.parametrize("on", ["host", "emulator"])
 def test_two_memories_give_the_same_bytes(on: str, bands: bool, hot: bool) -> None:
-    check(compiled(Memory(bands=bands, pools=TWO, hot_weights=hot)), on)
+    check(compiled(bands=bands, pools=TWO, hot_weights=hot), on)
 
 
 def test_both_memories_are_used_and_no_more_than_there_is() -> None:
-    made = compiled(Memory(pools=TWO, hot_weights=True))
+    made = compiled(pools=TWO, hot_weights=True)
     sizes = made.package.metadata["arena"]["pools"]
     assert list(sizes) == ["dtcm", "sram"]
     assert 0 < sizes["dtcm"] <= 600
     assert 0 < sizes["sram"] <= 8192
-    plain = compiled(Memory(pools=TWO)).package.metadata["arena"]["pools"]
+    plain = compiled(pools=TWO).package.metadata["arena"]["pools"]
     assert plain["dtcm"] <= sizes["dtcm"]
 
 
 def test_rows_that_arrive_lie_in_two_memories() -> None:
-    check(compiled(Memory(stream_input=True, pools=TWO)), "emulator")
+    check(compiled(stream_input=True, pools=TWO), "emulator")
 
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(PlanError, match="bytes are missing") as error:
-        compiled(Memory(pools=(("dtcm", 100), ("sram", 200))))
+        compiled(pools=(("dtcm", 100), ("sram", 200)))
     assert "sram" in str(error.value) or "dtcm" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("memory", "where"),
+    ("options", "where"),
     [
-        (Memory(hot_weights=True), "--hot-weights"),
-        (Memory(pools=(("a", 100), ("a", 200))), "--pool"),
-        (Memory(pools=(("A b", 100),)), "--pool"),
-        (Memory(pools=(("arena", 100),)), "--pool"),
-        (Memory(pools=TWO, check=True), "--pool"),
+        ({"hot_weights": True}, "--hot-weights"),
+        ({"pools": (("a", 100), ("a", 200))}, "--pool"),
+        ({"pools": (("A b", 100),)}, "--pool"),
+        ({"pools": (("arena", 100),)}, "--pool"),
+        ({"pools": TWO, "check_memory": True}, "--pool"),
     ],
     ids=["no pool", "twice", "name", "arena", "checked"],
 )
-def test_what_does_not_go_together(memory: Memory, where: str) -> None:
+def test_what_does_not_go_together(options: dict[str, Any], where: str) -> None:
     with pytest.raises(UsageError) as error:
-        compiled(memory)
+        CompileOptions(**options)
     assert error.value.where == where
 
 

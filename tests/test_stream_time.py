@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from c_program import STRICT, call, command, compile_objects
-from conftest import SHARED
+from conftest import NO_SEARCH, SHARED
 from midge import driver
 from midge.cli import app
 from midge.core.errors import ModelError, UsageError
+from midge.core.options import CompileOptions
 from midge.data import random_inputs
 from midge.graph.attrs import Attr
 from midge.graph.ir import Graph
@@ -146,8 +147,8 @@ def test_rings_hold_what_later_windows_need() -> None:
 @pytest.mark.parametrize("runner", ["host", "emulator"])
 def test_the_wake_word_model(runner: str) -> None:
     target = load_target("cortex-m4")
-    made = driver.compile_file(SWW, target, memory=driver.Memory(stream_time=0))
-    whole = driver.compile_file(SWW, target)
+    made = driver.compile_file(SWW, target, CompileOptions(search=False, stream_time=0))
+    whole = driver.compile_file(SWW, target, NO_SEARCH)
     session = load(made.package, runner)
     window = Window(made)
     count = 700 if runner == "host" else 60
@@ -198,14 +199,13 @@ def test_a_hop_that_does_not_fit_is_refused(hop: int) -> None:
 
 
 def test_streaming_both_ways_is_refused() -> None:
-    memory = driver.Memory(stream_input=True, stream_time=0)
     with pytest.raises(UsageError, match="not both"):
-        driver.compile_graph(chain(Net(True, 3)), load_target("cortex-m4"), memory=memory)
+        CompileOptions(stream_input=True, stream_time=0)
 
 
 def test_only_packages_with_frames_take_them() -> None:
     source = chain(Net(True, 3))
-    plain = driver.compile_graph(source, load_target("cortex-m4")).package
+    plain = driver.compile_graph(source, load_target("cortex-m4"), NO_SEARCH).package
     for package, frames in ((plain, np.zeros((1, 1, 6), np.int8)), (compiled(source).package, 0)):
         session = load(package)
         with pytest.raises(UsageError):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.errors import ModelError
 from midge.core.types import Array
@@ -206,7 +207,9 @@ def test_an_exported_model_as_c() -> None:
     with np.load(_STORED / "expected.npz") as expected:
         x, label = expected["lgbm_multi/x"], expected["lgbm_multi/label"]
     graph = loaded(data)
-    session = RUNNERS["host"].load(driver.compile_graph(graph, load_target("cortex-m4")).package)
+    session = RUNNERS["host"].load(
+        driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH).package
+    )
     found = [session.run({graph.inputs[0]: row[None]}).outputs for row in x]
     session.close()
     name = next(n for n in found[0] if found[0][n].dtype == np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import midge
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.errors import MidgeError, ModelError, UsageError
 from midge.core.types import Array
@@ -76,7 +77,7 @@ def on_host(
     graph: Graph, x: Array, target: str = "cortex-m4", on: str = "host"
 ) -> dict[str, Array]:
     """The outputs of the package, row by row."""
-    package = driver.compile_graph(graph, load_target(target)).package
+    package = driver.compile_graph(graph, load_target(target), NO_SEARCH).package
     session = RUNNERS[on].load(package)
     (name,) = graph.inputs
     runs = [session.run({name: row[None]}).outputs for row in x]

@@ -30,11 +30,13 @@ from midge.core.errors import (
     UsageError,
     VerifyError,
 )
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run
 
 __all__ = [
     "CompileError",
+    "CompileOptions",
     "MidgeError",
     "ModelError",
     "Package",

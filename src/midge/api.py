@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midge.core.options import CompileOptions, flags, options_of
 from midge.core.package import Package
 from midge.core.runner import Run
 from midge.core.target import Target
@@ -30,52 +33,44 @@ def load(path: str | Path, *, name: str | None = None) -> Graph:
 def compile(
     model: str | Path | Graph,
     target: str | Path | Target = "cortex-m4",
-    *,
-    name: str | None = None,
-    static_arena: bool = False,
-    max_ram: int | None = None,
-    max_flash: int | None = None,
-    optimize: str = "speed",
-    search: bool = True,
-    bands: bool = True,
-    stream_input: bool = False,
-    stream_time: int | None = None,
-    pools: Mapping[str, int] | None = None,
-    hot_weights: bool = False,
-    channels_last: bool = False,
+    options: CompileOptions | None = None,
+    **settings: Any,
 ) -> Package:
     """A model as a package of C.
 
     model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
-    file, or a Target.  static_arena: the package brings its own arena.
-    max_ram, max_flash: bytes that the arena and the constants may take, else PlanError; with
-    max_ram the fastest plan that fits is taken.
-    optimize: "speed", "balanced" or "size".  search: measure the ways to compute each operator in
-    the emulator and take the best (remembered on disk); False: the first of each.
-    bands: compute operators some rows at a time where that needs less RAM.  stream_input: the
-    caller hands over the input row by row.  stream_time: frames of a sliding window that a call
-    takes (0: as few as possible; None: a call takes a whole input).  pools: memories for the arena
-    and their bytes, the fastest first.  hot_weights: copy constants that are read most there.
-    channels_last: images go in and come out as [N, H, W, C] where the model has [N, C, H, W] and
-    would transpose them.
+    file, or a Target.  options: how; default: the usual.  settings: any of its fields by name, in
+    place of what `options` says; `pools` may be a mapping of names to bytes.
     Raises ModelError, TargetError, PlanError or UsageError.
+
+    The settings:
     """
     from midge import driver
     from midge.target import load_target
 
     chosen = target if isinstance(target, Target) else load_target(target)
-    limits = driver.Limits(max_ram, max_flash)
-    memory = driver.Memory(
-        bands, stream_input, stream_time, False, tuple((pools or {}).items()), hot_weights
-    )
-    settings: dict[str, Any] = {
-        "static_arena": static_arena, "limits": limits, "optimize": optimize, "search": search,
-        "memory": memory, "channels_last": channels_last,
-    }  # fmt: skip
+    wanted = options_of(settings, options)
     if isinstance(model, str | Path):
-        return driver.compile_file(Path(model), chosen, name=name, **settings).package
-    graph = driver.renamed(model, name) if name is not None else model
-    return driver.compile_graph(graph, chosen, **settings).package
+        return driver.compile_file(Path(model), chosen, wanted).package
+    return driver.compile_graph(model, chosen, wanted).package
+
+
+def _documented(function: Callable[..., Any]) -> None:
+    """Let `help` and editors see each setting of `function`."""
+    own = inspect.signature(function)
+    fixed = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    by_name = [
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type
+        )
+        for f in fields(CompileOptions)
+    ]
+    function.__signature__ = own.replace(parameters=[*fixed, *by_name])  # type: ignore[attr-defined]
+    lines = (f"    {name}: {flag.help}" for name, flag in flags().items())
+    function.__doc__ = "\n".join([(function.__doc__ or "").rstrip(), *lines, ""])
+
+
+_documented(compile)
 
 
 def run(

@@ -18,6 +18,7 @@ import onnx
 from onnx.backend.base import Backend, BackendRep
 
 from midge.core.errors import ModelError
+from midge.core.options import CompileOptions
 from midge.core.types import Array
 from midge.driver import Compiled, compile_graph, load_operators
 from midge.frontends.onnx import read_with
@@ -79,7 +80,7 @@ class MidgeRep(BackendRep):
 
 def compiled_for_host(graph: Graph) -> Compiled:
     """The package of a graph for this machine."""
-    return compile_graph(graph, load_target("host"))
+    return compile_graph(graph, load_target("host"), CompileOptions(search=False))
 
 
 class MidgeBackend(Backend):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from midge.core.errors import ModelError
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
 from midge.passes import run
-from midge.passes.channels_last_io import channels_last_io
+from midge.passes.channels_last_io import last_io
 from midge.passes.copy_outputs import copy_outputs
 from midge.passes.dequantize_weights import dequantize_weights
 from midge.passes.drop_channels import Dropped, drop_and_report
@@ -61,13 +61,22 @@ PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, 
 CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise, join_parts)
 
 
-def prepare(graph: Graph, *, halves: bool = False, channels_last: bool = False) -> Graph:
-    """The model level, ready to be spelled out. halves: weights stay float16 in flash.
-    channels_last: images go in and come out as [N, H, W, C] where the model has [N, C, H, W] and
-    would transpose them."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The model level, ready to be spelled out. turned: the inputs and outputs that have their
+    channels last, which the model has not."""
+
+    graph: Graph
+    turned: frozenset[str]
+
+
+def prepare(graph: Graph, *, halves: bool = False, channels_last: bool = False) -> Prepared:
+    """The model level. halves: weights stay float16 in flash.  channels_last: images go in and
+    come out as [N, H, W, C] where the model has [N, C, H, W] and would transpose them."""
+    turned: frozenset[str] = frozenset()
     if channels_last:
-        graph = run((*MODEL_PASSES, channels_last_io), graph)
-    return run((read_halves, *MODEL_PASSES) if halves else MODEL_PASSES, graph)
+        graph, turned = last_io(run(MODEL_PASSES, graph))
+    return Prepared(run((read_halves, *MODEL_PASSES) if halves else MODEL_PASSES, graph), turned)
 
 
 def spell_out(model: Graph) -> tuple[Graph, Dropped]:

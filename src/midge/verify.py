@@ -152,7 +152,8 @@ def _framework(compiled: Compiled, path: Path) -> tuple[Stage, Computation | Non
 
 def _reference(compiled: Compiled) -> tuple[Stage, Computation]:
     def run(given: Values) -> Values:
-        return evaluate_all(compiled.graph, given)
+        values = evaluate_all(compiled.graph, _last(compiled, given))
+        return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
 
     return Stage("reference", "NumPy reference"), run
 
@@ -174,10 +175,25 @@ def _runner(
     session = runner.load(compiled.package, toolchain=build, optimize=optimize)
 
     def run(given: Values) -> Values:
-        result = session.run(given, layers=layers)
-        return {**result.layers, **result.outputs}
+        result = session.run(_last(compiled, given), layers=layers)
+        return {**result.layers, **_first(compiled, result.outputs)}
 
     return stage, run
+
+
+def _last(compiled: Compiled, given: Values) -> Values:
+    """The model's inputs with their channels where C has them."""
+    turned = compiled.turned
+    return {n: np.moveaxis(a, 1, -1).copy() if n in turned else a for n, a in given.items()}
+
+
+def _first(compiled: Compiled, outputs: Values) -> Values:
+    """Outputs of C, or of the graph, with their channels where the model has them."""
+    theirs = dict(zip(compiled.package_outputs, compiled.model.outputs, strict=True))
+    return {
+        n: np.moveaxis(a, -1, 1) if theirs.get(n, n) in compiled.turned else a
+        for n, a in outputs.items()
+    }
 
 
 def _compare(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from instruction_checks import Bench
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.types import Array, DType, TensorType
 from midge.data import random_inputs
@@ -189,7 +190,7 @@ def test_a_layer_that_is_added_to_its_own_input(kind: str, dtype: str) -> None:
     graph = tflite.read(model.build([z]), "net")
     (given,) = random_inputs(graph, 1, 0)
     want = evaluate(graph, given)
-    package = driver.compile_graph(graph, load_target("cortex-m4")).package
+    package = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH).package
     session = RUNNERS["emulator"].load(package, toolchain=None, optimize=None)
     found = session.run(given).outputs
     session.close()

@@ -7,6 +7,7 @@ import pytest
 from instruction_checks import Bench
 from layer_checks import check, layer, options_of
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.types import Array, DType
 from midge.data import random_inputs
@@ -125,7 +126,7 @@ def test_layers_on_a_core(name: str, target: str) -> None:
 
 
 def on_core(graph: Graph, target: str, inputs: dict[str, Array]) -> Array:
-    package = driver.compile_graph(graph, load_target(target)).package
+    package = driver.compile_graph(graph, load_target(target), NO_SEARCH).package
     session = RUNNERS["emulator"].load(package, toolchain=None, optimize="speed")
     try:
         (output,) = session.run(inputs).outputs.values()
@@ -153,7 +154,7 @@ def first_name(graph: Graph) -> str:
 @pytest.mark.parametrize("toolchain", ["zig", "arm-none-eabi-gcc"])
 def test_nothing_is_computed_in_double_precision(toolchain: str) -> None:
     for name in ("3x3 and more", "depthwise", "dense, rows"):
-        package = driver.compile_graph(LAYERS[name], load_target("cortex-m4")).package
+        package = driver.compile_graph(LAYERS[name], load_target("cortex-m4"), NO_SEARCH).package
         image = build_image(package, toolchain=toolchain)
         text = next(s for s in image.sections if s.executable)
         code = list(disassemble(text.data, text.address, "arm"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate
@@ -36,7 +37,7 @@ def values() -> Array:
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m3", "rv32imac"])
 def test_functions_on_a_core(target: str) -> None:
-    package = driver.compile_graph(graph(), load_target(target)).package
+    package = driver.compile_graph(graph(), load_target(target), NO_SEARCH).package
     session = RUNNERS["emulator"].load(package, toolchain=None, optimize="speed")
     inputs = {"x": values()}
     try:
@@ -50,6 +51,6 @@ def test_functions_on_a_core(target: str) -> None:
 
 @pytest.mark.parametrize("toolchain", ["zig", "arm-none-eabi-gcc"])
 def test_neither_doubles_nor_a_library_are_linked(toolchain: str) -> None:
-    package = driver.compile_graph(graph(), load_target("cortex-m4")).package
+    package = driver.compile_graph(graph(), load_target("cortex-m4"), NO_SEARCH).package
     image = build_image(package, toolchain=toolchain)
     assert not [s for s in image.symbols if s.startswith("__aeabi_d") or s in ("sqrtf", "expf")]

@@ -2,53 +2,78 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
-from midge.cli.arguments import byte_size, check_optimize, check_stream_time, pool_sizes
+import typer
+
 from midge.cli.output import error_console
-from midge.driver import Compiled, Limits, Memory
+from midge.core.options import CompileOptions, Flag, flags
+from midge.driver import Compiled
+
+_PANEL = "How MODEL is compiled"
 
 
-def compile_model(
-    model: Path,
-    target: str,
-    *,
-    name: str | None = None,
-    optimize: str = "speed",
-    search: bool = True,
-    static_arena: bool = False,
-    max_ram: str | None = None,
-    max_flash: str | None = None,
-    bands: bool = True,
-    stream_input: bool = False,
-    stream_time: int | None = None,
-    pools: list[str] | None = None,
-    hot_weights: bool = False,
-    check_memory: bool = False,
-    channels_last: bool = False,
-) -> Compiled:
-    """The model for the target named `target`, as `midge compile` makes it.
-
-    optimize: of `OPTIMIZE`; "debug" builds the kernels for speed differently and is otherwise the
-    same.  max_ram, max_flash, pools: as texts.  The other arguments are those of `driver.Memory`.
-    """
+def compile_model(model: Path, target: str, options: CompileOptions) -> Compiled:
+    """The model for the target named `target`, as `midge compile` makes it."""
     from midge.driver import compile_file
     from midge.target import load_target
 
-    goal = "speed" if check_optimize(optimize) == "debug" else optimize
-    limits = Limits(byte_size(max_ram, "--max-ram"), byte_size(max_flash, "--max-flash"))
-    frames = check_stream_time(stream_time)
-    memory = Memory(bands, stream_input, frames, check_memory, pool_sizes(pools), hot_weights)
     chosen = load_target(target)
     with error_console().status("compiling"):
-        return compile_file(
-            model,
-            chosen,
-            name=name,
-            static_arena=static_arena,
-            limits=limits,
-            optimize=goal,
-            search=search,
-            memory=memory,
-            channels_last=channels_last,
+        return compile_file(model, chosen, options)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """command(..., options: CompileOptions, ...)  ->  the same with all flags of the options in
+    the place of `options`, as typer reads them."""
+    known = flags()
+
+    def run(**words: Any) -> None:
+        values = {n: _parsed(known[n], words.pop(n)) for n in known}
+        given = {n: v for n, v in values.items() if v is not None}
+        command(**words, options=CompileOptions(**given))
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for p in inspect.signature(command).parameters.values():
+        if p.name == "options":
+            parameters.extend(_parameters())
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(p.replace(annotation=hints[p.name], kind=kind))
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, __name__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _parameters() -> list[inspect.Parameter]:
+    found = []
+    for f in fields(CompileOptions):
+        flag: Flag = f.metadata["flag"]
+        kind: Any = bool if isinstance(f.default, bool) else str
+        if flag.many:
+            kind = list[str]
+        elif flag.parse is None and f.name == "stream_time":
+            kind = int
+        default = None if flag.many else f.default
+        option = typer.Option(
+            *flag.words,
+            help=flag.help,
+            metavar=flag.metavar,
+            show_default=bool(default) and kind is str,
+            rich_help_panel=_PANEL,
         )
+        hint: Any = kind if isinstance(default, bool | str) else kind | None
+        annotation: Any = Annotated[hint, option]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(f.name, keyword, default=default, annotation=annotation))
+    return found
+
+
+def _parsed(flag: Flag, word: Any) -> Any:
+    return word if word is None or flag.parse is None else flag.parse(word, flag.word)

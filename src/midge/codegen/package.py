@@ -19,6 +19,7 @@ from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
 from midge.codegen.stream_time import PushCalls
+from midge.core.options import CompileOptions
 from midge.core.package import Operator, Package, Pushes, Tensor
 from midge.core.target import Target
 from midge.core.types import DType, TensorType
@@ -30,30 +31,24 @@ RUNTIME_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """version: of Midge.  model_hash: SHA-256 of the model file.  static_arena: the package brings
-    an arena of its own.  optimize: how it is to be built.  flags: what the user asked for, for
-    metadata.json.  check_memory: runners are to watch what is written where."""
+class Origin:
+    """version: of Midge.  model_hash: SHA-256 of the model file."""
 
-    version: str
-    model_hash: str
-    static_arena: bool = False
-    optimize: str = "speed"
-    flags: Mapping[str, bool | int | str] | None = None
-    check_memory: bool = False
-    hot_weights: int = 0
+    version: str = ""
+    model_hash: str = ""
 
 
 def make_package(
     program: Program,
     arena: Arena,
     target: Target,
-    options: Options,
+    options: CompileOptions,
+    origin: Origin,
     totals: Mapping[str, int] | None = None,
 ) -> Package:
     """All files of the package for `program` with its tensors placed by `arena`. totals: how many
     channels the model has of those tensors that have fewer here."""
-    return _Maker(program, arena, target, options, totals or {}).package()
+    return _Maker(program, arena, target, options, origin, totals or {}).package()
 
 
 class _Maker:
@@ -62,16 +57,18 @@ class _Maker:
         program: Program,
         arena: Arena,
         target: Target,
-        options: Options,
+        options: CompileOptions,
+        origin: Origin,
         totals: Mapping[str, int],
     ) -> None:
-        self.program, self.arena, self.target, self.options = program, arena, target, options
+        self.program, self.arena, self.target = program, arena, target
+        self.options, self.origin = options, origin
         self.totals = totals
         self.consts = const_names(program)
         self.kernels = {k.func.name: k for k in program.kernels}
         self.streams = layout_of(program).streams
         kind = Calls if program.pushes is None else PushCalls
-        self.hot = hot_constants(program, arena, options.hot_weights)
+        self.hot = hot_constants(program, arena, options.hot_room)
         self.used = used_pools(program, arena, self.hot)
         self.calls = kind(program, arena, self.consts, self.kernels, self.streams, self.hot)
         self.weights_size = sum(program.consts[n].nbytes for n in self.consts)
@@ -202,9 +199,9 @@ class _Maker:
     def model(self) -> dict[str, Any]:
         return {
             "name": self.program.name,
-            "version": self.options.version,
+            "version": self.origin.version,
             "target": self.target.name,
-            "model_hash": self.options.model_hash,
+            "model_hash": self.origin.model_hash,
             "arena_size": self.first_size,
             "arena_size_min": max(self.first_size, 1),
             "arena_align": self.arena_align(),
@@ -331,11 +328,11 @@ class _Maker:
 
     def metadata(self) -> dict[str, Any]:
         return {
-            "midge": self.options.version,
+            "midge": self.origin.version,
             "name": self.program.name,
             "target": self.target.name,
-            "model_sha256": self.options.model_hash,
-            "options": dict(self.options.flags or {}),
+            "model_sha256": self.origin.model_hash,
+            "options": self.options.described(),
             "arena": {
                 "size": self.arena.size,
                 "align": self.arena_align(),

@@ -17,14 +17,20 @@ def channels_last_io(graph: Graph) -> Graph:
     moving elements, or a reshape: with one channel both orders are the same bytes. Names stay. The
     caller has to hand over, and gets, the other order.
     """
+    return last_io(graph)[0]
+
+
+def last_io(graph: Graph) -> tuple[Graph, frozenset[str]]:
+    """What `channels_last_io` makes of `graph`, and the inputs and outputs that it turned."""
     best = move_transposes(graph)
-    for name in _candidates(best, best.inputs):
-        trial = move_transposes(_input_last(best, name))
-        best = min(best, trial, key=_cost)
-    for name in _candidates(best, best.outputs):
-        trial = move_transposes(_output_last(best, name))
-        best = min(best, trial, key=_cost)
-    return best
+    turned = set()
+    for turn, names in ((_input_last, best.inputs), (_output_last, best.outputs)):
+        for name in _candidates(best, names):
+            trial = move_transposes(turn(best, name))
+            if _cost(trial) < _cost(best):
+                best = trial
+                turned.add(name)
+    return best, frozenset(turned)
 
 
 def _cost(graph: Graph) -> tuple[int, int]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from midge.codegen.arrange import arrange
 from midge.codegen.c import define, emit, instruction_name
-from midge.codegen.package import Options, make_package
+from midge.codegen.package import Origin, make_package
 from midge.core import cache
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import OperatorRun
 from midge.core.target import Target
@@ -145,8 +146,8 @@ def pack(trials: Sequence[Trial], target: Target, optimize: str) -> Package:
         _NAME, inputs, (operations[-1].output,), types, consts, {}, tuple(kernels),
         tuple(operations),
     )  # fmt: skip
-    options = Options("", "", optimize=optimize)
-    return make_package(program, arrange(program), target, options)
+    options = CompileOptions(optimize=optimize)
+    return make_package(program, arrange(program), target, options, Origin())
 
 
 def _by_rows(op: Operation, rows: Sequence[BandRows | None]) -> Operation:

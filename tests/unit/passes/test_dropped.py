@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import DIGITS, Cli
+from conftest import DIGITS, NO_SEARCH, Cli
 from midge import driver
 from midge.data import random_inputs
 from midge.target import load_target
@@ -60,7 +60,7 @@ def sparse(tmp_path: Path) -> Path:
 
 
 def test_what_goes_and_what_stays(sparse: Path) -> None:
-    dropped = driver.compile_file(sparse, load_target("cortex-m3")).dropped
+    dropped = driver.compile_file(sparse, load_target("cortex-m3"), NO_SEARCH).dropped
     assert {n: dropped.kept[n] for n in KEPT} == KEPT
     assert str(dropped) == TOLD
 
@@ -71,7 +71,7 @@ def verdict(compiled: driver.Compiled, path: Path) -> Verdict:
 
 
 def test_every_layer_is_verified_where_channels_are_left(sparse: Path) -> None:
-    result = verdict(driver.compile_file(sparse, load_target("cortex-m3")), sparse)
+    result = verdict(driver.compile_file(sparse, load_target("cortex-m3"), NO_SEARCH), sparse)
     assert result.ok, [s.first_difference for s in result.stages]
     whole = {n: 3 * int(np.prod(s)) for n, s in SHAPES.items() if n != "mean"}
     left = {n: whole[n] * len(k) // SHAPES[n][3] for n, k in KEPT.items()}
@@ -82,7 +82,7 @@ def test_every_layer_is_verified_where_channels_are_left(sparse: Path) -> None:
 
 
 def test_other_channels_would_differ(sparse: Path) -> None:
-    compiled = driver.compile_file(sparse, load_target("cortex-m3"))
+    compiled = driver.compile_file(sparse, load_target("cortex-m3"), NO_SEARCH)
     wrong = replace(compiled.dropped, kept={**compiled.dropped.kept, "second": (0, 1, 2, 3, 4, 5)})
     stages = {s.name: s for s in verdict(replace(compiled, dropped=wrong), sparse).stages}
     assert stages["reference"].ok
@@ -90,7 +90,7 @@ def test_other_channels_would_differ(sparse: Path) -> None:
 
 
 def test_the_package_says_so(sparse: Path) -> None:
-    package = driver.compile_file(sparse, load_target("cortex-m3")).package
+    package = driver.compile_file(sparse, load_target("cortex-m3"), NO_SEARCH).package
     rows = {r["src"]: r["channels"] for r in package.metadata["operators"]}
     assert rows["operator 0"] == {"kept": 6, "total": 8}
     assert rows["operator 2"] == {"kept": 5, "total": 6}
@@ -101,7 +101,7 @@ def test_the_package_says_so(sparse: Path) -> None:
 
 
 def test_a_package_with_all_channels_says_nothing() -> None:
-    package = driver.compile_file(DIGITS, load_target("cortex-m3")).package
+    package = driver.compile_file(DIGITS, load_target("cortex-m3"), NO_SEARCH).package
     assert all(r["channels"] is None for r in package.metadata["operators"])
     assert "channels" not in package.files["README.md"]
 

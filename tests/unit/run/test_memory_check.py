@@ -11,8 +11,9 @@ import pytest
 
 from cascade_nets import Net, NetMaker, check, packaged
 from midge.core.errors import RunError, UsageError
+from midge.core.options import CompileOptions
 from midge.core.package import Package
-from midge.driver import Memory, compile_file
+from midge.driver import compile_file
 from midge.graph.ir import Graph
 from midge.lower.bands import Form
 from midge.plan.arena import Planner
@@ -152,4 +153,8 @@ def test_verify_checks_memory(midge, digits) -> None:  # type: ignore[no-untyped
 
 def test_memory_of_pushes_is_not_checked(digits) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError):
-        compile_file(digits, load_target(TARGET), memory=Memory(stream_time=1, check=True))
+        compile_file(
+            digits,
+            load_target(TARGET),
+            CompileOptions(search=False, stream_time=1, check_memory=True),
+        )

@@ -9,73 +9,35 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
-    ChannelsLast,
-    HotWeights,
     Json,
-    MaxRam,
     Model,
-    Name,
-    Optimize,
-    Pools,
-    Search,
-    StreamInput,
-    StreamTime,
     TargetName,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, table
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
 
 
 @command("compile")
+@with_options
 def compile_command(
     model: Model,
+    options: CompileOptions,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write; default: the model's name."),
     ] = None,
     target: TargetName = DEFAULT_TARGET,
-    name: Name = None,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    static_arena: Annotated[
-        bool, typer.Option("--static-arena", help="Let the package bring its own arena.")
-    ] = False,
-    max_ram: MaxRam = None,
-    max_flash: Annotated[
-        str | None, typer.Option("--max-flash", help="Fail if the constants are larger.")
-    ] = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
-    stream_time: StreamTime = None,
-    pools: Pools = None,
-    hot_weights: HotWeights = False,
-    channels_last: ChannelsLast = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
-    compiled = compile_model(
-        model,
-        target,
-        name=name,
-        optimize=optimize,
-        search=search,
-        static_arena=static_arena,
-        max_ram=max_ram,
-        max_flash=max_flash,
-        bands=bands,
-        stream_input=stream_input,
-        stream_time=stream_time,
-        pools=pools,
-        hot_weights=hot_weights,
-        channels_last=channels_last,
-    )
+    compiled = compile_model(model, target, options)
     package = compiled.package
     folder = output if output is not None else Path(package.name)
     package.save(folder, force=force)

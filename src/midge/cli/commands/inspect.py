@@ -9,25 +9,17 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
-    HotWeights,
     Json,
-    MaxRam,
     Model,
-    Name,
-    Optimize,
-    Pools,
-    Search,
-    StreamInput,
-    StreamTime,
     TargetName,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.memory import draw
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.codegen.picture import timeline
 from midge.core.errors import UsageError
+from midge.core.options import CompileOptions
 from midge.driver import Compiled
 from midge.graph.ir import OPS
 
@@ -36,8 +28,10 @@ _VIEWS = ("model", "graph", "plain", "loops", "c")
 
 
 @command("inspect")
+@with_options
 def inspect_command(
     model: Model,
+    options: CompileOptions,
     target: TargetName = DEFAULT_TARGET,
     show: Annotated[
         str | None,
@@ -51,31 +45,10 @@ def inspect_command(
         Path | None,
         typer.Option("--memory", help="Draw the arena over time to this .svg or .png."),
     ] = None,
-    name: Name = None,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    max_ram: MaxRam = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
-    stream_time: StreamTime = None,
-    pools: Pools = None,
-    hot_weights: HotWeights = False,
     as_json: Json = False,
 ) -> None:
     """Show MODEL: operators, multiply-accumulates, parameters, and the arena over time."""
-    compiled = compile_model(
-        model,
-        target,
-        name=name,
-        optimize=optimize,
-        search=search,
-        max_ram=max_ram,
-        bands=bands,
-        stream_input=stream_input,
-        stream_time=stream_time,
-        pools=pools,
-        hot_weights=hot_weights,
-    )
+    compiled = compile_model(model, target, options)
     if memory is not None:
         draw(compiled, memory)
     if show is not None:

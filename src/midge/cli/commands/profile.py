@@ -9,22 +9,18 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
     Json,
-    MaxRam,
     Model,
-    Optimize,
-    Search,
-    StreamInput,
     TargetName,
     Toolchain,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.listing import listing, listing_as_json
 from midge.cli.operators import find_operator
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run
 from midge.run.profile import Profile
@@ -51,8 +47,10 @@ class Row:
 
 
 @command("profile")
+@with_options
 def profile_command(
     model: Model,
+    options: CompileOptions,
     target: TargetName = DEFAULT_TARGET,
     on: Annotated[str, typer.Option("--on", help="emulator, or qemu (no cycles).")] = "emulator",
     asm: Annotated[
@@ -65,11 +63,6 @@ def profile_command(
         ),
     ] = None,
     toolchain: Toolchain = None,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    max_ram: MaxRam = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
     as_json: Json = False,
 ) -> None:
     """Show what each operator of MODEL costs; with --asm, the machine code it spends that in."""
@@ -84,21 +77,13 @@ def profile_command(
             where="--asm",
             hint="leave out --on, or --asm",
         )
-    compiled = compile_model(
-        model,
-        target,
-        optimize=optimize,
-        search=search,
-        max_ram=max_ram,
-        bands=bands,
-        stream_input=stream_input,
-    )
+    compiled = compile_model(model, target, options)
     package = compiled.package
     if asm not in (None, "hottest"):
         find_operator(package.operators, asm, "--asm")
-    inputs = random_inputs(compiled.model, 1, 0)[0]
+    inputs = random_inputs(compiled.graph, 1, 0)[0]
     with console().status("building and running"):
-        session = runner.load(package, toolchain=toolchain, optimize=optimize)
+        session = runner.load(package, toolchain=toolchain)
         try:
             profile = session.profile(inputs) if isinstance(session, EmulatorSession) else None
             run = profile.run if profile is not None else session.run(inputs)

@@ -9,35 +9,28 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
-    ChannelsLast,
-    HotWeights,
     Inputs,
     Json,
-    MaxRam,
     Model,
-    Name,
-    Optimize,
-    Pools,
-    Search,
     Seed,
-    StreamInput,
-    StreamTime,
     TargetName,
     Toolchain,
     check_count,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
 from midge.core.types import Array
 
 
 @command("run")
+@with_options
 def run_command(
     model: Model,
+    options: CompileOptions,
     target: TargetName = DEFAULT_TARGET,
     on: Annotated[str, typer.Option("--on", help="emulator, host or qemu.")] = "emulator",
     inputs: Inputs = None,
@@ -46,17 +39,7 @@ def run_command(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 1,
     seed: Seed = 0,
-    name: Name = None,
     toolchain: Toolchain = None,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    max_ram: MaxRam = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
-    stream_time: StreamTime = None,
-    pools: Pools = None,
-    hot_weights: HotWeights = False,
-    channels_last: ChannelsLast = False,
     operators: Annotated[
         bool, typer.Option("--operators/--no-operators", help="Show the cost of each operator.")
     ] = True,
@@ -66,25 +49,12 @@ def run_command(
     from midge.data import inputs_for
     from midge.run import RUNNERS
 
-    compiled = compile_model(
-        model,
-        target,
-        name=name,
-        optimize=optimize,
-        search=search,
-        max_ram=max_ram,
-        bands=bands,
-        stream_input=stream_input,
-        stream_time=stream_time,
-        pools=pools,
-        hot_weights=hot_weights,
-        channels_last=channels_last,
-    )
+    compiled = compile_model(model, target, options)
     check_count(count)
-    sets = inputs_for(compiled.model, inputs, count, seed)
+    sets = inputs_for(compiled.graph, inputs, count, seed)
     out = console()
     with out.status("building and running"):
-        session = RUNNERS[on].load(compiled.package, toolchain=toolchain, optimize=optimize)
+        session = RUNNERS[on].load(compiled.package, toolchain=toolchain)
         try:
             runs = [session.run(given) for given in sets]
             sizes = session.sizes

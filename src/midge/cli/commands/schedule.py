@@ -11,20 +11,16 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
     Json,
-    MaxRam,
     Model,
-    Optimize,
-    Search,
-    StreamInput,
     TargetName,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.operators import find_operator
 from midge.cli.output import console, print_json, shorten, table
 from midge.codegen.c import emit
+from midge.core.options import CompileOptions
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import apply
@@ -42,8 +38,10 @@ class Stage:
 
 
 @command("schedule")
+@with_options
 def schedule_command(
     model: Model,
+    options: CompileOptions,
     operator: Annotated[
         str | None,
         typer.Argument(
@@ -53,11 +51,6 @@ def schedule_command(
         ),
     ] = None,
     target: TargetName = DEFAULT_TARGET,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    max_ram: MaxRam = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what each step after the first changes.")
     ] = False,
@@ -67,15 +60,7 @@ def schedule_command(
 
     Without OP: every operator's schedule.
     """
-    program = compile_model(
-        model,
-        target,
-        optimize=optimize,
-        search=search,
-        max_ram=max_ram,
-        bands=bands,
-        stream_input=stream_input,
-    ).program
+    program = compile_model(model, target, options).program
     if operator is None:
         print_json(list(map(_entry, _pairs(program)))) if as_json else _list(program)
         return

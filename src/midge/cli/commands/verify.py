@@ -8,33 +8,27 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
-    Bands,
-    HotWeights,
     Inputs,
     Json,
-    MaxRam,
     Model,
-    Name,
-    Optimize,
-    Pools,
-    Search,
     Seed,
-    StreamInput,
-    StreamTime,
     TargetName,
     Toolchain,
     check_count,
 )
-from midge.cli.building import compile_model
+from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, number, print_json, shorten, table
 from midge.core.errors import UsageError
+from midge.core.options import CompileOptions
 from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
 
 
 @command("verify")
+@with_options
 def verify_command(
     model: Model,
+    options: CompileOptions,
     target: TargetName = DEFAULT_TARGET,
     on: Annotated[
         str, typer.Option("--on", help="Where the C runs, comma separated: host, emulator, qemu.")
@@ -48,23 +42,7 @@ def verify_command(
     require_framework: Annotated[
         bool, typer.Option("--require-framework", help="Fail if the framework is not installed.")
     ] = False,
-    name: Name = None,
     toolchain: Toolchain = None,
-    optimize: Optimize = "speed",
-    search: Search = True,
-    max_ram: MaxRam = None,
-    bands: Bands = True,
-    stream_input: StreamInput = False,
-    stream_time: StreamTime = None,
-    pools: Pools = None,
-    hot_weights: HotWeights = False,
-    check_memory: Annotated[
-        bool,
-        typer.Option(
-            "--check-memory",
-            help="Poison dead memory after every call and watch for stray writes; slow.",
-        ),
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
@@ -77,20 +55,7 @@ def verify_command(
     runners = [r.strip() for r in on.split(",") if r.strip()]
     for runner in runners:
         RUNNERS[runner]
-    compiled = compile_model(
-        model,
-        target,
-        name=name,
-        optimize=optimize,
-        search=search,
-        max_ram=max_ram,
-        bands=bands,
-        stream_input=stream_input,
-        stream_time=stream_time,
-        pools=pools,
-        hot_weights=hot_weights,
-        check_memory=check_memory,
-    )
+    compiled = compile_model(model, target, options)
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed)
     out = console()
@@ -103,9 +68,14 @@ def verify_command(
             bar.update(tasks[stage], completed=done)
 
         verdict = verify(
-            compiled, model, sets, runners=runners, toolchain=toolchain,
-            optimize=optimize, layers=layers, progress=progress,
-        )  # fmt: skip
+            compiled,
+            model,
+            sets,
+            runners=runners,
+            toolchain=toolchain,
+            layers=layers,
+            progress=progress,
+        )
     if require_framework and verdict.against != "framework":
         reason = verdict.stages[0].skipped
         raise UsageError(reason, where="--require-framework")

@@ -1,0 +1,290 @@
+"""How a model is to be compiled: one value, declared once for commands, Python and caches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from numbers import Integral
+from operator import index
+from typing import Any
+
+from midge.core.errors import UsageError
+
+GOALS = ("speed", "balanced", "size", "debug")
+
+Pools = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How a command line says an option, and what it means.
+
+    words: as typer takes them, "--on/--off" for a switch.  parse: of the text behind it, for what
+    is no bool, int or plain text; of a list of texts where `many`.
+    """
+
+    words: tuple[str, ...]
+    help: str
+    metavar: str | None = None
+    parse: Callable[[Any, str], Any] | None = None
+    many: bool = False
+
+    @property
+    def word(self) -> str:
+        """The name in messages."""
+        return self.words[0].split("/")[0]
+
+
+def byte_size(text: str, option: str) -> int:
+    """ "96K", "1M" or a number of bytes. UsageError for anything else."""
+    found = re.fullmatch(r"([0-9]+)([KM]?)", text.strip().upper())
+    if found is None:
+        raise UsageError(f"{text!r} is not a size", where=option, hint="e.g. 65536, 64K or 1M")
+    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[found[2]]
+
+
+def pool_sizes(texts: list[str], option: str) -> Pools:
+    """["dtcm=16K", ...] as names and bytes. UsageError for anything else."""
+    found = []
+    for text in texts:
+        name, _, size = text.partition("=")
+        bytes_ = byte_size(size, option) if size else None
+        if not name or not bytes_:
+            raise UsageError(f"{text!r} is not NAME=BYTES", where=option, hint="e.g. dtcm=16K")
+        found.append((name.strip(), bytes_))
+    return tuple(found)
+
+
+def _said(*words: str, **about: Any) -> dict[str, Flag]:
+    return {"flag": Flag(words, **about)}
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """How a model is to be compiled. UsageError for values that do not exist or go together.
+
+    Every command that compiles takes all of them, `midge.compile` by name; what each means is said
+    beside it. Sizes are bytes.
+    """
+
+    name: str | None = field(
+        default=None,
+        metadata=_said("--name", help="Prefix of all C symbols; default: made of the file's name."),
+    )
+    optimize: str = field(
+        default="speed", metadata=_said("--optimize", "-O", help="speed, balanced, size or debug.")
+    )
+    search: bool = field(
+        default=True,
+        metadata=_said(
+            "--search/--no-search",
+            help="Measure the ways to compute each operator in the emulator and take the "
+            "best, or take the first.",
+        ),
+    )
+    static_arena: bool = field(
+        default=False, metadata=_said("--static-arena", help="Let the package bring its own arena.")
+    )
+    max_ram: int | None = field(
+        default=None,
+        metadata=_said(
+            "--max-ram",
+            help="The fastest plan whose arena is no larger, e.g. 64K; fail without one.",
+            metavar="BYTES",
+            parse=byte_size,
+        ),
+    )
+    max_flash: int | None = field(
+        default=None,
+        metadata=_said(
+            "--max-flash",
+            help="Smaller kernels where faster ones would not fit; fail if constants alone are "
+            "larger.",
+            metavar="BYTES",
+            parse=byte_size,
+        ),
+    )
+    bands: bool = field(
+        default=True,
+        metadata=_said(
+            "--bands/--whole-tensors",
+            help="Compute operators some rows at a time where that needs less RAM, or only as a "
+            "whole.",
+        ),
+    )
+    stream_input: bool = field(
+        default=False,
+        metadata=_said(
+            "--stream-input",
+            help="The caller hands over the input row by row; no buffer holds it all.",
+        ),
+    )
+    stream_time: int | None = field(
+        default=None,
+        metadata=_said(
+            "--stream-time",
+            metavar="[FRAMES]",
+            help="The input is a sliding window (axis 1 is time): each call takes FRAMES more of "
+            "it, default (0) the fewest, and computes what they change.",
+        ),
+    )
+    pools: Pools = field(
+        default=(),
+        metadata=_said(
+            "--pool",
+            help="A memory for the arena, the fastest first, e.g. --pool dtcm=16K --pool "
+            "sram=128K.",
+            metavar="NAME=BYTES",
+            parse=pool_sizes,
+            many=True,
+        ),
+    )
+    hot_weights: bool = field(
+        default=False,
+        metadata=_said(
+            "--hot-weights",
+            help="Copy constants that are read most to what the first --pool has left.",
+        ),
+    )
+    channels_last: bool = field(
+        default=False,
+        metadata=_said(
+            "--channels-last",
+            help="Images go in and come out [H, W, C], where the model would transpose them.",
+        ),
+    )
+    check_memory: bool = field(
+        default=False,
+        metadata=_said(
+            "--check-memory",
+            help="Room between buffers, so that runs here poison dead memory after every call and "
+            "watch for stray writes; slow, and limits do not count.",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if self.optimize not in GOALS:
+            raise UsageError(
+                "unknown goal",
+                where=f"{_flag('optimize').word} {self.optimize!r}",
+                hint=f"one of {', '.join(GOALS)}",
+            )
+        if self.stream_time is not None and self.stream_time < 0:
+            raise UsageError(
+                f"{self.stream_time} is no number of frames", where=_flag("stream_time").word
+            )
+        for name in ("max_ram", "max_flash"):
+            if (size := getattr(self, name)) is not None and size < 0:
+                raise UsageError(f"{size} is no number of bytes", where=_flag(name).word)
+        _check_streams(self)
+        _check_pools(self)
+
+    @property
+    def goal(self) -> str:
+        """What kernels are chosen for: those of "debug" are those of "speed", built differently."""
+        return "speed" if self.optimize == "debug" else self.optimize
+
+    @property
+    def hot_room(self) -> int:
+        """Bytes of the memory that constants may be copied to."""
+        return self.pools[0][1] if self.hot_weights else 0
+
+    def described(self) -> dict[str, bool | int | str | None]:
+        """All of it as JSON has it, for metadata and keys."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "pools": " ".join(f"{name}={size}" for name, size in self.pools)}
+
+
+def flags() -> dict[str, Flag]:
+    """Every option's flag, by the option's name, in their order."""
+    return {f.name: f.metadata["flag"] for f in fields(CompileOptions)}
+
+
+def _flag(name: str) -> Flag:
+    return flags()[name]
+
+
+def options_of(values: Mapping[str, Any], base: CompileOptions | None = None) -> CompileOptions:
+    """`base`, or the usual options, with `values` by name, as a Python program gives them: pools
+    may be a mapping of names to bytes. UsageError for names and types that do not exist."""
+    known = flags()
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=3) or list(known)
+            raise UsageError("unknown option", where=name, hint=f"did you mean {', '.join(near)}?")
+    typed = {name: _typed(name, value) for name, value in values.items()}
+    return replace(base or CompileOptions(), **typed)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """`value` as the option has it; UsageError for what it cannot be."""
+    default = CompileOptions.__dataclass_fields__[name].default
+    if name == "pools":
+        return _pools_of(value)
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        kind = "bool"
+    elif name in ("name", "optimize"):
+        if isinstance(value, str) or (value is None and default is None):
+            return value
+        kind = "str" if default is not None else "str or None"
+    else:
+        if value is None or (isinstance(value, Integral) and not isinstance(value, bool)):
+            return None if value is None else int(value)
+        kind = "int or None"
+    raise UsageError(f"{value!r} is not {kind}", where=name, hint=flags()[name].help)
+
+
+def _pools_of(value: Any) -> Pools:
+    pairs = value.items() if isinstance(value, Mapping) else value or ()
+    try:
+        return tuple((str(name), index(size)) for name, size in pairs)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{value!r} is no names and bytes", where="pools", hint='e.g. {"dtcm": 16384}'
+        ) from None
+
+
+def _check_streams(options: CompileOptions) -> None:
+    if options.stream_input and options.stream_time is not None:
+        raise UsageError(
+            "the input is streamed row by row or frame by frame, not both",
+            where="--stream-input",
+            hint="one of --stream-input and --stream-time",
+        )
+    if options.check_memory and options.stream_time is not None:
+        raise UsageError(
+            "rows that stay from push to push are not checked",
+            where="--check-memory",
+            hint="one of --check-memory and --stream-time",
+        )
+
+
+_POOL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _check_pools(options: CompileOptions) -> None:
+    if not options.pools:
+        if options.hot_weights:
+            raise UsageError(
+                "needs a memory to put them", where="--hot-weights", hint="--pool dtcm=16K"
+            )
+        return
+    names = [name for name, _ in options.pools]
+    if len({*names}) < len(names) or not all(map(_POOL_NAME.fullmatch, names)) or "arena" in names:
+        raise UsageError(
+            f"{', '.join(names)} cannot be their names",
+            where="--pool",
+            hint="different ones of small letters, digits and underscores, e.g. --pool dtcm=16K",
+        )
+    if any(size <= 0 for _, size in options.pools):
+        raise UsageError("a memory has no bytes", where="--pool", hint="e.g. --pool dtcm=16K")
+    if options.stream_time is not None or options.check_memory or options.static_arena:
+        raise UsageError(
+            "goes with one memory only",
+            where="--pool",
+            hint="without --stream-time, --check-memory and --static-arena",
+        )
