@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cascade_nets import KINDS, Net, NetMaker, check, net, packaged, random_picks
-from midge import driver
+from midge import cascading, driver
 from midge.cascading import SLOWER, Chosen, Price, Priced, Wish, choose, price_first
 from midge.codegen.arrange import arrange
 from midge.core.errors import UsageError
@@ -19,7 +19,7 @@ from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.lower.bands import Form
-from midge.lower.lower import Choice
+from midge.lower.lower import Choice, find_options
 from midge.plan.offsets import plan
 from midge.run import RUNNERS
 from midge.target import load_target
@@ -218,3 +218,26 @@ def test_if_nothing_fits_it_is_what_needs_least() -> None:
     found = chosen(small("int8", 40, 8), Wish(max_ram=10), priced(3.0))
     assert found.arena.plan.lower_bound == min(t.live for t in found.tried)
     assert is_banded(found)
+
+
+def test_less_scratch_memory_is_taken_at_the_busiest_moment() -> None:
+    """The operators run in another order than the graph has them: the wide branch first."""
+    m = NetMaker(random.Random(4), "int8")
+    x = m.input((1, 8, 8, 4))
+    side = {"strides": (1, 1), "dilations": (1, 1), "padding": (1, 1, 1, 1), "clip": None}
+    narrow = m.node("conv2d", [x, *m.weights(x, (8, 3, 3, 4), 0)], {**side})
+    wide = m.node("conv2d", [x, *m.weights(x, (48, 3, 3, 4), 0)], {**side})
+    back = m.node("conv2d", [wide, *m.weights(wide, (8, 3, 3, 48), 0)], {**side})
+    graph = Graph("g", (x,), (narrow, back), m.types, m.consts, ())
+    own = Net.of(graph.with_nodes(m.nodes))
+    found = find_options(own.plain, load_target("cortex-m4"), own.types)
+    picks = (0,) * len(found.choices)
+    program = found.program(picks)
+    assert [o.output for o in program.operations] != [g.output for g in found.found.groups]
+    assert program.operations[-1].output == narrow
+    tried = cascading._descent("whole", found, Priced(picks))
+    first = next(
+        c for c, old, new in zip(found.choices, picks, tried[1].picks, strict=True) if old != new
+    )
+    assert first.value == back, "it reads the wide one, and has scratch memory"
+    assert tried[-1].live < tried[0].live

@@ -222,11 +222,12 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """live: bytes at the busiest moment.  stage, band: the call at that moment."""
+    """live: bytes at the busiest moment.  value, kind: what the call at that moment makes, and the
+    kind of its band; "" if the caller is at work."""
 
     live: int
-    operation: int
-    kind: int
+    value: str = ""
+    kind: int = 0
 
     @staticmethod
     def of(found: Lowered, picks: Sequence[int]) -> _State:
@@ -234,12 +235,14 @@ class _State:
         layout = layout_of(program)
         arena = place(layout, calls_of(program, layout), _only_bound)
         if not arena.calls:
-            return _State(0, 0, 0)
+            return _State(0)
         call = arena.calls[min(arena.plan.busiest // arena.steps, len(arena.calls) - 1)]
-        operation = call.stage - len(program.arriving)
-        bands = program.operations[operation].bands if operation >= 0 else None
-        kind = bands.spans[call.band][0] if bands is not None else 0
-        return _State(arena.plan.peak, operation, kind)
+        number = call.stage - len(program.arriving)
+        if number < 0:
+            return _State(arena.plan.peak)
+        operation = program.operations[number]
+        kind = operation.bands.spans[call.band][0] if operation.bands is not None else 0
+        return _State(arena.plan.peak, operation.output, kind)
 
 
 def _only_bound(buffers: Sequence[Buffer]) -> Plan:
@@ -260,10 +263,7 @@ def _move(
 ) -> tuple[int, int] | None:
     """(choice, option): less scratch memory for the call at the busiest moment; None if there is
     no such option."""
-    if state.operation < 0:
-        return None
-    value = found.found.groups[state.operation].output
-    own = [i for i, choice in enumerate(found.choices) if choice.value == value]
+    own = [i for i, choice in enumerate(found.choices) if choice.value == state.value]
     if not own:
         return None
     choice = own[min(state.kind, len(own) - 1)]
