@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits_int8.tflite"
 SHARED = ROOT.parent / "shared" / "models"
 
-NO_SEARCH = CompileOptions(search=False)
+# The tests compare with oracles of their own.
+NO_SEARCH = CompileOptions(search=False, prove=False)
+
+
+def unsearched(**options: Any) -> CompileOptions:
+    return replace(NO_SEARCH, **options)
+
 
 Golden = Callable[[str], None]
 

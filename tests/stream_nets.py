@@ -150,7 +150,7 @@ NETS: Mapping[str, Callable[[Net], Graph]] = {
 def compiled(
     source: Graph, hop: int = 0, *, static_arena: bool = False, target: str = "cortex-m4"
 ) -> driver.Compiled:
-    options = CompileOptions(search=False, stream_time=hop, static_arena=static_arena)
+    options = CompileOptions(search=False, prove=False, stream_time=hop, static_arena=static_arena)
     return driver.compile_graph(source, load_target(target), options)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from cascade_nets import KINDS, Net, NetMaker, check, net, packaged, random_picks
+from conftest import unsearched
 from midge import cascading, driver
 from midge.cascading import SLOWER, Chosen, Price, Priced, Wish, choose, price_first
 from midge.codegen.arrange import arrange
 from midge.core.errors import UsageError
-from midge.core.options import CompileOptions
 from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
@@ -131,14 +131,16 @@ def test_an_input_that_is_read_as_a_whole_cannot_be_streamed(height: int) -> Non
     graph = Graph("g", (x,), (y,), m.types, m.consts, ()).with_nodes(m.nodes)
     with pytest.raises(UsageError, match="row by row"):
         driver.compile_graph(
-            graph, load_target("cortex-m4"), CompileOptions(search=False, stream_input=True)
+            graph,
+            load_target("cortex-m4"),
+            unsearched(stream_input=True),
         )
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_checked_compilation_computes_the_same(stream: bool) -> None:
     own = small("int8", 20, 8)
-    options = CompileOptions(search=False, stream_input=stream, check_memory=True)
+    options = unsearched(stream_input=stream, check_memory=True)
     made = driver.compile_graph(own.source, load_target("cortex-m4"), options)
     assert made.package.places
     assert made.package.arena_size > made.chosen.arena.size

@@ -20,9 +20,9 @@ from midge.driver import Compiled
 from midge.target import load_target
 
 MODES = {
-    "whole": CompileOptions(search=False, bands=False),
+    "whole": CompileOptions(search=False, prove=False, bands=False),
     "bands": NO_SEARCH,
-    "streamed": CompileOptions(search=False, stream_input=True),
+    "streamed": CompileOptions(search=False, prove=False, stream_input=True),
 }
 BLOCKS = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 

@@ -27,6 +27,7 @@ SAID: dict[str, tuple[list[str], Any]] = {
     "name": (["--name", "net"], "net"),
     "optimize": (["-O", "size"], "size"),
     "search": (["--no-search"], False),
+    "prove": (["--no-prove"], False),
     "static_arena": (["--static-arena"], True),
     "max_ram": (["--max-ram", "64K"], 65536),
     "max_flash": (["--max-flash", "1M"], 1 << 20),
@@ -100,6 +101,7 @@ def test_verify_is_right_with_every_option(
     midge: Cli, model: Callable[[str], Path], option: str
 ) -> None:
     words = [*SAID[option][0], *([] if option == "search" else ["--no-search"])]
+    words += ["--no-prove"] if option not in ("prove", "optimize") else []
     result = midge("verify", model(option), "--on", "host,emulator", "-n", "1", *words)
     assert result.code == 0, result.out + result.err
 

@@ -23,9 +23,8 @@ from c_program import (
     program,
     undefined_symbols,
 )
-from conftest import DIGITS, Golden
+from conftest import DIGITS, Golden, unsearched
 from midge import driver
-from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.types import Array
 from midge.data import random_inputs
@@ -52,7 +51,10 @@ def compiled(kind: str, name: str = "", *, static_arena: bool = False) -> tuple[
     source = model(kind, name)
     target = load_target("cortex-m4")
     made = driver.compile_graph(
-        source, target, CompileOptions(search=False, static_arena=static_arena), model_hash="test"
+        source,
+        target,
+        unsearched(static_arena=static_arena),
+        model_hash="test",
     )
     return source, made.package
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import SHARED
+from conftest import SHARED, unsearched
 from float_nets import FloatNet, samples_of
 from graphs import random_graph
 from midge import driver
 from midge.core.errors import MidgeError, ModelError, UsageError
-from midge.core.options import CompileOptions
 from midge.core.types import Array, DType, Quant
 from midge.data import random_inputs
 from midge.export.tflite import write
@@ -316,8 +315,7 @@ def test_float16_weights_stay_so_in_flash_where_size_counts() -> None:
     model = net.graph([net.dense(y, 12)])
     halves, target = float16_weights(model), load_target("cortex-m4")
     made = {
-        g: driver.compile_graph(halves, target, CompileOptions(search=False, optimize=g))
-        for g in ("speed", "size")
+        g: driver.compile_graph(halves, target, unsearched(optimize=g)) for g in ("speed", "size")
     }
     assert made["size"].package.weights_size < 0.62 * made["speed"].package.weights_size
     given = samples_of(model, 1)[0]

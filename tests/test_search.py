@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import NO_SEARCH
+from conftest import unsearched
 from midge import driver
-from midge.core.errors import UsageError
+from midge.core.errors import KernelWarning, UsageError
 from midge.core.options import GOALS, CompileOptions
+from midge.core.types import DType
 from midge.data import random_inputs
+from midge.graph.evaluate import evaluate
+from midge.loop import ir
+from midge.lower.build import build
+from midge.lower.candidates import LOWERINGS, Candidate, Request
 from midge.run import RUNNERS
 from midge.target import load_target
+from midge.toolchain import TOOLCHAINS
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
 
@@ -21,7 +29,7 @@ DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite
 @pytest.mark.parametrize("goal", GOALS)
 def test_searched_packages_are_right_and_repeatable(goal: str) -> None:
     target = load_target("cortex-m4")
-    first = driver.compile_file(DIGITS, target, CompileOptions(search=False, optimize=goal))
+    first = driver.compile_file(DIGITS, target, unsearched(optimize=goal))
     found = driver.compile_file(DIGITS, target, CompileOptions(optimize=goal))
     again = driver.compile_file(DIGITS, target, CompileOptions(optimize=goal))
     assert found.package.files == again.package.files
@@ -41,10 +49,68 @@ def test_searched_packages_are_right_and_repeatable(goal: str) -> None:
 def test_without_an_emulator_the_first_is_taken() -> None:
     target = load_target("cortex-m55")
     searched = driver.compile_file(DIGITS, target, CompileOptions())
-    assert searched.package.files == driver.compile_file(DIGITS, target, NO_SEARCH).package.files
+    assert (
+        searched.package.files
+        == driver.compile_file(DIGITS, target, CompileOptions(search=False)).package.files
+    )
     assert searched.package.metadata["options"]["search"] is False
 
 
 def test_an_unknown_goal_is_refused() -> None:
     with pytest.raises(UsageError, match="speed, balanced, size"):
         CompileOptions(optimize="fast")
+
+
+def wrong_rule(request: Request) -> Iterator[Candidate]:
+    """Convolutions whose results have one bit wrong."""
+    built = build(request.graph, request.group, "k", request.layouts)
+    (store,) = (
+        s for s in statements(built.func.body) if isinstance(s, ir.Store) and s.buffer == "y"
+    )
+    more = ir.Cast(DType.I8, ir.Bin("^", ir.cast(DType.I32, store.value, DType.I8), ir.i32(1)))
+    body = replaced(built.func.body, store, ir.Store("y", store.index, more))
+    yield Candidate("wrong", replace(built.func, body=body), built.args)
+
+
+def statements(block: ir.Block) -> Iterator[ir.Stmt]:
+    for s in block:
+        yield s
+        if isinstance(s, ir.Loop):
+            yield from statements(s.body)
+
+
+def replaced(block: ir.Block, old: ir.Stmt, new: ir.Stmt) -> ir.Block:
+    return tuple(
+        new if s is old else replace(s, body=replaced(s.body, old, new))
+        if isinstance(s, ir.Loop) else s
+        for s in block
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("search", [False, True])
+def test_a_rule_that_computes_something_else_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, search: bool, target: str
+) -> None:
+    driver.load_operators()
+    monkeypatch.setenv("MIDGE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setitem(LOWERINGS._items, "conv2d/a_wrong_one", wrong_rule)
+    options = CompileOptions(search=search, bands=False)
+    with pytest.warns(KernelWarning, match=r"wrong for conv2d_\d is not taken: differs from its"):
+        made = driver.compile_file(DIGITS, load_target(target), options)
+    given = random_inputs(made.model, 1, 3)[0]
+    session = RUNNERS["host"].load(made.package)
+    want = evaluate(made.model, given)
+    for mine, theirs in zip(made.package_outputs, made.model.outputs, strict=True):
+        np.testing.assert_array_equal(session.run(given).outputs[mine], want[theirs])
+    session.close()
+
+
+def test_without_a_compiler_it_is_said_that_nothing_was_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for toolchain in TOOLCHAINS:
+        monkeypatch.setattr(type(TOOLCHAINS[toolchain]), "find", lambda self: None)
+    with pytest.warns(KernelWarning, match="not compared with their plain loops: not found"):
+        made = driver.compile_file(DIGITS, load_target("cortex-m4"), CompileOptions(search=False))
+    assert made.package.metadata["options"]["prove"] is False

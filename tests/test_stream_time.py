@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from c_program import STRICT, call, command, compile_objects
-from conftest import NO_SEARCH, SHARED
+from conftest import NO_SEARCH, SHARED, unsearched
 from midge import driver
 from midge.cli import app
 from midge.core.errors import ModelError, UsageError
@@ -147,7 +147,7 @@ def test_rings_hold_what_later_windows_need() -> None:
 @pytest.mark.parametrize("runner", ["host", "emulator"])
 def test_the_wake_word_model(runner: str) -> None:
     target = load_target("cortex-m4")
-    made = driver.compile_file(SWW, target, CompileOptions(search=False, stream_time=0))
+    made = driver.compile_file(SWW, target, unsearched(stream_time=0))
     whole = driver.compile_file(SWW, target, NO_SEARCH)
     session = load(made.package, runner)
     window = Window(made)

@@ -17,11 +17,12 @@ from midge.core.errors import UsageError
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
+from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.bands import Form, Forms, how_banded, split_sums
 from midge.lower.candidates import Option
 from midge.lower.fuse import fuse
-from midge.lower.lower import Choice, Lowered, find_options
+from midge.lower.lower import Choice, Known, Lowered, find_options
 from midge.lower.stream_time import flow
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.buffers import Buffer, Plan, busiest_time
@@ -63,14 +64,25 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """program, arena: what was chosen.  cycles: of its kernels, None if not measured.  whole: bytes
-    of the arena without bands; tried: what each plan that was tried would need."""
+    """program, arena: what was chosen, by the plan `trial`.  whole: bytes of the arena without
+    bands; tried: what each plan that was tried would need."""
 
     program: Program
     arena: Arena
-    cycles: int | None
+    trial: Trial
     whole: int
     tried: tuple[Trial, ...]
+
+    @property
+    def cycles(self) -> int | None:
+        """Of its kernels, None if not measured."""
+        return self.trial.cycles
+
+    @property
+    def taken(self) -> list[tuple[Choice, Option]]:
+        """Every kernel of the program, with what it was chosen from."""
+        own = zip(self.trial.lowered.choices, self.trial.picks, strict=True)
+        return [(choice, choice.options[pick]) for choice, pick in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +109,24 @@ def choose(
     price: Price,
     wish: Wish,
     planner: Planner | None = None,
+    without: frozenset[ir.Func] = frozenset(),
 ) -> Chosen:
-    """The program for `graph` that `wish` wants, and where its tensors lie.
+    """The program for `graph` that `wish` wants, and where its tensors lie. without: kernels that
+    are no option.
 
     If nothing fits `wish.max_ram`, what needs least. UsageError for arriving inputs that cannot be
     taken row by row; ModelError and UsageError as of `lower.stream_time.flow`.
     """
     if wish.hop is not None:
-        return _choose_flow(graph, target, types, optimize, price, wish.hop, planner)
+        return _choose_flow(graph, target, types, optimize, price, wish.hop, planner, without)
     trials: list[Trial] = []
-    known: dict[object, tuple[Option, ...]] = {}
+    known: Known = {}
     for name, own, forms in _plans(graph, wish):
         most = _OPTIONS if price is not price_first else (4 if forms else 1)
         found = find_options(
-            own, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known
-        )
+            own, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known,
+            without=without,
+        )  # fmt: skip
         trials += _descent(name, found, price(found.choices))
         if name == "whole" and not _worth_a_try(trials[0], wish):
             break
@@ -122,8 +137,8 @@ def choose(
         layout = layout_of(program)
         arena = place(layout, calls_of(program, layout), planner)
         if wish.max_ram is None or arena.size <= wish.max_ram:
-            return Chosen(program, arena, trial.cycles, trials[0].live, tuple(trials))
-    return Chosen(program, arena, trial.cycles, trials[0].live, tuple(trials))
+            return Chosen(program, arena, trial, trials[0].live, tuple(trials))
+    return Chosen(program, arena, trial, trials[0].live, tuple(trials))
 
 
 def _choose_flow(
@@ -134,11 +149,14 @@ def _choose_flow(
     price: Price,
     hop: int,
     planner: Planner | None,
+    without: frozenset[ir.Func],
 ) -> Chosen:
     """The program that takes `hop` frames at a time. cycles: of a push with a whole window."""
     found = flow(graph, target, hop)
     most = _OPTIONS if price is not price_first else 1
-    lowered = find_options(graph, target, types, optimize, most=most, bands=found.cascade)
+    lowered = find_options(
+        graph, target, types, optimize, most=most, bands=found.cascade, without=without
+    )
     priced = price(lowered.choices)
     moving = {v: Moving(f.height, found.hop // f.rate) for v, f in found.flows.items()}
     program = pushed(lowered.program(priced.picks), found.hop, moving, found.unordered)
@@ -146,7 +164,7 @@ def _choose_flow(
     arena = place(layout, calls_of(program, layout), planner or plan)
     cycles = _total(lowered, priced, priced.picks)
     trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks)
-    return Chosen(program, arena, cycles, arena.plan.lower_bound, (trial,))
+    return Chosen(program, arena, trial, arena.plan.lower_bound, (trial,))
 
 
 def _plans(graph: Graph, wish: Wish) -> Iterator[tuple[str, Graph, Forms]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -15,13 +16,14 @@ from midge.cascading import Chosen, Priced, Wish, choose, price_first
 from midge.codegen.arrange import layout_of
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Origin, make_package
-from midge.core.errors import PlanError, UsageError
+from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.target import Target
 from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
+from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.candidates import Option
 from midge.lower.lower import Choice
@@ -31,8 +33,8 @@ from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
-from midge.tune.rank import Ranked, rank, reason_against
-from midge.tune.trials import Trial
+from midge.tune.rank import Ranked, UnfitKernels, prove, rank, reason_against, reason_unproven
+from midge.tune.trials import Match, Trial
 
 USUAL = CompileOptions()
 
@@ -102,12 +104,21 @@ def compile_graph(
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
     types = narrowed_types(model, plain)
-    chosen = choose(plain, target, types, goal, price, wish, _pools(options, target))
+    planner = _pools(options, target)
+    proves = options.prove and _can_prove(target)
+
+    def pick(without: frozenset[ir.Func]) -> Chosen:
+        found = choose(plain, target, types, goal, price, wish, planner, without)
+        if proves:
+            _check_taken(found, target, goal)
+        return found
+
+    chosen = _choose(pick)
     program, arena = chosen.program, chosen.arena
     if options.check_memory:
         arena = _apart(program, arena)
     hop = None if program.pushes is None else program.pushes.hop
-    done = replace(options, search=searches, stream_time=hop, name=graph.name)
+    done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
     origin = Origin(version("midge"), model_hash or hash_graph(graph))
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
@@ -154,15 +165,66 @@ def _flash(target: Target, options: CompileOptions) -> int | None:
 
 def _price(target: Target, optimize: str, flash: int | None, choices: Sequence[Choice]) -> Priced:
     """The option of every kernel that measures best, and what all of them cost."""
-    trials = [[_trial(option) for option in choice.options] for choice in choices]
-    ranked: Ranked = rank(trials, target, optimize, flash, every=True)
+    matches = [_match(choice, choice.options) for choice in choices]
+    try:
+        ranked: Ranked = rank(matches, target, optimize, flash, every=True)
+    except UnfitKernels as error:
+        raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
     return Priced(ranked.picks, tuple(tuple(c.cycles for c in own) for own in ranked.costs))
+
+
+def _check_taken(chosen: Chosen, target: Target, optimize: str) -> None:
+    """Every kernel of the program agrees with its plain loops on the weights that it has."""
+    matches = [_match(choice, [option]) for choice, option in chosen.taken]
+    try:
+        prove(matches, target, optimize)
+    except UnfitKernels as error:
+        raise _Refused([(chosen.taken[i][1], why) for i, _, why in error.found]) from None
+
+
+def _can_prove(target: Target) -> bool:
+    """Whether there is a compiler for it; the user is told if not."""
+    reason = reason_unproven(target)
+    if reason is not None:
+        what = f"the kernels were not compared with their plain loops: {reason}"
+        warnings.warn(what, KernelWarning, stacklevel=2)
+    return reason is None
+
+
+def _match(choice: Choice, options: Sequence[Option]) -> Match:
+    return Match(tuple(map(_trial, options)), _trial(choice.plain))
 
 
 def _trial(option: Option) -> Trial:
     params = option.kernel.func.params
     values = zip(params, option.args, strict=True)
-    return Trial(option.kernel, {p.name: option.consts[v] for p, v in values if v in option.consts})
+    consts = {p.name: option.consts[v] for p, v in values if v in option.consts}
+    return Trial(option.kernel, consts, option.args)
+
+
+class _Refused(Exception):  # noqa: N818  # not an error of a user's
+    """Kernels that cannot be taken, and why."""
+
+    def __init__(self, found: Sequence[tuple[Option, str]]) -> None:
+        super().__init__()
+        self.found = found
+
+
+def _choose(pick: Callable[[frozenset[ir.Func]], Chosen]) -> Chosen:
+    """What `pick` chooses without the kernels that turn out not to be right: a kernel that does not
+    build, run or agree is one that is not taken, and the user is told."""
+    without: frozenset[ir.Func] = frozenset()
+    while True:
+        try:
+            return pick(without)
+        except _Refused as error:
+            more = {option.kernel.func for option, _ in error.found} - without
+            if not more:
+                raise AssertionError(f"taken without need: {error.found[0][1]}") from None
+            for option, why in error.found:
+                what = f"{option.candidate.name} for {option.kernel.func.name} is not taken: {why}"
+                warnings.warn(f"{what}. Please report it", KernelWarning, stacklevel=2)
+            without |= more
 
 
 def check_limits(package: Package, options: CompileOptions) -> None:

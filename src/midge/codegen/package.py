@@ -23,6 +23,7 @@ from midge.core.options import CompileOptions
 from midge.core.package import Operator, Package, Pushes, Tensor
 from midge.core.target import Target
 from midge.core.types import DType, TensorType
+from midge.loop.instruction import merged
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
 from midge.runtime import header
@@ -257,12 +258,8 @@ class _Maker:
 
     def instructions(self) -> list[dict[str, Any]]:
         """The functions of instructions with a body, each once."""
-        found = {
-            name: instruction
-            for k in self.program.kernels
-            for name, instruction in k.instructions.items()
-            if instruction.asm
-        }
+        known = merged(k.instructions for k in self.program.kernels)
+        found = {name: i for name, i in known.items() if i.asm}
         return [
             {
                 "lines": textwrap.wrap(found[name].note, 96),

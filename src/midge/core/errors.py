@@ -54,6 +54,11 @@ class TargetError(CompileError):
     """The target is unknown or lacks something the program needs."""
 
 
+class KernelWarning(UserWarning):
+    """A kernel that does not build, run or agree with its plain loops was left out: a bug of
+    Midge's or of the compiler's, that costs speed and nothing else."""
+
+
 class RunError(MidgeError):
     """What executes a package failed: the emulator, a process or a board."""
 

@@ -84,6 +84,14 @@ class CompileOptions:
             "best, or take the first.",
         ),
     )
+    prove: bool = field(
+        default=True,
+        metadata=_said(
+            "--prove/--no-prove",
+            help="Run every kernel that is taken beside its plain loops once, and take another one "
+            "where they differ.",
+        ),
+    )
     static_arena: bool = field(
         default=False, metadata=_said("--static-arena", help="Let the package bring its own arena.")
     )

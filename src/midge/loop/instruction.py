@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from midge.loop.ir import Func
@@ -36,3 +37,15 @@ class Instruction:
     def __post_init__(self) -> None:
         assert not (self.c and self.asm), f"{self.name}: either a statement or a body"
         assert bool(self.asm) == bool(self.needs), f"{self.name}: assembler needs a condition"
+
+
+def merged(tables: Iterable[Mapping[str, Instruction]]) -> dict[str, Instruction]:
+    """All instructions of several kernels by name; two of one name must be the same."""
+    found: dict[str, Instruction] = {}
+    for table in tables:
+        for name, instruction in table.items():
+            known = found.setdefault(name, instruction)
+            assert known is instruction or known == instruction, (
+                f"two instructions are called {name}"
+            )
+    return found

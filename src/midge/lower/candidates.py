@@ -149,6 +149,16 @@ class Option:
     consts: Mapping[str, Array]
 
 
+def plain_option(request: Request, name: str) -> Option:
+    """The loops of the group as they are written: what every other option has to agree with."""
+    built = build(
+        request.graph, request.group, name, request.layouts, rows=request.rows,
+        planes=request.planes, pitches=request.pitches,
+    )  # fmt: skip
+    candidate = Candidate(PLAIN, built.func, built.args)
+    return Option(candidate, candidate.kernel(name), *candidate.constants(request.graph))
+
+
 def options(request: Request, name: str) -> Iterator[Option]:
     """The candidates whose steps can be applied. Beside loops of other forms, which are written for
     the target, the first schedule of the plain ones is enough, and none for a band."""

@@ -25,11 +25,14 @@ from midge.loop.program import (
 )
 from midge.loop.rewrite import expr_loads, own_exprs
 from midge.lower.bands import Banded, Cascade, Forms, band_request, cascade, pointers
-from midge.lower.candidates import Option, Request, options
+from midge.lower.candidates import Option, Request, options, plain_option
 from midge.lower.fuse import Group, fuse
 from midge.plan.order import Task, best_order
 
 _MOST_OPTIONS = 20
+
+# What is computed how -> its options and its plain loops.
+Known = dict[object, tuple[tuple[Option, ...], Option]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,15 @@ class Choice:
     """A kernel to choose: the options for all calls of a kind of an operation.
 
     value: the output of the operation.  count: rows of the band, 0 for a call that computes the
-    operation at once.  calls: how many there are in one inference.
+    operation at once.  calls: how many there are in one inference.  plain: the loops as they are
+    written, which all options have to agree with.
     """
 
     value: str
     count: int
     calls: int
     options: tuple[Option, ...]
+    plain: Option
     first: bool = False  # of an accumulating operation: the band that begins
     so_far: str = ""
 
@@ -73,17 +78,18 @@ def find_options(
     *,
     most: int = _MOST_OPTIONS,
     arriving: frozenset[str] = frozenset(),
-    known: dict[object, tuple[Option, ...]] | None = None,
+    known: Known | None = None,
     bands: Cascade | None = None,
+    without: frozenset[ir.Func] = frozenset(),
 ) -> Lowered:
     """The plain `graph` as loops for `target`; `types` are the model's, with quantisation.
 
     optimize: as in `Request`.  forms: which groups are computed by bands.  most: options of each
     kernel.  arriving: inputs that come row by row.  known: options that were found for this
     graph, target and goal before; grows.  bands: the groups with their bands, instead of those that
-    `forms` makes.
+    `forms` makes.  without: kernels that are no option.
     """
-    finder = _Finder(most, known if known is not None else {})
+    finder = _Finder(most, known if known is not None else {}, without)
     found = bands or cascade(graph, fuse(graph), target, forms or {}, arriving)
     names = tuple(f"{_kind(group)}_{number}" for number, group in enumerate(found.groups))
     choices: list[Choice] = []
@@ -91,7 +97,7 @@ def find_options(
         whole = Request(graph, group, target, found.layouts, optimize, pitches=found.pitches)
         own = found.banded.get(group.output)
         if own is None:
-            choices.append(Choice(group.output, 0, 1, finder.options(whole, name, 0)))
+            choices.append(Choice(group.output, 0, 1, *finder.options(whole, name, 0)))
             continue
         choices += _band_choices(whole, found, own, name, finder)
     return Lowered(graph, found, names, tuple(choices), types, arriving)
@@ -102,11 +108,13 @@ class _Finder:
     """Looks for at most so many options of each kernel, for equal ones once."""
 
     most: int
-    known: dict[object, tuple[Option, ...]]
+    known: Known
+    without: frozenset[ir.Func]
 
     def options(
         self, request: Request, name: str, count: int, first: bool = False
-    ) -> tuple[Option, ...]:
+    ) -> tuple[tuple[Option, ...], Option]:
+        """The options, of which there is one at least, and the plain loops."""
         values = {v for n in request.group.nodes for v in (*n.inputs, *n.outputs)}
         lies = sorted(
             (v, request.layouts[v], request.planes.get(v, 0))
@@ -116,7 +124,9 @@ class _Finder:
         lies.append(("", (), request.pitches.get(request.group.output, 0)))
         key = (request.group.output, name, self.most, count, first, request.rows, tuple(lies))
         if key not in self.known:
-            self.known[key] = tuple(islice(options(request, name), self.most))
+            able = (o for o in options(request, name) if o.kernel.func not in self.without)
+            plain = plain_option(request, name)
+            self.known[key] = (tuple(islice(able, self.most)) or (plain,), plain)
         return self.known[key]
 
 
@@ -135,7 +145,7 @@ def _band_choices(
         calls = 1 if first else calls - (own.how.accumulates and (own.bands[0][1] == count))
         if calls:
             made = finder.options(request, name, count, first)
-            choices.append(Choice(whole.group.output, count, calls, made, first, so_far))
+            choices.append(Choice(whole.group.output, count, calls, *made, first, so_far))
     return choices
 
 

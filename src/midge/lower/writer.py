@@ -56,7 +56,8 @@ class KernelWriter:
     def use(self, instruction: Instruction, places: Mapping[str, Place]) -> ir.Block:
         """The loops of `instruction` with its operands at `places`; a step of the schedule makes
         them the instruction."""
-        self.instructions[instruction.name] = instruction
+        known = self.instructions.setdefault(instruction.name, instruction)
+        assert known == instruction, f"two instructions are called {instruction.name}"
         self.count += 1
         body = _placed(instruction.meaning, places, f"_{self.count}")
         outermost = next(s for s in body if isinstance(s, ir.Loop))

@@ -13,6 +13,17 @@ def header(name: str) -> str:
 
 
 @cache
+def headers() -> tuple[str, ...]:
+    """The texts of all of them, by name."""
+    return tuple(header(name) for name in sorted(_names()))
+
+
+def _names() -> list[str]:
+    found = (entry.name for entry in (files(__name__) / "include").iterdir())
+    return [name for name in found if name.endswith(".h")]
+
+
+@cache
 def included(name: str) -> frozenset[str]:
     """The runtime headers that a header includes, itself among them; midge_compiler.h, which every
     package has, is not counted."""

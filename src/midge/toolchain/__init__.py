@@ -11,7 +11,7 @@ from midge.toolchain.build import (
     build_image,
     build_library,
     build_shared,
-    found_version,
+    found_build,
 )
 from midge.toolchain.image import Image, Section, Symbol
 
@@ -26,7 +26,7 @@ __all__ = [
     "build_image",
     "build_library",
     "build_shared",
-    "found_version",
+    "found_build",
 ]
 
 import_all(sys.modules[__name__])

@@ -55,10 +55,13 @@ def select(name: str | None, choices: Mapping[str, tuple[str, ...]], *, where: s
     raise ToolchainError(f"not found: {missing}", where=where, hint=hint)
 
 
-def found_version(target: Target) -> str:
-    """The name and version of the toolchain that builds for `target`."""
+def found_build(target: Target, optimize: str) -> tuple[str, ...]:
+    """All that an image for `target` depends on beside its sources: the toolchain with its version
+    and flags, and what is linked to it."""
     selected = select(None, target.toolchains, where=f"target {target.name}")
-    return f"{selected.toolchain.name} {selected.found.version}"
+    flags = (*selected.flags, *OPTIMIZE[_known(optimize)])
+    bare = [part for name, text in sorted(_bare_files().items()) for part in (name, text)]
+    return (_FORMAT, selected.toolchain.name, selected.found.version, " ".join(flags), *bare)
 
 
 def build_image(

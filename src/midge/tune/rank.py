@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from midge.core.errors import ToolchainError
 from midge.core.target import Target
 from midge.run import RUNNERS
-from midge.tune.trials import Cost, Trial, key_of, machine_of, measure, remember, remembered
+from midge.toolchain import found_build
+from midge.tune.measure import Outcome, measure
+from midge.tune.trials import (
+    Cost,
+    Match,
+    Trial,
+    Unfit,
+    key_of,
+    machine_of,
+    proof_of,
+    proven,
+    remember,
+    remember_proof,
+    remembered,
+)
 
 # Of the fastest candidate's cycles, what a smaller one may take.
 _SLACK = {"speed": 1.0, "balanced": 1.1, "size": 1.4}
 _PER_BUILD = 12  # trials; few enough that builds can run side by side
 
 
+def reason_unproven(target: Target) -> str | None:
+    """Why kernels cannot be compared with their plain loops for `target`; None if they can."""
+    if reason_against(target) is not None:
+        return RUNNERS["host"].available()
+    try:
+        found_build(target, "speed")
+    except ToolchainError as error:
+        return f"{error.what}: {error.hint}"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """picks: one per operation.  costs: of every trial of every operation."""
+    """picks: one per match.  costs: of every trial of every match."""
 
     picks: tuple[int, ...]
     costs: tuple[tuple[Cost, ...], ...]
+
+
+class UnfitKernels(Exception):  # noqa: N818  # a result for the caller, not an error of a user's
+    """Trials that cannot be taken, and why: (match, trial, reason)."""
+
+    def __init__(self, found: Sequence[tuple[int, int, str]]) -> None:
+        super().__init__("; ".join(reason for _, _, reason in found))
+        self.found = tuple(found)
 
 
 def reason_against(target: Target) -> str | None:
@@ -32,43 +66,106 @@ def reason_against(target: Target) -> str | None:
 
 
 def rank(
-    choices: Sequence[Sequence[Trial]],
+    matches: Sequence[Match],
     target: Target,
     optimize: str,
     flash: int | None = None,
     *,
     every: bool = False,
 ) -> Ranked:
-    """The trial to take for each operation. flash: bytes that constants and kernels may take;
-    beyond it faster trials give way to smaller ones where that costs least.  every: measure also
-    what there is no choice for, so that all costs are known."""
+    """The trial to take of each match. flash: bytes that constants and kernels may take; beyond
+    it faster trials give way to smaller ones where that costs least.  every: measure also what
+    there is no choice for, so that all costs are known.
+
+    UnfitKernels if some of what had to be measured cannot be taken.
+    """
     machine = machine_of(target, optimize)
-    keys = [[key_of(t, machine) for t in own] for own in choices]
-    wanted = {k: t for own, row in zip(choices, keys, strict=True) if every or len(own) > 1
-              for t, k in zip(own, row, strict=True)}  # fmt: skip
-    known = _costs(wanted, target, optimize)
-    free = Cost(0, {})
-    costs = tuple(tuple(known.get(k, free) for k in row) for row in keys)
-    picks = [_pick(own, row, optimize) for own, row in zip(choices, costs, strict=True)]
+    keys = [[key_of(t, machine) for t in m.trials] for m in matches]
+    known = {key: remembered(key) for row in keys for key in row}
+    wanted: list[tuple[int, int]] = []
+    for i, row in enumerate(keys):
+        for j, key in enumerate(row):
+            if known[key] is None and (every or len(row) > 1):
+                known[key] = _FREE
+                wanted.append((i, j))
+    found = _measured(matches, wanted, machine, target, optimize)
+    _refuse(found)
+    for (i, j), cost in found.items():
+        assert isinstance(cost, Cost), "others were refused"
+        remember(keys[i][j], cost)
+        known[keys[i][j]] = cost
+    costs = tuple(tuple(known[k] or _FREE for k in row) for row in keys)
+    picks = [_pick(m.trials, own, optimize) for m, own in zip(matches, costs, strict=True)]
     if flash is not None:
-        picks = _within(choices, costs, picks, flash)
+        picks = _within([m.trials for m in matches], costs, picks, flash)
     return Ranked(tuple(picks), costs)
 
 
-def _costs(wanted: Mapping[str, Trial], target: Target, optimize: str) -> dict[str, Cost]:
-    found = {key: cost for key in wanted if (cost := remembered(key)) is not None}
-    missing = [key for key in wanted if key not in found]
-    batches = [missing[i : i + _PER_BUILD] for i in range(0, len(missing), _PER_BUILD)]
+_FREE = Cost(0, {})
 
-    def run(keys: list[str]) -> list[Cost]:
-        return measure([wanted[k] for k in keys], target, optimize)
 
+def prove(matches: Sequence[Match], target: Target, optimize: str) -> None:
+    """UnfitKernels unless every trial, with the constants that it has, agrees with its plain loops:
+    on the emulated core, or what instructions mean on this host where there is none. What is known
+    to do so is not run again."""
+    machine = machine_of(target, optimize)
+    on = "emulator" if reason_against(target) is None else "host"
+    wanted = [
+        (i, j)
+        for i, match in enumerate(matches)
+        for j, trial in enumerate(match.trials)
+        if trial != match.plain and not proven(proof_of(trial, match.plain, machine))
+    ]
+    _refuse(_measured(matches, wanted, machine, target, optimize, on))
+
+
+def _refuse(found: Mapping[tuple[int, int], Outcome]) -> None:
+    unfit = [(i, j, o.reason) for (i, j), o in found.items() if isinstance(o, Unfit)]
+    if unfit:
+        raise UnfitKernels(unfit)
+
+
+def _measured(
+    matches: Sequence[Match],
+    wanted: Sequence[tuple[int, int]],
+    machine: tuple[str, ...],
+    target: Target,
+    optimize: str,
+    on: str = "emulator",
+) -> dict[tuple[int, int], Outcome]:
+    """Of each (match, trial); those that agree are remembered to do so."""
+    batches = list(_batches(wanted))
+
+    def run(batch: list[tuple[int, list[int]]]) -> list[list[Outcome]]:
+        own = [Match(tuple(matches[i].trials[j] for j in js), matches[i].plain) for i, js in batch]
+        return measure(own, target, optimize, on)
+
+    found: dict[tuple[int, int], Outcome] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for keys, costs in zip(batches, pool.map(run, batches), strict=True):
-            for key, cost in zip(keys, costs, strict=True):
-                remember(key, cost)
-                found[key] = cost
+        for batch, outcomes in zip(batches, pool.map(run, batches), strict=True):
+            for (i, js), own in zip(batch, outcomes, strict=True):
+                found.update({(i, j): outcome for j, outcome in zip(js, own, strict=True)})
+    for (i, j), outcome in found.items():
+        if isinstance(outcome, Cost):
+            remember_proof(proof_of(matches[i].trials[j], matches[i].plain, machine))
     return found
+
+
+def _batches(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, list[int]]]]:
+    """Trials by their matches, as many as are built at a time; plain loops come with them."""
+    batch: list[tuple[int, list[int]]] = []
+    size = 0
+    for i, j in wanted:
+        if not batch or batch[-1][0] != i:
+            batch.append((i, []))
+            size += 1
+        batch[-1][1].append(j)
+        size += 1
+        if size >= _PER_BUILD:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def size_of(trial: Trial, cost: Cost) -> int:

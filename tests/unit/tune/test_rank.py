@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from midge.core.errors import ToolchainError
 from midge.core.target import Target
 from midge.core.types import DType
 from midge.loop import ir
+from midge.loop.instruction import Instruction
 from midge.loop.program import Kernel
 from midge.target import load_target
+from midge.toolchain import TOOLCHAINS, Found, build
+from midge.tune import measure as measuring
 from midge.tune import rank as ranking
-from midge.tune.rank import rank
-from midge.tune.trials import Cost, Trial, measure
+from midge.tune import trials
+from midge.tune.measure import Outcome, measure
+from midge.tune.rank import UnfitKernels, prove, rank
+from midge.tune.trials import Cost, Match, Trial, Unfit
 
 
 def kernel(add: int, elements: int = 8) -> Trial:
@@ -28,7 +36,11 @@ def kernel(add: int, elements: int = 8) -> Trial:
         ir.Param("y", DType.I32, (8,), "out"),
     )
     func = ir.Func("k", params, body)
-    return Trial(Kernel(func, func), {"w": np.zeros(elements, np.int8)})
+    return Trial(Kernel(func, func), {"w": np.zeros(elements, np.int8)}, ("x", "w", "y"))
+
+
+def match(*trials: Trial) -> Match:
+    return Match(trials, trials[0])
 
 
 @pytest.fixture
@@ -38,26 +50,31 @@ def costs(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> list[int]:
     table = {1: (100, 400), 2: (105, 100), 3: (139, 50), 4: (300, 10), 5: (100, 300)}
     measured: list[int] = []
 
-    def fake(trials: Sequence[Trial], target: Target, optimize: str) -> list[Cost]:
-        found = []
-        for t in trials:
-            loop = t.kernel.func.body[0]
-            assert isinstance(loop, ir.Loop)
-            store = loop.body[0]
-            assert isinstance(store, ir.Store)
-            assert isinstance(store.value, ir.Bin)
-            assert isinstance(store.value.rhs, ir.Const)
-            number = int(store.value.rhs.value)
-            measured.append(number)
-            cycles, code = table[number]
-            found.append(Cost(cycles, {"kernel": code}))
-        return found
+    def fake(
+        matches: Sequence[Match], target: Target, optimize: str, on: str
+    ) -> list[list[Outcome]]:
+        return [[cost(t) for t in m.trials] for m in matches]
+
+    def cost(t: Trial) -> Outcome:
+        loop = t.kernel.func.body[0]
+        assert isinstance(loop, ir.Loop)
+        store = loop.body[0]
+        assert isinstance(store, ir.Store)
+        assert isinstance(store.value, ir.Bin)
+        assert isinstance(store.value.rhs, ir.Const)
+        number = int(store.value.rhs.value)
+        measured.append(number)
+        if number == WRONG:
+            return Unfit("differs")
+        cycles, code = table[number]
+        return Cost(cycles, {"kernel": code})
 
     monkeypatch.setattr(ranking, "measure", fake)
     return measured
 
 
-CHOICE = [kernel(n) for n in (4, 3, 2, 1, 5)]
+CHOICE = match(*(kernel(n) for n in (4, 3, 2, 1, 5)))
+WRONG = 9
 
 
 @pytest.mark.parametrize(("goal", "best"), [("speed", 5), ("balanced", 2), ("size", 3)])
@@ -67,7 +84,8 @@ def test_each_goal_takes_its_own(costs: list[int], goal: str, best: int) -> None
 
 
 def test_a_single_candidate_is_not_measured(costs: list[int]) -> None:
-    assert rank([[kernel(1)], [kernel(2)]], load_target("cortex-m4"), "speed").picks == (0, 0)
+    ranked = rank([match(kernel(1)), match(kernel(2))], load_target("cortex-m4"), "speed")
+    assert ranked.picks == (0, 0)
     assert costs == []
 
 
@@ -103,12 +121,135 @@ def test_flash_limits_what_is_taken(costs: list[int]) -> None:
         assert number == best, f"{sizes[number]} bytes of {flash}"
 
 
+def test_what_cannot_be_taken_is_said_and_not_remembered(costs: list[int]) -> None:
+    target, trials = load_target("cortex-m4"), match(kernel(1), kernel(WRONG), kernel(2))
+    for _ in range(2):
+        with pytest.raises(UnfitKernels) as error:
+            rank([CHOICE, trials], target, "speed")
+        assert error.value.found == ((1, 1, "differs"),)
+    assert costs.count(WRONG) == 2
+
+
+def test_a_proof_is_of_the_constants_too(costs: list[int]) -> None:
+    target = load_target("cortex-m4")
+    first, second = kernel(1), kernel(2)
+    other = replace(second, consts={"w": np.ones(8, np.int8)})
+    for trial, times in ((second, 1), (second, 1), (other, 2), (other, 2)):
+        prove([Match((trial,), first)], target, "speed")
+        assert costs.count(2) == times
+    prove([Match((first,), first)], target, "speed")
+    assert costs.count(1) == 0, "plain loops need no proof"
+    with pytest.raises(UnfitKernels):
+        prove([Match((kernel(WRONG),), first)], target, "speed")
+
+
+@pytest.mark.parametrize("what", ["header", "flags", "version", "linked"])
+def test_costs_are_of_one_compiler_with_its_flags_and_one_runtime(
+    costs: list[int], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    target = load_target("cortex-m4")
+    rank([CHOICE], target, "speed")
+    if what == "header":
+        texts = ("/* another */", *trials.headers()[1:])
+        monkeypatch.setattr(trials, "headers", lambda: texts)
+    elif what == "flags":
+        flags = {"zig": (*target.toolchains["zig"], "-fno-inline")}
+        target = replace(target, toolchains=flags)
+    elif what == "version":
+        found = Found(Path("zig"), "9.9.9")
+        monkeypatch.setattr(type(TOOLCHAINS["zig"]), "find", lambda self: found)
+    else:
+        monkeypatch.setattr(build, "_bare_files", lambda: {"memory.c": "int other;"})
+    rank([CHOICE], target, "speed")
+    assert len(costs) == 10
+
+
+# Measuring for real.
+
+M3 = "cortex-m3"
+
+
+def altered(trial: Trial, body: ir.Block) -> Trial:
+    func = replace(trial.kernel.func, body=body)
+    return replace(trial, kernel=Kernel(func, func))
+
+
+def store(index: ir.Expr, add: int = 1) -> ir.Store:
+    return ir.Store("y", (index,), ir.Bin("+", ir.Load("x", (ir.Var("i"),)), ir.i32(add)))
+
+
 def test_measuring_for_real() -> None:
-    short, long = kernel(1), kernel(2)
-    twice = (ir.Loop("j", 2, long.kernel.func.body),)
-    func = ir.Func("k", long.kernel.func.params, twice)
-    costs = measure(
-        [short, Trial(Kernel(func, func), long.consts)], load_target("cortex-m3"), "size"
-    )
-    assert 0 < costs[0].cycles < costs[1].cycles
-    assert all(c.code["kernel"] > 0 for c in costs)
+    plain = kernel(1)
+    twice = altered(plain, (ir.Loop("j", 2, plain.kernel.func.body),))
+    ((short, long),) = measure([Match((plain, twice), plain)], load_target(M3), "size")
+    assert isinstance(short, Cost)
+    assert isinstance(long, Cost)
+    assert 0 < short.cycles < long.cycles
+    assert all(c.code["kernel"] > 0 for c in (short, long))
+
+
+WRONG_BODIES = {
+    "another value": (ir.Loop("i", 8, (store(ir.Var("i"), 2),)),),
+    "the last element is missing": (ir.Loop("i", 7, (store(ir.Var("i")),)),),
+    "one element is written elsewhere": (
+        ir.Loop("i", 8, (store(ir.Bin("min", ir.Var("i"), ir.i32(6))),)),
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_BODIES)
+def test_what_computes_something_else_is_unfit(wrong: str) -> None:
+    plain = kernel(1)
+    trials = (plain, altered(plain, WRONG_BODIES[wrong]), plain)
+    ((first, second, third),) = measure([Match(trials, plain)], load_target(M3), "size")
+    assert isinstance(second, Unfit)
+    assert "differs from its plain loops" in second.reason
+    assert isinstance(first, Cost)
+    assert isinstance(third, Cost)
+
+
+def broken(name: str, line: str) -> Trial:
+    """A kernel that calls an instruction of this assembler."""
+    x, y = kernel(1).kernel.func.params[0], kernel(1).kernel.func.params[2]
+    meaning = ir.Func(name, (x, y), kernel(1).kernel.func.body)
+    asm = Instruction(name, meaning, asm=(line,), needs="1", note=line)
+    zero = (ir.i32(0),)
+    call = (ir.Instr(name, (("x", zero), ("y", zero))),)
+    func = replace(kernel(1).kernel.func, body=call)
+    return replace(kernel(1), kernel=Kernel(func, func, (), {name: asm}))
+
+
+@pytest.mark.parametrize("line", ["no_such_mnemonic r0", "udf #0", "1: b 1b", "str r0, [r0, r0]"])
+def test_what_does_not_build_or_run_is_unfit_and_nothing_else(line: str) -> None:
+    plain = kernel(1)
+    bad = broken("broken", line)
+    found = measure([Match((bad, plain), plain), Match((plain,), plain)], load_target(M3), "size")
+    ((first, second), (third,)) = found
+    assert isinstance(first, Unfit)
+    assert isinstance(second, Cost)
+    assert isinstance(third, Cost)
+
+
+def test_plain_loops_that_do_not_build_are_an_error() -> None:
+    bad = broken("broken", "no_such_mnemonic r0")
+    with pytest.raises(ToolchainError):
+        measure([Match((kernel(1),), bad)], load_target(M3), "size")
+
+
+def test_floats_may_be_added_up_in_another_order_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(64).astype(np.float32)
+    assert not measuring._difference(a, a * np.float32(1 + 2**-20))
+    assert measuring._difference(a, np.where(np.arange(64) == 3, a + np.float32(0.01), a))
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0], np.float32)
+    assert not measuring._difference(odd, odd)
+    for i, other in ((0, 1.0), (1, -np.inf), (2, 0.0), (3, np.nan)):
+        changed = odd.copy()
+        changed[i] = other
+        assert measuring._difference(odd, changed)
+
+
+def test_instructions_of_one_name_are_one() -> None:
+    one, other = broken("same", "nop"), broken("same", "nop; nop")
+    with pytest.raises(AssertionError, match="two instructions are called same"):
+        measure([Match((one, other), kernel(1))], load_target(M3), "size")
