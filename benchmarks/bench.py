@@ -22,10 +22,9 @@ from typing import Any
 
 from rich.console import Console
 
-from midge.cli.arguments import OPTIMIZE
 from midge.cli.output import number, shorten, table
 from midge.core.files import write_file
-from midge.core.options import CompileOptions
+from midge.core.options import GOALS, CompileOptions
 from midge.data import random_inputs
 from midge.driver import Compiled, compile_file
 from midge.graph.ir import OPS, Graph, Node
@@ -230,7 +229,7 @@ def main() -> int:
     parser.add_argument("--target", default=PEERS_TARGET)
     parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--toolchain")
-    parser.add_argument("--optimize", default="speed", choices=OPTIMIZE)
+    parser.add_argument("--optimize", default="speed", choices=GOALS)
     parser.add_argument("--no-operators", action="store_true", help="leave out single operators")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     options = parser.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from midge.loop.ir import Func
 
@@ -32,7 +32,7 @@ class Instruction:
     cycles: int | None = None
     asm: tuple[str, ...] = ()
     needs: str = ""
-    note: str = ""
+    note: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         assert not (self.c and self.asm), f"{self.name}: either a statement or a body"

@@ -37,33 +37,37 @@ Outcome = Cost | Unfit
 
 
 def measure(
-    matches: Sequence[Match], target: Target, optimize: str, on: str = "emulator"
+    matches: Sequence[Match],
+    target: Target,
+    optimize: str,
+    on: str = "emulator",
+    thorough: bool = False,
 ) -> list[list[Outcome]]:
     """What each trial of each match costs, or why it cannot be taken. on: the runner; "host" runs
-    the C that instructions mean, and finds no costs.
+    the C that instructions mean, and finds no costs.  thorough: on more inputs.
 
     RunError or ToolchainError if not even the plain loops of a match build and run.
     """
     try:
-        return _together(matches, target, optimize, on)
+        return _together(matches, target, optimize, on, thorough)
     except RunError as error:
         number = sum(len(m.trials) for m in matches)
         if number == 0:
             raise
         if number == 1:
-            _together([Match((), m.plain) for m in matches], target, optimize, on)
+            _together([Match((), m.plain) for m in matches], target, optimize, on, thorough)
             reason = f"{error.where}: {error.what}".splitlines()[0]
             return [[Unfit(reason)] * len(m.trials) for m in matches]
     return [
-        [measure([Match((t,), m.plain)], target, optimize, on)[0][0] for t in m.trials]
+        [measure([Match((t,), m.plain)], target, optimize, on, thorough)[0][0] for t in m.trials]
         for m in matches
     ]
 
 
 def _together(
-    matches: Sequence[Match], target: Target, optimize: str, on: str
+    matches: Sequence[Match], target: Target, optimize: str, on: str, thorough: bool
 ) -> list[list[Outcome]]:
-    bench = Bench(matches)
+    bench = Bench(matches, thorough)
     package = bench.package(target, optimize)
     runs, sizes = (_emulated if on == "emulator" else _on_host)(bench, package)
     found: list[list[Outcome]] = []
@@ -148,6 +152,7 @@ class Bench:
     that what a trial must not touch is seen to be as before."""
 
     matches: Sequence[Match]
+    thorough: bool = False
     lanes: list[list[Lane]] = field(default_factory=list)
     consts: dict[str, Array] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
@@ -214,9 +219,11 @@ class Bench:
         return _BUDGET + 8 * sum(_turns(kernel.func.body) for kernel in self.kernels)
 
     def inputs(self) -> list[dict[str, Array]]:
-        """Random ones of each type, then such of its ends only."""
+        """Random ones of each type, then such of its ends only; if `thorough`, all least and all
+        greatest besides."""
         rng = np.random.default_rng(0)
-        return [{n: make(t, rng) for n, t in self.shared.items()} for make in (_random, _ends)]
+        kinds = (_random, _ends, _least, _greatest)[: 4 if self.thorough else 2]
+        return [{n: make(t, rng) for n, t in self.shared.items()} for make in kinds]
 
 
 def _turns(block: ir.Block) -> int:
@@ -267,6 +274,16 @@ def _ends(t: TensorType, rng: np.random.Generator) -> Array:
     if t.dtype is DType.BOOL:
         return _random(t, rng)
     return rng.choice(np.array(_range(t.dtype)), t.shape).astype(t.dtype.numpy)
+
+
+def _least(t: TensorType, rng: np.random.Generator) -> Array:
+    low = -8.0 if t.dtype.is_float else 0 if t.dtype is DType.BOOL else _range(t.dtype)[0]
+    return np.full(t.shape, low, t.dtype.numpy)
+
+
+def _greatest(t: TensorType, rng: np.random.Generator) -> Array:
+    high = 8.0 if t.dtype.is_float else 1 if t.dtype is DType.BOOL else _range(t.dtype)[1]
+    return np.full(t.shape, high, t.dtype.numpy)
 
 
 def _cost(lane: Lane, run: OperatorRun, sizes: Mapping[str, int]) -> Cost:
