@@ -22,11 +22,11 @@ import contextlib
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +50,7 @@ SECONDS = 100.0  # that a mutant may live
 MOST = 60  # tests of a mutant
 JOBS = 2
 BASE = Path(tempfile.gettempdir()) / "midge-mutants"
-PYTEST = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+PYTEST = ("-q", "-p", "no:cacheprovider")
 # Tests that judge: those of kernels, passes and whole small networks.
 JUDGES = (
     "kernels/test_*.py", "unit/passes/test_*.py", "unit/lower/test_*.py", "test_passes.py",
@@ -220,13 +220,20 @@ def trace(tests: Sequence[str]) -> None:
     print(f"{len(merged)} tests")
 
 
+def _base(name: str) -> Path:
+    """A folder for what tests leave; those in one share a cache of builds."""
+    folder = BASE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _part(i: int) -> Path:
     return TRACE.with_suffix(f".{i}.json")
 
 
 def _trace_part(i: int, files: Sequence[str]) -> None:
     tracer = Tracer()
-    pytest.main([*PYTEST, f"--basetemp={BASE / f'trace{i}' / 'x'}", *files], plugins=[tracer])
+    pytest.main([*PYTEST, f"--basetemp={_base(f'trace{i}') / 'x'}", *files], plugins=[tracer])
     _part(i).write_text(json.dumps(tracer.found))
 
 
@@ -270,8 +277,11 @@ def _die(file: str, number: int, tests: Sequence[str]) -> int:
         return code if self.path == str(path) else usual(self, name)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    base = BASE / f"worker{os.getppid()}_{threading.get_ident() % 97}"
-    return int(pytest.main([*PYTEST, "-x", f"--basetemp={base / str(os.getpid())}", *tests]))
+    base = _base("runs") / str(os.getpid())
+    try:
+        return int(pytest.main([*PYTEST, "-x", f"--basetemp={base}", *tests]))
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def run(only: str, seconds: float) -> None:

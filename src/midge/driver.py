@@ -94,6 +94,7 @@ def compile_graph(
     """
     if options.name is not None:
         graph = renamed(graph, options.name)
+    target = target.reserving(options.reserve)
     goal = options.goal
     prepared = prepare(graph, halves=goal == "size", channels_last=options.channels_last)
     model = prepared.graph

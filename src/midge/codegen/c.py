@@ -13,6 +13,7 @@ from midge.core.types import DType
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.loop.intrinsics import INTRINSICS
+from midge.loop.registers import uses
 from midge.loop.rewrite import own_exprs, subexprs, touched, walk
 from midge.loop.simplify import expand_unrolled
 from midge.loop.types import buffer_types, expr_type
@@ -58,7 +59,8 @@ def define(instruction: Instruction, name: str) -> str:
     pinned = [f'{_INDENT}register {_pointer(p)}{r} __asm__("{r}") = {p.name};' for p, r in operands]
     lines = ("push {r7}", *instruction.asm, "pop {r7}")
     outputs = ", ".join(f'"+r"({r})' for _, r in operands)
-    clobbers = ", ".join(f'"{r}"' for r in _CLOBBERS if r not in {r for _, r in operands})
+    kept = {r for _, r in operands} | ({"r9"} if not uses(instruction, "r9") else set())
+    clobbers = ", ".join(f'"{r}"' for r in _CLOBBERS if r not in kept)
     body = [
         *pinned,
         f"{_INDENT}__asm__ volatile(",
@@ -75,7 +77,8 @@ def define(instruction: Instruction, name: str) -> str:
     )
 
 
-# Of r7, the frame pointer of Thumb code, the assembler takes care itself.
+# Of r7, the frame pointer of Thumb code, the assembler takes care itself. r9, which some systems
+# keep for their own, is named only where it is written.
 _CLOBBERS = (
     *(f"r{i}" for i in range(13) if i != 7), "lr", "cc", "memory",
 )  # fmt: skip

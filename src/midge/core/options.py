@@ -57,6 +57,10 @@ def pool_sizes(texts: list[str], option: str) -> Pools:
     return tuple(found)
 
 
+def _registers(texts: list[str], option: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.strip().lower() for text in texts))
+
+
 def _said(*words: str, **about: Any) -> dict[str, Flag]:
     return {"flag": Flag(words, **about)}
 
@@ -156,6 +160,16 @@ class CompileOptions:
             help="Copy constants that are read most to what the first --pool has left.",
         ),
     )
+    reserve: tuple[str, ...] = field(
+        default=(),
+        metadata=_said(
+            "--reserve",
+            help="A register that no kernel may write, e.g. r9 where a system keeps its data.",
+            metavar="REGISTER",
+            parse=_registers,
+            many=True,
+        ),
+    )
     channels_last: bool = field(
         default=False,
         metadata=_said(
@@ -202,7 +216,8 @@ class CompileOptions:
     def described(self) -> dict[str, bool | int | str | None]:
         """All of it as JSON has it, for metadata and keys."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**values, "pools": " ".join(f"{name}={size}" for name, size in self.pools)}
+        pools = " ".join(f"{name}={size}" for name, size in self.pools)
+        return {**values, "pools": pools, "reserve": " ".join(self.reserve)}
 
 
 def flags() -> dict[str, Flag]:
@@ -231,6 +246,9 @@ def _typed(name: str, value: Any) -> Any:
     default = CompileOptions.__dataclass_fields__[name].default
     if name == "pools":
         return _pools_of(value)
+    if name == "reserve":
+        words = [value] if isinstance(value, str) else list(value or ())
+        return _registers(list(map(str, words)), name)
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value

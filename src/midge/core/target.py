@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from midge.core.errors import TargetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Target:
     toolchains: toolchain name -> the flags that select this CPU, the preferred toolchain first.
     emulator: "model" (Unicorn's CPU constant), "cycles" (name of a cycle model), both optional.
     qemu: "system" (arm, riscv32), "machine", "cpu", and the memory origins of that machine.
+    reserved: registers that no kernel may write.
     """
 
     name: str
@@ -38,6 +41,21 @@ class Target:
     toolchains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     emulator: Mapping[str, str] = field(default_factory=dict)
     qemu: Mapping[str, str | int] = field(default_factory=dict)
+    reserved: tuple[str, ...] = ()
+
+    def reserving(self, registers: tuple[str, ...]) -> Target:
+        """The target whose compilers and kernels leave `registers` alone. TargetError for such as
+        its compilers cannot keep."""
+        if not registers:
+            return self
+        wrong = [r for r in registers if self.arch != "arm" or r != "r9"]
+        if wrong:
+            raise TargetError(
+                f"{wrong[0]} cannot be reserved",
+                where=f"target {self.name}",
+                hint="compilers keep r9 on Arm, and no other register",
+            )
+        return replace(self, reserved=registers)
 
     def memory(self, kind: Literal["ram", "flash"]) -> Memory | None:
         """The first memory of a kind, or None on a host."""

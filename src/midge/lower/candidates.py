@@ -14,6 +14,7 @@ from midge.graph.ir import Graph, Node
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.loop.program import Kernel
+from midge.loop.registers import without
 from midge.loop.schedule import apply, pack_consts
 from midge.loop.schedule.pack import Pack
 from midge.lower.build import build
@@ -149,6 +150,17 @@ class Option:
     consts: Mapping[str, Array]
 
 
+def _allowed(candidate: Candidate, target: Target) -> Candidate | None:
+    """The candidate without the reserved registers; None if it cannot do without one."""
+    for register in target.reserved:
+        found = {n: without(i, register) for n, i in candidate.instructions.items()}
+        able = {n: i for n, i in found.items() if i is not None}
+        if len(able) < len(found):
+            return None
+        candidate = replace(candidate, instructions=able)
+    return candidate
+
+
 def plain_option(request: Request, name: str) -> Option:
     """The loops of the group as they are written: what every other option has to agree with."""
     built = build(
@@ -160,10 +172,14 @@ def plain_option(request: Request, name: str) -> Option:
 
 
 def options(request: Request, name: str) -> Iterator[Option]:
-    """The candidates whose steps can be applied. Beside loops of other forms, which are written for
-    the target, the first schedule of the plain ones is enough, and none for a band."""
+    """The candidates whose steps can be applied, and whose assembler leaves the target's reserved
+    registers alone. Beside loops of other forms, which are written for the target, the first
+    schedule of the plain ones is enough, and none for a band."""
     special = False
-    for candidate in candidates(request, name):
+    for given in candidates(request, name):
+        candidate = _allowed(given, request.target)
+        if candidate is None:
+            continue
         if special and request.small and candidate.name == PLAIN:
             return
         try:

@@ -59,6 +59,10 @@ class Toolchain(Protocol):
     @property
     def install(self) -> str: ...
 
+    def keeping(self, flags: tuple[str, ...], register: str) -> tuple[str, ...]:
+        """The flags of a CPU so that nothing writes `register`."""
+        ...
+
     def find(self) -> Found | None:
         """The compiler, or None when it is not on this machine."""
         ...

@@ -55,10 +55,19 @@ def select(name: str | None, choices: Mapping[str, tuple[str, ...]], *, where: s
     raise ToolchainError(f"not found: {missing}", where=where, hint=hint)
 
 
+def _for_target(name: str | None, target: Target) -> Selected:
+    """The toolchain for a target, with flags that keep its reserved registers."""
+    selected = select(name, target.toolchains, where=f"target {target.name}")
+    flags = selected.flags
+    for register in target.reserved:
+        flags = selected.toolchain.keeping(flags, register)
+    return replace(selected, flags=flags)
+
+
 def found_build(target: Target, optimize: str) -> tuple[str, ...]:
     """All that an image for `target` depends on beside its sources: the toolchain with its version
     and flags, and what is linked to it."""
-    selected = select(None, target.toolchains, where=f"target {target.name}")
+    selected = _for_target(None, target)
     flags = (*selected.flags, *OPTIMIZE[_known(optimize)])
     bare = [part for name, text in sorted(_bare_files().items()) for part in (name, text)]
     return (_FORMAT, selected.toolchain.name, selected.found.version, " ".join(flags), *bare)
@@ -86,7 +95,7 @@ def build_image(
     Raises ToolchainError, and TargetError for a target without memories.
     """
     target = package.target
-    selected = select(toolchain, target.toolchains, where=f"target {target.name}")
+    selected = _for_target(toolchain, target)
     entries = ("init", package.entry, *(("reset", "frames_missing") if package.pushes else ()))
     entries += tuple(f"use_{name}" for name, _, _ in package.pools[1:])
     roots = tuple(f"{package.name}_{entry}" for entry in entries)

@@ -21,6 +21,9 @@ class Clang:
     install: str = "apt install clang"
     archs: frozenset[Arch] = frozenset({"arm", "riscv", "host"})
 
+    def keeping(self, flags: tuple[str, ...], register: str) -> tuple[str, ...]:
+        return (*flags, f"-ffixed-{register}")
+
     def find(self) -> Found | None:
         return on_path(self.name)
 

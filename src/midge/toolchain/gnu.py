@@ -16,6 +16,9 @@ class NativeCompiler:
     install: str
     archs: frozenset[Arch] = frozenset({"host"})
 
+    def keeping(self, flags: tuple[str, ...], register: str) -> tuple[str, ...]:
+        return (*flags, f"-ffixed-{register}")
+
     def find(self) -> Found | None:
         return on_path(self.name)
 
@@ -30,6 +33,9 @@ class GnuCross:
     name: str
     install: str
     archs: frozenset[Arch]
+
+    def keeping(self, flags: tuple[str, ...], register: str) -> tuple[str, ...]:
+        return (*flags, f"-ffixed-{register}")
 
     def find(self) -> Found | None:
         return on_path(self.name)

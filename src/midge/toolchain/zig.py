@@ -31,6 +31,11 @@ class Zig:
     install: str = "pip install ziglang"
     archs: frozenset[Arch] = frozenset({"arm", "riscv", "host"})
 
+    def keeping(self, flags: tuple[str, ...], register: str) -> tuple[str, ...]:
+        """As a feature of the CPU: zig ignores -ffixed-r9."""
+        cpu = "-mcpu="
+        return tuple(f"{f}+reserve_{register}" if f.startswith(cpu) else f for f in flags)
+
     def find(self) -> Found | None:
         return _find()
 

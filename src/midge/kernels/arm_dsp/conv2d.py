@@ -124,6 +124,8 @@ class Convolution(Int8Writer):
 
     def together(self, part: Part, size: int) -> int:
         """Pairs of channels of a block of `size` pixels: few pixels leave registers for more."""
+        if self.request.target.reserved:
+            return 1  # more take every register
         words = self.layer.taps[0] * self.layer.words
         words += 2 * self.scaling.words if self.scaling is not None else 0
         for pairs in {2: (2,), 1: (4, 2)}.get(size, ()):

@@ -42,7 +42,8 @@ def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
     x, w = (graph.types[v] for v in node.inputs[:2])
     rows, depth = w.shape
     kernel = Int8Writer(request, scale)
-    parts = parts_of(rows, _PAIRS if paired(graph, group, scale) else 0)
+    most = _PAIRS - 1 if request.target.reserved else _PAIRS  # all of them take every register
+    parts = parts_of(rows, most if paired(graph, group, scale) else 0)
     kernel.weights(order(depth, True), rows, parts)
     m = ir.Var("m")
     body: list[ir.Stmt] = []
