@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from midge.codegen import weights
 from midge.codegen.arrange import align_of, layout_of
+from midge.codegen.build_id import MARK, runtime_checks, runtime_header, with_build_id
 from midge.codegen.c import define, emit, float_literal, headers, instruction_name
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
@@ -26,9 +26,6 @@ from midge.core.types import DType, TensorType
 from midge.loop.instruction import merged
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
-from midge.runtime import header
-
-RUNTIME_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +81,8 @@ class _Maker:
         kernels = [self.kernel(k) for k in self.program.kernels]
         model, metadata = self.model(), self.metadata()
         includes = sorted({"midge_compiler.h"}.union(*(k["headers"] for k in kernels)))
+        runtime = ["midge_status.h", *includes]
+        instructions = self.instructions()
         sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]
         values: dict[str, Any] = {
             "m": model, "U": name.upper(), "inputs": self.inputs, "outputs": self.outputs,
@@ -94,24 +93,25 @@ class _Maker:
                 for n, at in self.hot.items()
             ],
             "timeline": timeline(self.program, self.arena),
-            "kernels": kernels, "instructions": self.instructions(),
+            "kernels": kernels, "instructions": instructions,
             "calls": [{"text": "\n    ".join(c.body), "comment": comment_safe(c.comment)}
                       for c in self.calls.cases],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
+            "runtime": runtime_checks(runtime),
             "has_weights": bool(self.consts), "tensors": self.tensors,
             "has_bools": any(t.dtype is DType.BOOL for t in self.program.types.values()),
             "operators": self.rows,
         }  # fmt: skip
         files = {
+            **{h: runtime_header(h) for h in runtime},
             f"{name}.h": _render("header.h.j2", values),
             f"{name}.c": _render("source.c.j2", values),
             **self.weight_files(),
-            **{h: header(h) for h in sorted({"midge_status.h", *includes})},
-            "metadata.json": json.dumps(metadata, indent=2) + "\n",
             "README.md": _render("README.md.j2", values),
             "CMakeLists.txt": _render("CMakeLists.txt.j2", values),
             "Makefile": _render("Makefile.j2", values),
         }
+        files, metadata = with_build_id(files, metadata)
         return Package(
             name,
             self.target,
@@ -209,7 +209,7 @@ class _Maker:
             "weights_size": self.weights_size,
             "lower_bound": self.arena.plan.lower_bound,
             "static_arena": self.options.static_arena,
-            "runtime_version": RUNTIME_VERSION,
+            "build": f"0x{MARK}U",
             "macs": sum(op.macs for op in self.program.operations),
         }
 
@@ -269,20 +269,8 @@ class _Maker:
         ]
 
     def weight_files(self) -> dict[str, str]:
-        if not self.consts:
-            return {}
-        name = self.program.name
-        guard = f"{name.upper()}_WEIGHTS_H"
         arrays = [(c, self.program.consts[n]) for n, c in self.consts.items()]
-        head = "\n".join(weights.declaration(c, a) for c, a in arrays)
-        body = "\n".join(weights.definition(c, a) for c, a in arrays)
-        return {
-            f"{name}_weights.h": f"/* {name}_weights.h - constants of '{name}', {self.weights_size}"
-            f" bytes; internal. */\n#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n"
-            f"#include <stdint.h>\n\n{head}\n\n#endif /* {guard} */\n",
-            f"{name}_weights.c": f"/* {name}_weights.c - constants of '{name}', {self.weights_size}"
-            f' bytes. */\n#include "{name}_weights.h"\n\n{body}',
-        }
+        return weights.files(self.program.name, arrays, MARK) if arrays else {}
 
     def tensor_rows(self) -> list[dict[str, Any]]:
         rows = tensors_of(self.program, self.arena, self.streams)

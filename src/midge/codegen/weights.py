@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from midge.codegen.c import float_text
@@ -46,3 +48,20 @@ def definition(name: str, array: Array) -> str:
 
 def declaration(name: str, array: Array) -> str:
     return f"extern const {DType.of(array).c_name} {name}[{array.size}];"
+
+
+def files(model: str, arrays: Sequence[tuple[str, Array]], build: str) -> dict[str, str]:
+    """The header and the source of a model's constants, of the build with that number."""
+    size = sum(array.nbytes for _, array in arrays)
+    name, guard = f"{model}_weights", f"{model}_weights_h".upper()
+    macro, number = f"{name.upper()}_BUILD", f"0x{build}U"
+    head = "\n".join(declaration(c, a) for c, a in arrays)
+    body = "\n".join(definition(c, a) for c, a in arrays)
+    return {
+        f"{name}.h": f"/* {name}.h - constants of '{model}', {size} bytes; internal. */\n"
+        f"#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n"
+        f"#define {macro} {number}\n\n{head}\n\n#endif /* {guard} */\n",
+        f"{name}.c": f"/* {name}.c - constants of '{model}', {size} bytes. */\n"
+        f'#include "{name}.h"\n\n#if !defined({macro}) || ({macro} != {number})\n'
+        f'#error "{name}.c and {name}.h are of two builds: run midge again"\n#endif\n\n{body}',
+    }

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
-import shutil
-import tempfile
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from midge.core import leaving
 from midge.core.errors import UsageError
+
+_HINTS = {
+    errno.ENOSPC: "free space there, or choose another place",
+    errno.EDQUOT: "free space there, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """What a user is told when the system refuses to write `path`."""
+    what = f"cannot be written: {error.strerror or error}"
+    hint = _HINTS.get(error.errno or 0, "choose another place, or see to its permissions")
+    return UsageError(what, where=str(path), hint=hint)
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: a temporary file beside it takes its name at the end."""
+    """Write a whole file or nothing: a temporary file beside it takes its name at the end.
+
+    A link is followed to what it names, a file that was there keeps its mode, and what is no file
+    (a pipe, /dev/null) is written to as it is. UsageError when the system refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        there = path.stat() if path.exists() else None
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            path.write_bytes(data)
+            return
+        if there is not None:
+            path.open("r+b").close()  # refused for what is read-only, which a rename replaces
+        _replace(Path(os.path.realpath(path)), data, None if there is None else there.st_mode)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _replace(path: Path, data: bytes, mode: int | None) -> None:
+    with leaving.whole():
+        temporary = path.with_name(f".midge-{secrets.token_hex(8)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
-            os.chmod(temporary, 0o644)
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
 def write_npz(path: Path, arrays: Mapping[str, object]) -> None:
@@ -36,56 +69,3 @@ def write_npz(path: Path, arrays: Mapping[str, object]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **{n: np.asarray(a) for n, a in arrays.items()})  # type: ignore[arg-type]
     write_file(path, buffer.getvalue())
-
-
-def write_folder(folder: Path, files: Mapping[str, str], mark: str, *, force: bool) -> None:
-    """Write `files` as the folder `folder`, or nothing at all.
-
-    An existing folder is replaced if it is empty, contains the file `mark` (so that Midge wrote
-    it), or with `force`; otherwise UsageError.
-    """
-    try:
-        _check_replaceable(folder, mark, force)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(folder)) from None
-    try:
-        for name, text in files.items():
-            path = made / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        made.chmod(0o755)
-        _swap(made, folder)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(folder)) from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _check_replaceable(folder: Path, mark: str, force: bool) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError("is not a folder", where=str(folder), hint="choose another --output")
-    ours = not folder.exists() or not any(folder.iterdir()) or (folder / mark).is_file()
-    if not ours and not force:
-        raise UsageError(
-            "exists and was not written by Midge",
-            where=str(folder),
-            hint="choose another --output, or --force to replace it",
-        )
-
-
-def _swap(made: Path, folder: Path) -> None:
-    """`made` becomes `folder`; what was there goes only once the new one is in place."""
-    if not folder.exists():
-        os.rename(made, folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    os.rename(folder, old / "old")
-    try:
-        os.rename(made, folder)
-    except BaseException:
-        os.rename(old / "old", folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from midge.core.files import write_folder
+from midge.core.folder import write_folder
 from midge.core.target import Target
 from midge.core.types import TensorType
 
@@ -171,10 +171,12 @@ class Package:
         )
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Write the package as `folder`, whole or not at all.
+        """Write the package into `folder`, whole or not at all.
 
-        A folder that Midge wrote is replaced; another one only with `force`, else UsageError.
+        Files of an earlier package there are replaced or removed, other files never touched.
+        UsageError if one was edited, or if the folder is not empty and Midge has not written it:
+        with `force` files of the same names are overwritten.
         """
         path = Path(folder)
-        write_folder(path, self.files, "metadata.json", force=force)
+        write_folder(path, self.files, force=force)
         return path

@@ -32,7 +32,10 @@ def compile_command(
     ] = None,
     target: TargetName = DEFAULT_TARGET,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the folder even if Midge did not write it.")
+        bool,
+        typer.Option(
+            "--force", help="Overwrite files that were edited or are not Midge's; never others."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

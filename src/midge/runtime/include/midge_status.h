@@ -2,9 +2,6 @@
 #ifndef MIDGE_STATUS_H
 #define MIDGE_STATUS_H
 
-/* Raised when generated code and runtime headers stop fitting each other. */
-#define MIDGE_RUNTIME_VERSION 1
-
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,0 +1,205 @@
+"""Leaving in the middle: no process stays behind, no folder for a while, nothing half written.
+
+The command `midge` leaves at once when it is told to (`leave_on_signals`), whatever it is doing:
+whoever starts a process or makes a temporary folder does it here, and whoever does what must not be
+cut in two does it inside `whole`. In a program that uses Midge a signal is the program's own
+business; what Midge has started ends with the exception that comes of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NoReturn, TypeVar
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# How long a signal waits for what must not be cut in two, and compilers may take to clear up.
+_PATIENCE_S = 5.0
+_GRACE_S = 0.2
+_SHOW_CURSOR = b"\x1b[?25h\r\n"
+
+_lock = threading.RLock()
+_processes: dict[subprocess.Popen[Any], int] = {}  # with the thread that started it
+_folders: dict[Path, int] = {}  # with the process that made it
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """What is done inside is done to its end before the process leaves; keep it short."""
+    with _lock:
+        yield
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    folder: Path,
+    output: int | IO[bytes],
+    errors: int | IO[bytes],
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own, without input. OSError when it does not start."""
+    with whole():
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        _processes[process] = threading.get_ident()
+    return process
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process and all that it has started; one that has ended is forgotten."""
+    if process.poll() is None:
+        _signal([process], "SIGKILL")
+        process.wait()
+    _processes.pop(process, None)
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    folder: Path,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a process to its end. OSError when it does not start, subprocess.TimeoutExpired."""
+    process = start(
+        command,
+        folder=folder,
+        output=subprocess.PIPE,
+        errors=subprocess.PIPE,
+        environment=environment,
+    )
+    with process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except BaseException:
+            _end([process])
+            raise
+        finally:
+            _processes.pop(process, None)
+    texts = (data.decode(errors="replace") for data in (output, errors))
+    return subprocess.CompletedProcess(process.args, process.returncode, *texts)
+
+
+def temporary_folder(prefix: str, parent: Path | None = None) -> Path:
+    """A folder that `remove` takes away, or whatever ends this process, short of a kill."""
+    with whole():
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        _folders[folder] = os.getpid()
+    return folder
+
+
+def remove(folder: Path) -> None:
+    """Take away a temporary folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    keep(folder)
+
+
+def keep(folder: Path) -> None:
+    """A folder is temporary no more."""
+    _folders.pop(folder, None)
+
+
+def in_threads(
+    function: Callable[[Argument], Result], items: Iterable[Argument]
+) -> Iterator[Result]:
+    """`function` of each item in order, several at a time. When it ends early, by an exception here
+    or in one of them, calls that wait are dropped and what the others have started is ended."""
+    threads: set[int] = set()
+    pool = ThreadPoolExecutor(
+        os.cpu_count(), initializer=lambda: threads.add(threading.get_ident())
+    )
+    try:
+        yield from pool.map(function, items)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end([p for p, thread in [*_processes.items()] if thread in threads])
+        raise
+    finally:
+        pool.shutdown()
+
+
+def leave_on_signals() -> None:
+    """From now on Ctrl-C and what else asks a process to end makes this one leave, with an exit
+    code of 128 and the signal's number; what was told to ignore them (nohup) still does.
+
+    A thread waits for them: the main one may be inside a solver or an emulator for long.
+    """
+    if sys.platform == "win32":  # Ctrl-C stays an exception there
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    threading.Thread(target=_wait, args=(reading,), daemon=True).start()
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for name in SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _left_to_the_thread)
+
+
+def _left_to_the_thread(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _wait(reading: int) -> None:
+    _leave(128 + os.read(reading, 1)[0])
+
+
+def _leave(code: int) -> NoReturn:
+    _lock.acquire(timeout=_PATIENCE_S)  # and never released: nothing more is started
+    _end([*_processes])
+    _remove_all()
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(stream):
+                os.write(stream, _SHOW_CURSOR)
+    os._exit(code)
+
+
+def _end(processes: Collection[subprocess.Popen[Any]]) -> None:
+    """End processes and all that they have started, compilers in time to clear up."""
+    _signal(processes, "SIGTERM")
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline and any(p.poll() is None for p in processes):
+        time.sleep(0.01)
+    _signal(processes, "SIGKILL")
+
+
+def _signal(processes: Iterable[subprocess.Popen[Any]], name: str) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, getattr(signal, name))
+
+
+def _remove_all() -> None:
+    for folder, process in [*_folders.items()]:
+        if process == os.getpid():  # and not in a copy of this one
+            remove(folder)
+
+
+atexit.register(_remove_all)
