@@ -21,7 +21,9 @@ from midge.toolchain import TOOLCHAINS
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 _CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-ffreestanding")
 _ZIG_M4 = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m4", "-fhosted")
-_ZIG_M0 = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0plus", "-fhosted")
+# Kernels of the cortex-m4 are plain C there.
+_M0 = ("-DMIDGE_ANY_CPU",)
+_ZIG_M0 = ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0plus", "-fhosted", *_M0)
 
 # name -> (program, flags); "zig" stands for the clang of the ziglang wheel.
 COMPILERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -31,7 +33,7 @@ COMPILERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "zig-m4": ("zig", _ZIG_M4),
     "gcc-m4": ("arm-none-eabi-gcc", _CORTEX_M4),
     "zig-m0plus": ("zig", _ZIG_M0),
-    "gcc-m0plus": ("arm-none-eabi-gcc", ("-mcpu=cortex-m0plus", "-mthumb", "-ffreestanding")),
+    "gcc-m0plus": ("arm-none-eabi-gcc", ("-mcpu=cortex-m0plus", "-mthumb", "-ffreestanding", *_M0)),
 }
 
 
@@ -50,13 +52,16 @@ def command(compiler: str, *, cxx: bool = False) -> list[str]:
     return [path, *flags]
 
 
+def environment() -> dict[str, str]:
+    """Zig keeps what it builds for itself in the cache of the tests."""
+    zig = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
+    return {**os.environ, **dict.fromkeys(zig, str(cache_dir() / "zig"))}
+
+
 def call(words: Sequence[str], folder: Path, data: bytes = b"") -> bytes:
     """Run a program in `folder`; its output. What it complained about is the failure's text."""
-    zig = {
-        name: str(cache_dir() / "zig") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
-    }
     done = subprocess.run(
-        words, cwd=folder, input=data, capture_output=True, env={**os.environ, **zig}, timeout=300
+        words, cwd=folder, input=data, capture_output=True, env=environment(), timeout=300
     )
     if done.returncode:
         pytest.fail(

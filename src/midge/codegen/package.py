@@ -18,6 +18,7 @@ from midge.codegen.names import comment_safe, const_names, port_names
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
+from midge.codegen.refusals import right_cpu, uses_r9
 from midge.codegen.stream_time import PushCalls
 from midge.core.options import CompileOptions
 from midge.core.package import Operator, Package, Pushes, Tensor
@@ -97,7 +98,8 @@ class _Maker:
             "calls": [{"text": "\n    ".join(c.body), "comment": comment_safe(c.comment)}
                       for c in self.calls.cases],
             "includes": includes, "sources": sources, "memory_map": self.memory_map(),
-            "runtime": runtime_checks(runtime),
+            "runtime": runtime_checks(runtime), "cpus": right_cpu(self.program, self.target),
+            "uses_r9": uses_r9(i["text"] for i in instructions),
             "has_weights": bool(self.consts), "tensors": self.tensors,
             "has_bools": any(t.dtype is DType.BOOL for t in self.program.types.values()),
             "operators": self.rows,
@@ -210,6 +212,7 @@ class _Maker:
             "lower_bound": self.arena.plan.lower_bound,
             "static_arena": self.options.static_arena,
             "build": f"0x{MARK}U",
+            "narrow_int": "int-16-bit" in self.target.features,
             "macs": sum(op.macs for op in self.program.operations),
         }
 

@@ -23,6 +23,7 @@ class Instruction:
     compiler cannot take them, `meaning` is spelled in C.
     note: of an instruction with a body, for the reader of the C.
     needs: preprocessor condition under which `asm` can be used.
+    cpu: condition that tells a CPU which it is made for, however it is compiled for; "": `needs`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Instruction:
     cycles: int | None = None
     asm: tuple[str, ...] = ()
     needs: str = ""
+    cpu: str = ""
     note: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

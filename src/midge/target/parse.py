@@ -16,9 +16,10 @@ from midge.core.target import Memory, Target
 # unaligned: loads and stores of words at any address. dsp: Arm's 16-bit SIMD. fpu: single
 # precision. fpu64: double precision. fp16: half precision. mve, mve-float: Helium. zba, zbb, rvv,
 # rvp: RISC-V extensions (rvp: packed SIMD). few-registers: most instructions reach only eight.
+# int-16-bit: the compiler's int has 16 bits.
 FEATURES = frozenset(
     {"div", "mul64", "unaligned", "dsp", "fpu", "fpu64", "fp16", "mve", "mve-float"}
-    | {"zba", "zbb", "rvv", "rvp", "few-registers"}
+    | {"zba", "zbb", "rvv", "rvp", "few-registers", "int-16-bit"}
 )
 ARCHS = ("arm", "riscv", "host")
 _KEYS = (

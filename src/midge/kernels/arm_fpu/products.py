@@ -23,7 +23,8 @@ from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.lower import nest
 
-NEEDS = "defined(__GNUC__) && defined(__thumb2__) && defined(__ARM_FP)"
+CPU = "defined(__thumb2__)"
+NEEDS = f"defined(__GNUC__) && {CPU} && defined(__ARM_FP)"
 REGISTERS = 32
 _T = TypeVar("_T")
 _PIXELS = ("r4", "r5", "r6", "r7")  # where each pixel is read
@@ -75,7 +76,8 @@ class Products:
         return f"products_{kind}_{block}_n{self.blocks}_{strides}"
 
     def instruction(self) -> Instruction:
-        return Instruction(self.name, meaning(self), asm=tuple(_Writer(self).lines()), needs=NEEDS)
+        lines = tuple(_Writer(self).lines())
+        return Instruction(self.name, meaning(self), asm=lines, needs=NEEDS, cpu=CPU)
 
 
 def meaning(m: Products) -> ir.Func:

@@ -2,7 +2,30 @@
 #ifndef MIDGE_COMPILER_H
 #define MIDGE_COMPILER_H
 
+#include <limits.h>
 #include <stdint.h>
+
+#if CHAR_BIT != 8
+#error "Midge needs bytes of 8 bits"
+#endif
+
+#if (INT_MAX < 0x7FFFFFFF) && !defined(MIDGE_INT_16_BIT)
+#error "int has 16 bits here: compile the model for a target that says so (feature int-16-bit)"
+#endif
+
+#if (defined(__BYTE_ORDER__) && (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)) || \
+    (defined(__LITTLE_ENDIAN__) && (__LITTLE_ENDIAN__ == 0)) || defined(__BIG_ENDIAN__) || \
+    defined(__ARM_BIG_ENDIAN) || defined(__ARMEB__) || defined(__THUMBEB__)
+#error "Midge needs a little-endian CPU: constants are read as words"
+#endif
+
+/* Kernels made for the instructions of one CPU are plain C elsewhere: right, but slow. A computer
+ * takes that, to test them; on a microcontroller whoever wants it defines MIDGE_ANY_CPU. */
+#if !defined(MIDGE_ANY_CPU) && \
+    (defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__linux__) || \
+     defined(__APPLE__) || defined(_WIN32))
+#define MIDGE_ANY_CPU
+#endif
 
 #ifdef __cplusplus
 #define MIDGE_ASSERT(condition, text) static_assert(condition, text)
