@@ -18,6 +18,7 @@ from conftest import NO_SEARCH
 from midge import driver, pipeline
 from midge.core.errors import ModelError
 from midge.frontends.torch import read
+from midge.frontends.torch_calls import Call
 from midge.frontends.torch_views import Views
 from midge.graph.evaluate import evaluate
 from midge.passes import run as run_passes
@@ -182,8 +183,8 @@ def test_modules() -> None:
 
 def test_changes_through_views_are_refused_in_files() -> None:
     views = Views()
-    views.operator("aten.view.default", ["x"], ["v"], "node 0")
-    views.operator("aten.relu_.default", ["v"], ["r"], "node 1")
+    views.operator(Call("aten.view.default", (("self", "x"),), ("v",), {}, "node 0"))
+    views.operator(Call("aten.relu_.default", (("self", "v"),), ("r",), {}, "node 1"))
     views.read(["r"], "node 2")
     for name in ("x", "v"):
         with pytest.raises(ModelError, match="changed in place by node 1") as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ class Case:
     outputs: tuple[Array, ...]
 
 
-def stored() -> list[Case]:
-    """The cases of the file."""
+def stored(path: Path = STORED) -> list[Case]:
+    """The cases of a file."""
     cases = []
-    with zipfile.ZipFile(STORED) as file:
+    with zipfile.ZipFile(path) as file:
         for entry in sorted(n for n in file.namelist() if n.endswith(".pt2")):
             name = entry.removesuffix(".pt2")
             arrays = np.load(io.BytesIO(file.read(f"{name}.npz")))
@@ -179,7 +179,7 @@ def exported(quantised: bool = True) -> Iterator[Case]:
         results = torch.utils._pytree.tree_leaves(module(x))
         outputs = tuple(np.array(r.detach().numpy()) for r in results)
         for suffix, own in (("", program), ("_core", program.run_decompositions())):
-            yield Case(name + suffix, _saved(own), x.numpy(), outputs)
+            yield Case(name + suffix, saved(own), x.numpy(), outputs)
     if quantised:
         yield _quantised()
 
@@ -213,10 +213,10 @@ def _quantised() -> Case:
         prepared(torch.randn(1, 3, 16, 16))
     converted = convert_pt2e(prepared)
     program = torch.export.export(converted, (x,))
-    return Case("quantised", _saved(program), x.numpy(), (converted(x).detach().numpy(),))
+    return Case("quantised", saved(program), x.numpy(), (converted(x).detach().numpy(),))
 
 
-def _saved(program: Any) -> bytes:
+def saved(program: Any) -> bytes:
     import torch
 
     out = io.BytesIO()
@@ -234,8 +234,7 @@ def _without_traces(data: bytes) -> bytes:
             content = old.read(name)
             if name.endswith("models/model.json"):
                 model = json.loads(content)
-                for node in model["graph_module"]["graph"]["nodes"]:
-                    node["metadata"].pop("stack_trace", None)
+                _drop(model, "stack_trace")
                 model["graph_module"].pop("module_call_graph", None)
                 model.pop("guards_code", None)
                 content = json.dumps(model).encode()
@@ -245,10 +244,20 @@ def _without_traces(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def main() -> None:
-    STORED.parent.mkdir(exist_ok=True)
-    with zipfile.ZipFile(STORED, "w", zipfile.ZIP_DEFLATED) as file:
-        for case in exported():
+def _drop(value: Any, key: str) -> None:
+    """Remove an entry wherever it stands."""
+    if isinstance(value, dict):
+        value.pop(key, None)
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _drop(part, key)
+
+
+def store(path: Path, cases: Iterable[Case]) -> None:
+    """Write a file that `stored` reads."""
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for case in cases:
             arrays = io.BytesIO()
             outputs = {f"y{i:02d}": a for i, a in enumerate(case.outputs)}
             np.savez(arrays, x=case.x, **outputs)
@@ -258,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    store(STORED, exported())

@@ -7,7 +7,7 @@ core ones into which `run_decompositions` takes them apart; parameters and buffe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
 from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, dtype_of
+from midge.frontends.torch_calls import Call, call_of, names
+from midge.frontends.torch_state import MUTATIONS, check, reached
 from midge.frontends.torch_views import Views
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign, Ref
@@ -49,18 +51,15 @@ class _Reader:
         self.alias: dict[str, str] = {}
         self.nodes: list[Node] = []
         self.inputs: list[str] = []
-        self.views = Views()
 
     def graph(self) -> Graph:
         for spec in self.signature["input_specs"]:
             self.input(spec)
-        nodes = self.program["nodes"]
-        if len(nodes) > _MOST_NODES:
-            raise self.archive.error(f"more than {_MOST_NODES} operators")
-        for i, node in enumerate(nodes):
-            self.operator(i, node)
-        specs = [s for s in self.signature["output_specs"] if "user_input_mutation" not in s]
-        outputs = tuple(self.output(spec) for spec in specs)
+        results = [s for s in self.signature["output_specs"] if not MUTATIONS.keys() & s.keys()]
+        given = [self.result(spec) for spec in results]
+        for node, call in self.calls([v["name"] for v in given]):
+            self.operator(node, call)
+        outputs = tuple(str(self.ref(v)) for v in given)
         if not self.inputs or not outputs:
             raise self.archive.error("the model has no inputs or no outputs")
         graph = Graph(self.name, tuple(self.inputs), outputs, self.types, self.consts, ())
@@ -124,7 +123,8 @@ class _Reader:
                 )
         return TensorType(checked_shape(tuple(shape), where), dtype_of(meta["dtype"], where))
 
-    def output(self, spec: Mapping[str, Any]) -> str:
+    def result(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The value that is an output."""
         ((kind, own),) = spec.items()
         if kind != "user_output":
             raise self.archive.error(
@@ -133,9 +133,8 @@ class _Reader:
             )
         if "as_tensor" not in own["arg"]:
             raise self.archive.error("an output is no tensor", "return tensors only")
-        value = own["arg"]["as_tensor"]
-        self.views.read([value["name"]], "output")
-        return str(self.ref(value))
+        value: Mapping[str, Any] = own["arg"]["as_tensor"]
+        return value
 
     def check(self, name: str) -> None:
         if name in self.refused:
@@ -145,28 +144,44 @@ class _Reader:
 
     # Operators.
 
-    def operator(self, number: int, node: Mapping[str, Any]) -> None:
-        kind = re.sub(r"^torch\.ops\.", "", str(node["target"]))
-        src = f"node {number} {self.place(node)!r}"
-        if kind.startswith(_CHECKS):
-            return
+    def calls(self, outputs: Sequence[str]) -> list[tuple[Mapping[str, Any], Call]]:
+        """The operators on which `outputs` depend, or of which Midge does not know all that they
+        do. ModelError if the program does more than compute its outputs."""
+        nodes = self.program["nodes"]
+        if len(nodes) > _MOST_NODES:
+            raise self.archive.error(f"more than {_MOST_NODES} operators")
+        calls, views = [], Views(self.program["tensor_values"])
+        for number, node in enumerate(nodes):
+            kind = re.sub(r"^torch\.ops\.", "", str(node["target"]))
+            if not kind.startswith(_CHECKS):
+                call = call_of(kind, node, f"node {number} {self.place(node)!r}")
+                call.check()
+                views.operator(call)
+                calls.append((node, call))
+        views.read(outputs, "output")
+        every = [call for _, call in calls]
+        check(self.name, self.signature, every, outputs, views)
+        live = reached(every, outputs, lambda call: call.values)
+        return [(n, c) for n, c in calls if not c.known or live.intersection(c.outputs)]
+
+    def operator(self, node: Mapping[str, Any], call: Call) -> None:
+        kind, src = call.kind, call.src
         if kind in ("_operator.getitem", "operator.getitem"):
             raise ModelError("getitem of a value that is no list", where=src, hint=AGAIN)
-        attrs = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
-        outputs = tuple(self.results(node["outputs"], src))
-        self.views.operator(kind, _names(node["inputs"]), outputs, src)
-        refs = [v for a in attrs.values() for v in (a if isinstance(a, tuple) else (a,))]
-        inputs = tuple(str(r) for r in refs if isinstance(r, Ref))
-        foreign = Foreign(_name(kind), inputs, outputs, attrs, src, self.types, self.consts)
-        if not outputs or any(o in self.types or o in self.alias for o in outputs):
-            raise foreign.error("has no outputs, or another one's", AGAIN)
-        importer = IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(foreign.kind)
+        importer = IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(_name(kind))
         if importer is None:
             raise ModelError(
                 f"operator {kind} is not supported",
                 where=src,
                 hint="try ExportedProgram.run_decompositions(), or see docs/pytorch.md",
             )
+        attrs = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
+        outputs = tuple(self.results(node["outputs"], src))
+        refs = [v for a in attrs.values() for v in (a if isinstance(a, tuple) else (a,))]
+        inputs = tuple(str(r) for r in refs if isinstance(r, Ref))
+        foreign = Foreign(_name(kind), inputs, outputs, attrs, src, self.types, self.consts)
+        if not outputs or any(o in self.types or o in self.alias for o in outputs):
+            raise foreign.error("has no outputs, or another one's", AGAIN)
         try:
             nodes = importer(foreign)
             for name, array in foreign.new_consts.items():
@@ -229,10 +244,9 @@ class _Reader:
     def results(self, outputs: Any, src: str) -> list[str]:
         found: list[str] = []
         for number, output in enumerate(outputs):
-            if "as_tensor" in output:
-                found.append(output["as_tensor"]["name"])
-            elif "as_tensors" in output:
-                found += [t["name"] for t in output["as_tensors"]]
+            ((kind, value),) = output.items()
+            if kind in ("as_tensor", "as_tensors"):
+                found += names(kind, value)
             elif "as_none" in output:
                 found.append(fresh(f"{src}/none{number}", self.types))
             else:
@@ -255,18 +269,6 @@ class _Reader:
                 self.consts[name] = np.ascontiguousarray(values[name]).reshape(t.shape)
             return
         self.nodes.append(node)
-
-
-def _names(arguments: Any) -> list[str]:
-    """The tensors among the arguments of an operator, by the file's names."""
-    found: list[str] = []
-    for argument in arguments:
-        ((kind, value),) = argument["arg"].items()
-        if kind == "as_tensor":
-            found.append(value["name"])
-        elif kind == "as_tensors":
-            found += [v["name"] for v in value]
-    return found
 
 
 def _name(kind: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from midge.core.errors import ModelError
 from midge.frontends.torch import read
+from midge.frontends.torch_state import NO_STATE
 from midge.graph.importers import IMPORTERS
 from midge.graph.ir import Graph
 
@@ -24,8 +27,9 @@ def graph_of(module: Any, example_inputs: tuple[Any, ...], name: str) -> Graph:
         try:
             return read(_saved(program), name)
         except ModelError as error:
+            taken_apart = _decomposed(program, error)
             try:
-                return read(_saved(_decomposed(program)), name)
+                return read(_saved(taken_apart), name)
             except ModelError as second:
                 raise second from error
 
@@ -36,24 +40,55 @@ def _exported(module: Any, example_inputs: tuple[Any, ...]) -> Any:
     if isinstance(module, torch.export.ExportedProgram):
         return module
     try:
-        return torch.export.export(module.eval(), example_inputs)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            program = torch.export.export(module.eval(), example_inputs)
     except Exception as error:
         raise ModelError(
             f"torch.export refuses the module: {error}",
             where=type(module).__name__,
             hint="make torch.export.export(module, example_inputs) work first",
         ) from error
+    _check_attributes(program, type(module).__name__, [str(w.message) for w in caught])
+    return program
 
 
-def _decomposed(program: Any) -> Any:
-    """Without changes in place, and with core operators for those that Midge does not know."""
+_ASSIGNED = re.compile(r"[Tt]ensor attributes? (.+?) (?:was|were) assigned during export")
+
+
+def _check_attributes(program: Any, kind: str, warned: Iterable[str]) -> None:
+    """ModelError for tensors that the module reads and assigns without having registered them: the
+    export keeps what they were, and only warns. Which of those in lists it is remains unsaid."""
+    constants = {
+        str(s.target)
+        for s in program.graph_signature.input_specs
+        if s.kind.name == "CONSTANT_TENSOR"
+    }
+    unnamed = any(c.startswith("lifted_tensor") for c in constants)
+    for text in warned:
+        for names in _ASSIGNED.findall(text):
+            for name in re.split(r",\s*", names):
+                if name.removeprefix("self.") in constants or (unnamed and "[" in name):
+                    raise ModelError(
+                        f"keeps state in {name}",
+                        where=kind,
+                        hint=NO_STATE,
+                    )
+
+
+def _decomposed(program: Any, why: ModelError) -> Any:
+    """Without changes in place, and with core operators for those that Midge does not know; `why`
+    if PyTorch cannot do that."""
     import torch
 
     table = torch.export.default_decompositions()
     for operator in list(table):
         if ".".join(str(operator).split(".")[:2]) in IMPORTERS["torch"]:
             del table[operator]
-    return program.run_decompositions(table)
+    try:
+        return program.run_decompositions(table)
+    except Exception:  # noqa: BLE001 - it raises whatever it likes
+        raise why from None
 
 
 def _saved(program: Any) -> bytes:

@@ -46,7 +46,7 @@ add("clone contiguous detach alias lift_fresh_copy lift_fresh", _same)
 def dropout(a: Aten) -> str:
     if a.op.attrs.get("train") is True:
         raise a.op.error("dropout is in training mode", "export the model after model.eval()")
-    return a.tensor("input")
+    return a.tensor("input") or a.tensor("self")
 
 
 add("dropout feature_dropout", dropout)
