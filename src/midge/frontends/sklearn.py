@@ -3,39 +3,47 @@
 Every sample takes the same way through every tree: scikit-learn compares binary32 features with
 binary64 thresholds, and x <= t is the same as x <= (t rounded down to a value of the features'
 type). What leaves add up to is summed in integers: exactly where all leaves hold fractions with a
-small common denominator (as votes do), else in steps of 2^-k with about 60 bits.
+small common denominator (as votes do), else in steps of 2^-k with about 60 bits, for each target
+its own. `sklearn_table.py` lists what decides a prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
+from midge.frontends.sklearn_table import BOOSTED, FORESTS, SINGLE, check_parameters
+from midge.frontends.sklearn_trees import (
+    Source,
+    check_values,
+    fixed,
+    nodes_of,
+    of_histogram,
+    of_tree,
+    row_of,
+    shares_of,
+    values_of,
+)
 from midge.graph.ir import OPS, Attr, Attrs, Graph, Node, verify
-from midge.graph.trees import MISSING, Leaf, Row, Split, Trees, fixed_point
+from midge.graph.trees import Row, Trees, fixed_point
 
 DTYPES = {
     "float32": DType.F32, "int8": DType.I8, "uint8": DType.U8, "int16": DType.I16,
 }  # fmt: skip
 OUTPUTS = ("label", "probabilities", "scores", "value")
 
-_SINGLE = ("DecisionTree", "ExtraTree")
-_FORESTS = ("RandomForest", "ExtraTrees")
-_BOOSTED = ("GradientBoosting", "HistGradientBoosting")
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A tree of scikit-learn. leaf: the values of a node (targets,)."""
-
-    split: Callable[[int], Split | None]
-    leaf: Callable[[int], Array]
-    leaves: Array  # the numbers of nodes that are leaves
+# Of the losses of boosting, by their link: what is done with the sum of the trees.
+_IDENTITY, _LOGIT, _HALF_LOGIT, _SOFTMAX, _LOG = (
+    "IdentityLink", "LogitLink", "HalfLogitLink", "MultinomialLogit", "LogLink"
+)  # fmt: skip
+_LINKS = {True: (_LOGIT, _HALF_LOGIT, _SOFTMAX), False: (_IDENTITY, _LOG)}
+_STEP = 1 << 110  # the greatest power of two that a binary32 number is divided by at once
 
 
 @dataclass(slots=True)
@@ -77,7 +85,7 @@ def read(model: Any, name: str, dtype: str, outputs: Sequence[str]) -> Graph:
     family, _, rest = kind.partition("Classifier")
     classifier = family != kind
     family = family if classifier else kind.removesuffix("Regressor")
-    known = (*_SINGLE, *_FORESTS, *_BOOSTED)
+    known = (*SINGLE, *FORESTS, *BOOSTED)
     module = type(model).__module__.partition(".")[0]
     if module != "sklearn" or rest or family not in known:
         raise ModelError(
@@ -88,6 +96,7 @@ def read(model: Any, name: str, dtype: str, outputs: Sequence[str]) -> Graph:
         )
     if "n_features_in_" not in vars(model):
         raise ModelError("is not fitted", where=kind, hint="call fit first")
+    check_parameters(model, family)
     writer = _Estimator(model, kind, family, classifier, DTYPES[dtype], Writer(name))
     return writer.graph(outputs or (("label",) if classifier else ("value",)))
 
@@ -106,7 +115,7 @@ class _Estimator:
 
     def graph(self, outputs: Sequence[str]) -> Graph:
         self.writer.types["x"] = TensorType((1, int(self.model.n_features_in_)), self.dtype)
-        boosted = self.family in _BOOSTED
+        boosted = self.family in BOOSTED
         able = {
             (True, False): ("label", "probabilities"),
             (True, True): ("label", "probabilities", "scores"),
@@ -124,9 +133,9 @@ class _Estimator:
 
     # Families.
 
-    def trees(self) -> list[_Source]:
-        return [_of_tree(t) for t in (
-            [self.model] if self.family in _SINGLE else self.model.estimators_
+    def trees(self) -> list[Source]:
+        return [of_tree(t) for t in (
+            [self.model] if self.family in SINGLE else self.model.estimators_
         )]  # fmt: skip
 
     def votes(self, outputs: Sequence[str]) -> None:
@@ -135,22 +144,24 @@ class _Estimator:
             raise self.fail("has several outputs", "train one model for each")
         sources = self.trees()
         count = len(self.model.classes_)
-        shares = [_shares(s, count) for s in sources]
+        shares = [shares_of(s, count) for s in sources]
+        check_values(np.array([p for own in shares for p in own.values()]), self.fail)
         if tuple(outputs) == ("label",) and len(sources) == 1:
             self.single(sources[0], shares[0])
             return
         flat = [v for own in shares for p in own.values() for v in p.tolist()]
         factor, sums = fixed_point(flat, len(sources))
         dense = any(2 * np.count_nonzero(p) > count for own in shares for p in own.values())
-        rows = [{n: _row(p, factor, dense, sums) for n, p in own.items()} for own in shares]
+        same = [factor] * count
+        rows = [{n: row_of(p, same, dense, sums) for n, p in own.items()} for own in shares]
         totals = self.ensemble(sources, rows, count, sums)
         if "label" in outputs:
             place = self.writer.emit("arg_max", [totals], {"axis": 1, "dtype": "i32"})
             self.label(place)
         if "probabilities" in outputs:
-            self.scaled(totals, factor * len(sources), "probabilities")
+            self.scaled(totals, [factor * len(sources)], "probabilities")
 
-    def single(self, source: _Source, shares: dict[int, Array]) -> None:
+    def single(self, source: Source, shares: dict[int, Array]) -> None:
         """The class of a tree's leaf: the greatest share, of equal ones the first."""
         names = self.classes()
         best = {n: int(np.argmax(p)) for n, p in shares.items()}
@@ -166,47 +177,58 @@ class _Estimator:
         self.writer.emit("reshape", [total], {"shape": (1,)}, "label")
 
     def mean(self) -> None:
-        """The mean of the trees' values."""
+        """The mean of the trees' values; each target on a scale of its own."""
         sources = self.trees()
         targets = int(self.model.n_outputs_)
         values = [{int(n): s.leaf(n)[:, 0] for n in s.leaves} for s in sources]
-        if len(sources) == 1:
-            rows = [{n: _row(p, 1, True, DType.F32) for n, p in values[0].items()}]
-            self.ensemble(sources, rows, targets, DType.F32, "value")
+        table = np.array([p for own in values for p in own.values()])
+        check_values(table, self.fail)
+        scales = [fixed_point(column.tolist(), len(sources)) for column in table.T]
+        factors = [factor for factor, _ in scales]
+        single = len(sources) == 1
+        sums = DType.F32 if single else max((d for _, d in scales), key=lambda d: d.size)
+        rows = [{n: row_of(p, factors, True, sums) for n, p in own.items()} for own in values]
+        if single:
+            self.ensemble(sources, rows, targets, sums, "value")
             return
-        flat = [v for own in values for p in own.values() for v in p.tolist()]
-        factor, sums = fixed_point(flat, len(sources))
-        rows = [{n: _row(p, factor, True, sums) for n, p in own.items()} for own in values]
         totals = self.ensemble(sources, rows, targets, sums)
-        self.scaled(totals, factor * len(sources), "value")
+        self.scaled(totals, [factor * len(sources) for factor in factors], "value")
 
     def boosted(self, outputs: Sequence[str]) -> None:
         """The sum of what the trees add to a start."""
         start, stages, rate = _stages(self)
         targets = len(start)
-        flat = [v * rate for own in stages for s in own for v in _values(s).values()]
+        held = [[values_of(s) for s in own] for own in stages]
+        flat = [v * rate for own in held for tree in own for v in tree.values()]
+        check_values(np.abs(start).max() + _reach(held, rate), self.fail)
         factor, sums = fixed_point([*flat, *start.tolist()], len(stages) + 1)
         sums = DType.I32 if sums is DType.U8 else sums
-        rows: list[dict[int, Row]] = []
-        sources: list[_Source] = []
-        for own in stages:
-            for target, source in enumerate(own):
-                sources.append(source)
-                rows.append({
-                    n: ((target, _fixed(v * rate, factor)),) for n, v in _values(source).items()
-                })  # fmt: skip
+        sources = [source for own in stages for source in own]
+        rows: list[dict[int, Row]] = [
+            {n: ((target, fixed(v * rate, factor)),) for n, v in tree.items()}
+            for own in held
+            for target, tree in enumerate(own)
+        ]
         w = self.writer
         totals = self.ensemble(sources, rows, targets, sums)
-        first = np.array([[_fixed(v, factor) for v in start]], sums.numpy)
+        first = np.array([[fixed(v, factor) for v in start]], sums.numpy)
         totals = w.emit("add", [totals, w.const("start", first)])
         if "label" in outputs:
             self.boosted_label(totals, sums)
+        link = type(self.model._loss.link).__name__
         if not self.classifier:
-            self.scaled(totals, factor, "value")
+            self.value(totals, factor, link)
         elif set(outputs) & {"scores", "probabilities"}:
-            scores = self.scaled(totals, factor, "scores")
+            scores = self.scaled(totals, [factor], "scores")
             if "probabilities" in outputs:
-                self.probabilities(scores)
+                self.probabilities(scores, link)
+
+    def value(self, totals: str, factor: Fraction, link: str) -> None:
+        """What a sum of boosted trees predicts."""
+        if link == _LOG:
+            self.writer.emit("exp", [self.scaled(totals, [factor], "logarithm")], {}, "value")
+        else:
+            self.scaled(totals, [factor], "value")
 
     def boosted_label(self, totals: str, sums: DType) -> None:
         """The class with the greatest score; of two, the second for a score above 0 (at 0 too
@@ -219,11 +241,16 @@ class _Estimator:
         above = w.emit("less" if self.family.startswith("Hist") else "less_equal", [zero, totals])
         self.label(w.emit("cast", [above], {"dtype": "i32"}))
 
-    def probabilities(self, scores: str) -> None:
+    def probabilities(self, scores: str, link: str) -> None:
+        """Of the classes, from scores: their softmax, or expit of one score (of twice the score
+        for the exponential loss)."""
         w = self.writer
-        if w.types[scores].shape[1] > 1:
+        if link == _SOFTMAX:
             w.emit("softmax", [scores], {"beta": 1.0}, "probabilities")
             return
+        if link == _HALF_LOGIT:
+            two = w.const("two", np.full((1, 1), 2, np.float32))
+            scores = w.emit("mul", [scores, two])
         second = w.emit("logistic", [scores])
         one = w.const("one", np.ones((1, 1), np.float32))
         first = w.emit("sub", [one, second])
@@ -233,7 +260,7 @@ class _Estimator:
 
     def ensemble(
         self,
-        sources: Sequence[_Source],
+        sources: Sequence[Source],
         rows: Sequence[dict[int, Row]],
         targets: int,
         values: DType,
@@ -242,7 +269,7 @@ class _Estimator:
         """The node that adds up the rows of the leaves."""
         trees = Trees(self.dtype)
         for source, own in zip(sources, rows, strict=True):
-            trees.add(_nodes(source, own))
+            trees.add(nodes_of(source, own))
         made, w = trees.tables(values), self.writer
         arrays = {
             "thresholds": made.thresholds, "splits": made.splits, "roots": made.roots,
@@ -252,12 +279,15 @@ class _Estimator:
         attrs: dict[str, Attr] = {"targets": targets, "depth": made.depth, "aggregate": "sum"}
         return w.emit("tree_ensemble", inputs, attrs, to)
 
-    def scaled(self, totals: str, divisor: int, to: str) -> str:
-        """Integer totals as real numbers."""
+    def scaled(self, totals: str, divisors: Sequence[Fraction], to: str) -> str:
+        """Integer totals as real numbers: each divided by the divisor of its target."""
         w = self.writer
+        steps = [[d / _STEP, Fraction(_STEP)] if d > _STEP else [d, Fraction(1)] for d in divisors]
+        first, second = (np.array([[float(s[i]) for s in steps]], np.float32) for i in (0, 1))
         real = w.emit("cast", [totals], {"dtype": "f32"})
-        by = w.const(f"{to}/divisor", np.full((1, 1), divisor, np.float32))
-        return w.emit("div", [real, by], {}, to)
+        if (second != 1).any():
+            real = w.emit("div", [real, w.const(f"{to}/step", second)])
+        return w.emit("div", [real, w.const(f"{to}/divisor", first)], {}, to)
 
     def classes(self) -> Array | None:
         """The classes as integers; None if their positions stand for them."""
@@ -280,90 +310,39 @@ class _Estimator:
         w.emit("gather", [w.const("classes", classes), index], {"axis": 0}, "label")
 
 
-def _of_tree(estimator: Any) -> _Source:
-    tree = estimator.tree_
-    missing = tree.missing_go_to_left
-
-    def split(number: int) -> Split | None:
-        then, other = int(tree.children_left[number]), int(tree.children_right[number])
-        if then < 0:
-            return None
-        mode = MISSING if missing[number] else 0
-        threshold = float(tree.threshold[number])
-        return Split(int(tree.feature[number]), threshold, then, other, mode)
-
-    return _Source(split, lambda n: tree.value[n], np.flatnonzero(tree.children_left < 0))
+def _reach(held: Sequence[Sequence[dict[int, float]]], rate: float) -> Array:
+    """How far the trees of each target can go, at most."""
+    largest = [[max(map(abs, tree.values())) for tree in own] for own in held]
+    return np.asarray(np.array(largest).sum(0) * abs(rate))
 
 
-def _of_histogram(predictor: Any, fail: Callable[[str, str], ModelError]) -> _Source:
-    nodes = predictor.nodes
-    if nodes["is_categorical"].any():
-        raise fail("splits by categories", "encode them as numbers: OrdinalEncoder, OneHotEncoder")
-
-    def split(number: int) -> Split | None:
-        node = nodes[number]
-        if node["is_leaf"]:
-            return None
-        mode = MISSING if node["missing_go_to_left"] else 0
-        then, other = int(node["left"]), int(node["right"])
-        return Split(int(node["feature_idx"]), float(node["num_threshold"]), then, other, mode)
-
-    leaves = np.flatnonzero(nodes["is_leaf"])
-    return _Source(split, lambda n: np.array([[nodes["value"][n]]]), leaves)
-
-
-def _nodes(source: _Source, rows: dict[int, Any]) -> Callable[[int], Leaf | Split]:
-    def node(number: int) -> Leaf | Split:
-        found = source.split(number)
-        return found if found is not None else Leaf(rows[number])
-
-    return node
-
-
-def _values(source: _Source) -> dict[int, float]:
-    """The value of each leaf of a tree with one."""
-    return {int(n): float(source.leaf(n)[0, 0]) for n in source.leaves}
-
-
-def _shares(source: _Source, count: int) -> dict[int, Array]:
-    """What each leaf holds probable."""
-    result = {}
-    for n in source.leaves:
-        own = np.asarray(source.leaf(n)[0, :count], np.float64)
-        # fractions since scikit-learn 1.3, weights of samples before
-        result[int(n)] = own if abs(own.sum() - 1) < 1e-9 else own / own.sum()
-    return result
-
-
-def _fixed(value: float, factor: int) -> int:
-    """value * factor to the nearest integer, without rounding in between."""
-    numerator, denominator = float(value).as_integer_ratio()
-    return (2 * numerator * factor + denominator) // (2 * denominator)
-
-
-def _row(values: Array, factor: int, dense: bool, dtype: DType) -> Row:
-    """What a leaf adds; all targets where it is dense."""
-    stored = values.astype(np.float32).tolist() if dtype is DType.F32 else [
-        _fixed(v, factor) for v in values.tolist()
-    ]  # fmt: skip
-    return tuple((t, v) for t, v in enumerate(stored) if dense or v != 0)
-
-
-def _stages(e: _Estimator) -> tuple[Array, list[list[_Source]], float]:
+def _stages(e: _Estimator) -> tuple[Array, list[list[Source]], float]:
     """What boosting starts with, its trees (one per target in each stage), and their factor."""
     model = e.model
+    link = type(model._loss.link).__name__
+    if link not in _LINKS[e.classifier]:
+        raise e.fail(
+            f"has a loss of unknown form ({type(model._loss).__name__})", "use another loss"
+        )
     if e.family == "HistGradientBoosting":
-        loss = type(model._loss).__name__
-        if not e.classifier and type(model._loss.link).__name__ != "IdentityLink":
-            raise e.fail(f"predicts the exponential of its sum ({loss})", "use another loss")
+        if getattr(model, "_preprocessor", None) is not None:
+            raise e.fail(
+                "has categorical features", "encode them as numbers before: OrdinalEncoder"
+            )
         start = np.asarray(model._baseline_prediction, np.float64).reshape(-1)
-        stages = [[_of_histogram(p, e.fail) for p in own] for own in model._predictors]
+        stages = [[of_histogram(p, e.fail) for p in own] for own in model._predictors]
         return start, stages, 1.0
-    zero = np.zeros((1, model.n_features_in_), np.float32)
-    init = model.init_
-    constant = init == "zero" if isinstance(init, str) else type(init).__name__.startswith("Dummy")
-    if not constant:
+    if not _starts_constant(model.init_):
         raise e.fail("starts from another estimator", 'leave init out, or use init="zero"')
+    zero = np.zeros((1, model.n_features_in_), np.float32)
     start = np.asarray(model._raw_predict_init(zero), np.float64).reshape(-1)
-    stages = [[_of_tree(t) for t in own] for own in model.estimators_]
+    stages = [[of_tree(t) for t in own] for own in model.estimators_]
     return start, stages, float(model.learning_rate)
+
+
+def _starts_constant(init: Any) -> bool:
+    """Whether boosting starts with the same numbers for every sample."""
+    if isinstance(init, str):
+        return init == "zero"
+    plain = type(init).__module__ == "sklearn.dummy"
+    return plain and getattr(init, "strategy", "") != "stratified"  # which draws at random

@@ -158,7 +158,7 @@ def _padded(row: Row, width: int, repeat: bool) -> Row:
     return (*row, *(further for _ in range(width - len(row))))
 
 
-def fixed_point(values: Sequence[float], most: int) -> tuple[int, DType]:
+def fixed_point(values: Sequence[float], most: int) -> tuple[Fraction, DType]:
     """How real `values`, of which at most `most` are added up, are stored as integers: value *
     factor, and the type that holds the sums.
 
@@ -172,11 +172,14 @@ def fixed_point(values: Sequence[float], most: int) -> tuple[int, DType]:
         for dtype in (DType.U8, DType.I32):
             low = 0 if dtype is DType.U8 else -dtype.max
             if min(values) * common * most >= low and largest * common * most <= dtype.max:
-                return common, dtype
-    bits = 62 - math.frexp(largest * most)[1]
-    return 1 << max(bits, 0), DType.I64
+                return Fraction(common), dtype
+    fraction, exponent = math.frexp(largest)
+    bits = 62 - exponent - math.frexp(fraction * most)[1]
+    return Fraction(2) ** min(bits, _MOST_BITS), DType.I64
 
 
+# Beyond 2^-149 a binary32 number has no bits.
+_MOST_BITS = 62 + 149
 _MOST_DENOMINATOR = 1 << 24
 
 
