@@ -22,6 +22,7 @@ class OnnxModel:
         self.rng, self.opset = np.random.default_rng(seed), opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.domains = {"": opset}
 
     def const(self, value: Any, dtype: Any = np.float32) -> str:
         name = f"c{len(self.constants)}"
@@ -59,7 +60,7 @@ class OnnxModel:
         ins = [helper.make_tensor_value_info(n, _TYPES[dtype], list(s)) for n, s in inputs]
         outs = [onnx.ValueInfoProto(name=n) for n in outputs]
         graph = helper.make_graph(self.nodes, "net", ins, outs, self.constants)
-        imports = [helper.make_opsetid("", self.opset)]
+        imports = [helper.make_opsetid(d, v) for d, v in self.domains.items()]
         model = helper.make_model(graph, opset_imports=imports, ir_version=8)
         return bytes(model.SerializeToString())
 

@@ -338,7 +338,8 @@ def test_require_framework(midge: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LiteRT, "available", lambda self: "not installed: pip install it")
     result = midge("verify", DIGITS, "--on", "host", "--count", "1")
     assert result.code == 0
-    assert "The framework was not asked: not installed" in result.out
+    assert "self-check only" in result.out
+    assert "No framework has judged it: not installed" in result.out
     required = midge("verify", DIGITS, "--on", "host", "--count", "1", "--require-framework")
     assert required.code == 2
     assert "pip install it" in required.err

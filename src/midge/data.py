@@ -9,26 +9,53 @@ import numpy as np
 
 from midge.core.errors import UsageError
 from midge.core.types import Array, DType, TensorType
+from midge.graph.index_ranges import Wanted, index_ranges
 from midge.graph.ir import Graph
 
 
 def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]:
-    """`count` sets of inputs: integers over their whole range, floats standard normal.
+    """`count` sets of inputs: integers over their whole range, floats standard normal, indices
+    into tables as far as these go.
 
     The first two sets of integer models are all least and all greatest values.
     """
     rng = np.random.default_rng(seed)
-    sets = [{n: _random(graph.types[n], rng) for n in graph.inputs} for _ in range(count)]
-    for i, extreme in enumerate(("min", "max")):
-        if count > 2:
-            for name in graph.inputs:
-                t = graph.types[name]
-                if t.dtype.is_integer:
-                    sets[i][name] = np.full(t.shape, getattr(t.dtype, extreme), t.dtype.numpy)
+    wanted = index_ranges(graph)
+    ranges = {n: _limits(graph.types[n], w) for n, w in wanted.items()}
+    sets = [
+        {n: _random(graph.types[n], ranges.get(n), rng) for n in graph.inputs} for _ in range(count)
+    ]
+    for i in range(2 if count > 2 else 0):
+        for name in graph.inputs:
+            t = graph.types[name]
+            ends = ranges.get(name, (t.dtype.min, t.dtype.max) if t.dtype.is_integer else None)
+            if ends is not None:
+                sets[i][name] = np.full(t.shape, ends[i], t.dtype.numpy)
     return sets
 
 
-def _random(t: TensorType, rng: np.random.Generator) -> Array:
+Limits = tuple[Array, Array]
+
+
+def _limits(t: TensorType, wanted: Wanted) -> Limits:
+    """The indices that an input of this type may be."""
+    if t.dtype.is_float:
+        low, high = -_FLOAT_INDEX, _FLOAT_INDEX
+    else:
+        low, high = max(t.dtype.min, -_MOST_INDEX), min(t.dtype.max, _MOST_INDEX)
+    return (
+        np.clip(wanted.low, low, high).astype(np.int64),
+        np.clip(wanted.high, low, high).astype(np.int64),
+    )
+
+
+_FLOAT_INDEX = 1 << 24  # binary32 has all integers up to it
+_MOST_INDEX = 1 << 62
+
+
+def _random(t: TensorType, limits: Limits | None, rng: np.random.Generator) -> Array:
+    if limits is not None:
+        return rng.integers(*limits, endpoint=True).astype(t.dtype.numpy)
     if t.dtype.is_float:
         return rng.standard_normal(t.shape).astype(t.dtype.numpy)
     if t.dtype is DType.BOOL:

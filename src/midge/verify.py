@@ -1,21 +1,21 @@
 """Is the C right? One model, several ways of computing it, compared pair by pair.
 
 framework == NumPy reference == C on the host == C in the emulator (== C in QEMU). Each stage is
-compared with the first one there is. Integer tensors must agree in every byte; of float tensors
-the largest error must stay below FLOAT_BOUND_ULP units in the last place of the largest value that
-the model computes for that input (sums of products in another order differ by so much, and a
-small result may be the difference of large ones).
+compared with the framework, or with the reference where that cannot be asked. Integer tensors must
+agree in every byte; of float tensors the largest error must stay below FLOAT_BOUND_ULP units in the
+last place of the largest value that the model computes for that input (sums of products in another
+order differ by so much, and a small result may be the difference of large ones).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from midge.core.errors import ModelError
+from midge.core.errors import ModelError, RunError
 from midge.core.types import Array
 from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
@@ -24,6 +24,7 @@ from midge.oracle import oracle_for
 from midge.run import RUNNERS
 
 FLOAT_BOUND_ULP = 32.0
+FRAMEWORK, REFERENCE = "framework", "reference"  # names of stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,16 @@ class Difference:
 
 @dataclass(slots=True)
 class Stage:
-    """One way of computing. skipped: why not. outputs, layers: tensor -> comparison, in order.
-    makers: tensor -> the operator that makes it, for people."""
+    """One way of computing. skipped: why not.  notes: how it judges, where that is not as usual.
+    apart: tensor -> how it computes otherwise than the format says; these the reference judges.
+    outputs, layers: tensor -> comparison, in order.  makers: tensor -> the operator that makes it,
+    for people."""
 
     name: str
     title: str
     skipped: str = ""
+    notes: tuple[str, ...] = ()
+    apart: Mapping[str, str] = field(default_factory=dict)
     outputs: dict[str, Difference] = field(default_factory=dict)
     layers: dict[str, Difference] = field(default_factory=dict)
     makers: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +96,11 @@ class Verdict:
     stages: tuple[Stage, ...]
 
     @property
+    def judged(self) -> bool:
+        """Whether somebody else than Midge has said what is right."""
+        return self.against == FRAMEWORK
+
+    @property
     def ok(self) -> bool:
         return all(s.ok for s in self.stages)
 
@@ -111,51 +121,82 @@ def verify(
     progress: Callable[[str, int], None] = lambda stage, done: None,
 ) -> Verdict:
     """Run `inputs` through every stage; `progress` is told the stage and how many are done."""
-    stages: list[tuple[Stage, Computation | None]] = [
-        _framework(compiled, path),
-        _reference(compiled),
-        *(_runner(compiled, name, toolchain, optimize, layers) for name in runners),
-    ]
-    present = [s for s, run in stages if run is not None]
-    makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
-    for stage, _ in stages:
-        stage.makers = makers
-    expected: list[Values] = []
-    for stage, run in stages:
-        if run is None:
-            continue
-        for i, given in enumerate(inputs):
-            values = run(given)
-            if stage is present[0]:
-                expected.append(values)
-            else:
-                kept = compiled.dropped.kept if stage.name in runners else {}
-                _compare(compiled, stage, expected[i], values, layers, kept)
+    framework, expected = _judged(compiled, path, inputs, progress)
+    reference = Stage(REFERENCE, "NumPy reference")
+    stages = [framework, reference]
+    for i, given in enumerate(inputs):
+        values = _reference(compiled, given)
+        if expected.get(i) is None:
+            expected[i] = values
+        else:
+            expected[i] = {**expected[i], **_own(compiled, framework.apart, values)}
+            _compare(compiled, reference, expected[i], values, layers, {})
+        progress(reference.title, i + 1)
+    for name in runners:
+        stage, run = _runner(compiled, name, toolchain, optimize, layers)
+        stages.append(stage)
+        for i, given in enumerate(inputs if run is not None else ()):
+            assert run is not None
+            _compare(compiled, stage, expected[i], run(given), layers, compiled.dropped.kept)
             progress(stage.title, i + 1)
-    return Verdict(present[0].name, len(inputs), tuple(s for s, _ in stages))
+    makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
+    for stage in stages:
+        stage.makers = makers
+    against = REFERENCE if framework.skipped else FRAMEWORK
+    return Verdict(against, len(inputs), tuple(stages))
 
 
-def _framework(compiled: Compiled, path: Path) -> tuple[Stage, Computation | None]:
+def _judged(
+    compiled: Compiled,
+    path: Path,
+    inputs: Sequence[Values],
+    progress: Callable[[str, int], None],
+) -> tuple[Stage, dict[int, Values]]:
+    """The framework's stage, and what it computes for each of the inputs: nothing if it is not
+    asked, or refuses the model or one of the inputs."""
     oracle = oracle_for(path)
     if oracle is None:
-        return Stage("framework", "framework", "no framework knows this format"), None
-    stage = Stage("framework", oracle.title)
+        return Stage(FRAMEWORK, "framework", "no framework knows this format"), {}
+    stage, found = Stage(FRAMEWORK, oracle.title), dict[int, Values]()
     if (reason := oracle.available()) is not None:
         stage.skipped = reason
-        return stage, None
+        return stage, {}
     try:
-        return stage, oracle.load(path, compiled.model).run
-    except ModelError as error:
-        stage.skipped = error.what
-        return stage, None
+        session = oracle.load(path, compiled.model)
+        for i, given in enumerate(inputs):
+            found[i] = session.run(given)
+            progress(stage.title, i + 1)
+    except (ModelError, RunError) as error:
+        stage.skipped = " ".join(error.what.split())
+        return stage, {}
+    stage.notes, stage.apart = tuple(session.notes), dict(session.apart)
+    if set(compiled.model.outputs) <= _reached(compiled, stage.apart):
+        stage.skipped = "; ".join(dict.fromkeys(stage.apart.values()))
+        return stage, {}
+    return stage, found
 
 
-def _reference(compiled: Compiled) -> tuple[Stage, Computation]:
-    def run(given: Values) -> Values:
-        values = evaluate_all(compiled.graph, _last(compiled, given))
-        return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
+def _reference(compiled: Compiled, given: Values) -> Values:
+    values = evaluate_all(compiled.graph, _last(compiled, given))
+    return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
 
-    return Stage("reference", "NumPy reference"), run
+
+def _reached(compiled: Compiled, names: Iterable[str]) -> set[str]:
+    """The values of the model that depend on `names`, themselves included."""
+    found = set(names)
+    for node in compiled.model.nodes:
+        if found.intersection(node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def _own(compiled: Compiled, apart: Iterable[str], values: Values) -> Values:
+    """Those of the reference's `values` that the framework does not judge."""
+    reached = _reached(compiled, apart)
+    outputs = zip(compiled.model.outputs, compiled.graph.outputs, strict=True)
+    return {n: values[n] for n in reached if n in values} | {
+        theirs: values[mine] for theirs, mine in outputs if theirs in reached
+    }
 
 
 def _runner(

@@ -6,7 +6,6 @@ core ones into which `run_decompositions` takes them apart; parameters and buffe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,19 +15,15 @@ import numpy as np
 from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
-from midge.frontends.torch_archive import AGAIN, DTYPES, Archive, dtype_of
-from midge.frontends.torch_calls import Call, call_of, names
-from midge.frontends.torch_state import MUTATIONS, check, reached
-from midge.frontends.torch_views import Views
+from midge.frontends.torch_archive import AGAIN, DTYPES, dtype_of
+from midge.frontends.torch_calls import Call, names
+from midge.frontends.torch_file import STORED, File
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign, Ref
 from midge.graph.ir import OPS, Graph, Node, fresh, live, verify
 from midge.graph.untrusted import broken_file, checked_shape
 
 _MOST_FOLDED = 1 << 24
-# What a program asserts of its inputs, whose shapes are fixed here.
-_CHECKS = ("aten._assert", "aten.sym_constrain_range", "_guards")
-_MOST_NODES = 1 << 16
 _SCALARS = ("as_int", "as_bool", "as_string")
 _LISTS = ("as_ints", "as_floats", "as_bools")
 _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
@@ -37,14 +32,12 @@ _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
 def read(data: bytes, name: str) -> Graph:
     """The graph of a .pt2 file. ModelError says what is wrong and where."""
     with broken_file(name, AGAIN):
-        return _Reader(Archive(data, name), name).graph()
+        return _Reader(File(data, name)).graph()
 
 
 class _Reader:
-    def __init__(self, archive: Archive, name: str) -> None:
-        self.archive, self.name = archive, name
-        module = archive.model["graph_module"]
-        self.program, self.signature = module["graph"], module["signature"]
+    def __init__(self, file: File) -> None:
+        self.file, self.archive, self.name = file, file.archive, file.name
         self.types: dict[str, TensorType] = {}
         self.consts: dict[str, Array] = {}
         self.refused: dict[str, ModelError] = {}
@@ -53,11 +46,10 @@ class _Reader:
         self.inputs: list[str] = []
 
     def graph(self) -> Graph:
-        for spec in self.signature["input_specs"]:
+        for spec in self.file.signature["input_specs"]:
             self.input(spec)
-        results = [s for s in self.signature["output_specs"] if not MUTATIONS.keys() & s.keys()]
-        given = [self.result(spec) for spec in results]
-        for node, call in self.calls([v["name"] for v in given]):
+        given = self.file.results()
+        for node, call in self.file.calls([v["name"] for v in given]):
             self.operator(node, call)
         outputs = tuple(str(self.ref(v)) for v in given)
         if not self.inputs or not outputs:
@@ -82,20 +74,11 @@ class _Reader:
             self.types[name] = self.input_type(name)
             self.inputs.append(name)
             return
-        sources = {
-            "parameter": ("weights", "parameter_name"),
-            "buffer": ("weights", "buffer_name"),
-            "tensor_constant": ("constants", "tensor_constant_name"),
-        }
-        if kind not in sources:
+        if kind not in STORED:
             raise self.archive.error(f"inputs of kind {kind} are not supported")
-        folder, key = sources[kind]
         name = own["arg"]["name"]
-        stored = own[key]
-        if stored not in self.archive.files[folder]:
-            folder = "constants"  # of buffers that are not kept with the weights
         try:
-            self.constant(name, self.archive.tensor(folder, stored))
+            self.constant(name, self.file.stored(kind, own))
         except ModelError as error:
             self.refused[name] = error  # raised where it is used: counters of batches are not
 
@@ -107,7 +90,7 @@ class _Reader:
         self.types[name] = TensorType(array.shape, DType.of(array))
 
     def input_type(self, name: str) -> TensorType:
-        meta = self.program["tensor_values"][name]
+        meta = self.file.program["tensor_values"][name]
         where = f"input {name}"
         shape: list[int] = []
         for axis, size in enumerate(meta["sizes"]):
@@ -123,19 +106,6 @@ class _Reader:
                 )
         return TensorType(checked_shape(tuple(shape), where), dtype_of(meta["dtype"], where))
 
-    def result(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The value that is an output."""
-        ((kind, own),) = spec.items()
-        if kind != "user_output":
-            raise self.archive.error(
-                f"outputs of kind {kind} are not supported",
-                "export a model in eval mode that changes none of its buffers",
-            )
-        if "as_tensor" not in own["arg"]:
-            raise self.archive.error("an output is no tensor", "return tensors only")
-        value: Mapping[str, Any] = own["arg"]["as_tensor"]
-        return value
-
     def check(self, name: str) -> None:
         if name in self.refused:
             raise self.refused[name]
@@ -143,26 +113,6 @@ class _Reader:
             raise self.archive.error(f"{name!r} is used, but nothing before computes it")
 
     # Operators.
-
-    def calls(self, outputs: Sequence[str]) -> list[tuple[Mapping[str, Any], Call]]:
-        """The operators on which `outputs` depend, or of which Midge does not know all that they
-        do. ModelError if the program does more than compute its outputs."""
-        nodes = self.program["nodes"]
-        if len(nodes) > _MOST_NODES:
-            raise self.archive.error(f"more than {_MOST_NODES} operators")
-        calls, views = [], Views(self.program["tensor_values"])
-        for number, node in enumerate(nodes):
-            kind = re.sub(r"^torch\.ops\.", "", str(node["target"]))
-            if not kind.startswith(_CHECKS):
-                call = call_of(kind, node, f"node {number} {self.place(node)!r}")
-                call.check()
-                views.operator(call)
-                calls.append((node, call))
-        views.read(outputs, "output")
-        every = [call for _, call in calls]
-        check(self.name, self.signature, every, outputs, views)
-        live = reached(every, outputs, lambda call: call.values)
-        return [(n, c) for n, c in calls if not c.known or live.intersection(c.outputs)]
 
     def operator(self, node: Mapping[str, Any], call: Call) -> None:
         kind, src = call.kind, call.src
@@ -186,7 +136,7 @@ class _Reader:
             nodes = importer(foreign)
             for name, array in foreign.new_consts.items():
                 self.constant(name, array)
-            for made in nodes:
+            for made in _by_name(nodes, foreign):
                 if made.op == "copy" and made.outputs[0] not in foreign.quants:
                     (source,) = made.inputs
                     self.alias[made.outputs[0]] = self.alias.get(source, source)
@@ -197,12 +147,6 @@ class _Reader:
         for name in outputs:
             if name not in self.types and name not in self.alias:
                 self.refused[name] = foreign.error(f"output {name!r} is not supported")
-
-    def place(self, node: Mapping[str, Any]) -> str:
-        """The module that an operator is in, or its own name."""
-        stack = str(node.get("metadata", {}).get("nn_module_stack", ""))
-        path = stack.rpartition(";")[2].split(",")
-        return path[1] if len(path) > 2 and path[1] else str(node.get("name") or "?")
 
     def argument(self, arg: Mapping[str, Any], src: str) -> Any:
         ((kind, value),) = arg.items()
@@ -269,6 +213,22 @@ class _Reader:
                 self.consts[name] = np.ascontiguousarray(values[name]).reshape(t.shape)
             return
         self.nodes.append(node)
+
+
+def _by_name(nodes: Sequence[Node], op: Foreign) -> list[Node]:
+    """The nodes of an operator; what it only copies to its outputs is called as these."""
+    made = {n for node in nodes if node.op != "copy" for n in node.outputs} - op.quants.keys()
+    copies = {
+        node.inputs[0]: node.outputs[0]
+        for node in reversed(nodes)
+        if node.op == "copy" and node.inputs[0] in made and node.outputs[0] not in op.quants
+    }
+
+    def own(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(copies.get(n, n) for n in names)
+
+    renamed = (replace(n, inputs=own(n.inputs), outputs=own(n.outputs)) for n in nodes)
+    return [n for n in renamed if n.inputs != n.outputs]
 
 
 def _name(kind: str) -> str:

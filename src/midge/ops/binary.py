@@ -7,7 +7,7 @@ requantises the product. MAXIMUM and MINIMUM compare the stored integers, whatev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from midge.graph.attrs import text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import ACTIVATIONS, activation_range, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
-from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.index_ranges import INDEX_RULES, Wanted, same
+from midge.graph.ir import OPS, Attr, Attrs, Expansion, Graph, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -151,6 +152,32 @@ def to_tflite(op: Exporting) -> None:
     op.emit(kind, options=f"{name}Options", version=version, **fields)
 
 
+def _with_constant(graph: Graph, node: Node, wanted: Wanted | None) -> Mapping[int, Wanted]:
+    """Indices to which a constant is added, or that are multiplied by one."""
+    found: dict[int, Wanted] = {}
+    for i, name in enumerate(node.inputs if wanted is not None else ()):
+        other = graph.consts.get(node.inputs[1 - i])
+        if wanted is None or other is None or not np.isfinite(other).all():
+            continue
+        moved = _before(node.op, i, wanted, other.astype(np.float64))
+        if moved is not None:
+            found[i] = moved.reduced(graph.types[name].shape)
+    return found
+
+
+def _before(op: str, i: int, wanted: Wanted, c: Array) -> Wanted | None:
+    match op, i:
+        case "add", _:
+            return wanted.shifted(-c)
+        case "sub", 0:
+            return wanted.shifted(c)
+        case "sub", _:
+            return Wanted(c - wanted.high, c - wanted.low)
+        case "mul", _ if (c > 0).all():
+            return Wanted(np.ceil(wanted.low / c), np.floor(wanted.high / c))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Binary:
     """function: on NumPy arrays.  op: its spelling in the loop IR.  tflite: element types."""
@@ -215,3 +242,4 @@ for _binary in (
     IMPORTERS["tflite"].add(_binary.name.upper(), _binary.from_tflite)
     EXPORTERS["tflite"].add(_binary.name, to_tflite)
     QUANTIZING.add(_binary.name, FREE if _binary.expand is not None else SAME)
+    INDEX_RULES.add(_binary.name, _with_constant if _binary.expand is not None else same)

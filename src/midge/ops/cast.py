@@ -14,6 +14,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, same
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
 from midge.graph.tflite_types import CODES
 from midge.loop import ir
@@ -137,3 +138,4 @@ IMPORTERS["onnx"].add("Cast", cast_from_onnx)
 IMPORTERS["onnx"].add("CastLike", cast_from_onnx)
 IMPORTERS["tflite"].add("CAST", cast_from_tflite)
 EXPORTERS["tflite"].add("cast", to_tflite)
+INDEX_RULES.add("cast", same)

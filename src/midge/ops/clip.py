@@ -15,6 +15,7 @@ from midge.graph.attrs import number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor, quantize_value
 from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.index_ranges import INDEX_RULES, same
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
@@ -161,3 +162,4 @@ EXPORTERS["tflite"].add("clip", to_tflite)
 QUANTIZING.add("clip", FREE)
 IMPORTERS["onnx"].add("Relu", relu_from_onnx)
 IMPORTERS["onnx"].add("Clip", clip_from_onnx)
+INDEX_RULES.add("clip", same)

@@ -6,7 +6,7 @@ rounded by a fixed-point multiplier that is its scale; int16 ones by their store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS
 from midge.graph.fixed_point import per_tensor
 from midge.graph.importers import IMPORTERS, Foreign, Steps
-from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
+from midge.graph.index_ranges import INDEX_RULES, Wanted, within
+from midge.graph.ir import OPS, Attr, Attrs, Expansion, Graph, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule, arithmetic
@@ -187,6 +188,27 @@ _SELECTS = tuple(
     for d in (DType.F32, DType.I8, DType.I64, DType.BOOL)
     for c, a, b in (((2, 3), (2, 3), (2, 3)), ((3, 1), (2, 1, 4), (4,)), ((), (5,), ()))
 )
+
+
+def _chosen(graph: Graph, node: Node, wanted: Wanted | None) -> Mapping[int, Wanted]:
+    """Either of what is chosen from; the last one counts where both cannot be."""
+    if wanted is None:
+        return {}
+    return {i: wanted.reduced(graph.types[node.inputs[i]].shape) for i in (2, 1)}
+
+
+def _counted(graph: Graph, node: Node, _: Wanted | None) -> Mapping[int, Wanted]:
+    """A number that is compared with 0, 1, 2, ... is an index: one-hot codes are made so."""
+    for i, name in enumerate(node.inputs):
+        other = graph.consts.get(node.inputs[1 - i])
+        if other is not None and other.size > 1 and name not in graph.consts:
+            count = np.arange(other.size).astype(other.dtype)
+            if (other.reshape(-1) == count).all():
+                wanted = within(graph.types[node.outputs[0]].shape, other.size)
+                return {i: wanted.reduced(graph.types[name].shape)}
+    return {}
+
+
 OPS.add("where", OpDef("where", infer_select, reference_select, elementwise=True, samples=_SELECTS))
 SCALAR_RULES.add("where", ScalarRule(("condition", "a", "b"), element_select))
 IMPORTERS["tflite"].add("SELECT", select_from_tflite)
@@ -312,3 +334,5 @@ for _name, _options in (
     _kind = "SELECT_V2" if _name == "where" else _name.upper()
     EXPORTERS["tflite"].add(_name, plain(_kind, _options, i8=1 if _name == "where" else 2))
 QUANTIZING.add("where", SAME)
+INDEX_RULES.add("where", _chosen)
+INDEX_RULES.add("equal", _counted)

@@ -13,6 +13,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Rows, Sample
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
@@ -122,3 +123,4 @@ IMPORTERS["tflite"].add("CONCATENATION", from_tflite)
 IMPORTERS["tflite"].add("PACK", pack_from_tflite)
 EXPORTERS["tflite"].add("concat", to_tflite)
 QUANTIZING.add("concat", SAME)
+INDEX_RULES.add("concat", moved)

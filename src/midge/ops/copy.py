@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from midge.core.types import Array, DType, TensorType
+from midge.graph.index_ranges import INDEX_RULES, same
 from midge.graph.ir import OPS, Attrs, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -28,3 +29,4 @@ SAMPLES = (Sample((TensorType((2, 3), DType.I8),)), Sample((TensorType((), DType
 
 OPS.add("copy", OpDef("copy", infer, reference, elementwise=True, samples=SAMPLES))
 SCALAR_RULES.add("copy", ScalarRule(("x",), element))
+INDEX_RULES.add("copy", same)

@@ -6,7 +6,7 @@ memory beside the tensor is ever read. TFLite's and ONNX's operators refuse such
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -15,7 +15,8 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign, Steps
-from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
+from midge.graph.index_ranges import INDEX_RULES, Wanted, within
+from midge.graph.ir import OPS, Attr, Attrs, Graph, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
 from midge.lower import LOOP_RULES, Local, LoopRule, Operand, Site, nest
@@ -167,6 +168,22 @@ def loops_nd(site: Site) -> ir.Block:
     return nest(lead, shape[:count], body)
 
 
+# Which indices exist.
+
+
+def along_axis(graph: Graph, node: Node, _: Wanted | None) -> Mapping[int, Wanted]:
+    """Input 1 holds indices into an axis of input 0."""
+    x, index = (graph.types[n] for n in node.inputs[:2])
+    return {1: within(index.shape, x.shape[integer(node.attrs, "axis")])}
+
+
+def along_axes(graph: Graph, node: Node, _: Wanted | None) -> Mapping[int, Wanted]:
+    """The last axis of input 1 addresses leading axes of input 0."""
+    x, index = (graph.types[n] for n in node.inputs[:2])
+    batch = integer(node.attrs, "batch", 0)
+    return {1: within(index.shape, np.array(x.shape[batch : batch + index.shape[-1]]))}
+
+
 # Importers.
 
 _MOVED = (
@@ -285,11 +302,12 @@ _NDS = tuple(
         ((4,), (1,), 0),
     )
 )
-for _name, _infer, _reference, _loops, _samples in (
-    ("gather", infer, reference, loops, _GATHERS),
-    ("gather_elements", infer_elements, reference_elements, loops_elements, _ELEMENTS),
-    ("gather_nd", infer_nd, reference_nd, loops_nd, _NDS),
+for _name, _infer, _reference, _loops, _wants, _samples in (
+    ("gather", infer, reference, loops, along_axis, _GATHERS),
+    ("gather_elements", infer_elements, reference_elements, loops_elements, along_axis, _ELEMENTS),
+    ("gather_nd", infer_nd, reference_nd, loops_nd, along_axes, _NDS),
 ):
+    INDEX_RULES.add(_name, _wants)
     OPS.add(_name, OpDef(_name, _infer, _reference, samples=_samples))
     LOOP_RULES.add(_name, LoopRule(("x", "index"), _loops))
 IMPORTERS["tflite"].add("GATHER", gather_from_tflite)

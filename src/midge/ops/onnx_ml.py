@@ -103,15 +103,19 @@ def scaler(op: Foreign) -> tuple[Node, ...]:
 
 
 def normalizer(op: Foreign) -> tuple[Node, ...]:
-    """Normalizer: a row divided by its greatest magnitude, its sum of magnitudes or its length."""
+    """Normalizer: a row divided by its greatest value, its sum of magnitudes or its length; one for
+    which that is 0 stays. The greatest magnitude, which ONNX's reference implementation takes, is
+    neither in ONNX's text nor in ONNX Runtime."""
     steps = Steps(op)
     x = _real(op, steps)
     norm = _onnx.word(op, "norm", "MAX", ("MAX", "L1", "L2"))
     axes = {"axes": (len(op.type(0).shape) - 1,)}
     if norm == "L2":
         size = steps.emit("sqrt", [steps.emit("sum", [steps.emit("mul", [x, x])], axes)])
+    elif norm == "L1":
+        size = steps.emit("sum", [steps.emit("abs", [x])], axes)
     else:
-        size = steps.emit("sum" if norm == "L1" else "reduce_max", [steps.emit("abs", [x])], axes)
+        size = steps.emit("reduce_max", [x], axes)
     _divided(steps, x, size)
     return steps.renamed()
 

@@ -15,6 +15,7 @@ from midge.graph.attrs import integers, number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import per_tensor, quantize_value
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
@@ -128,3 +129,4 @@ QUANTIZING.add(
     "pad",
     QuantRule(scales="same", attrs=quantized_attrs, covers=lambda attrs: (number(attrs, "value"),)),
 )
+INDEX_RULES.add("pad", moved)

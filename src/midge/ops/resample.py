@@ -14,6 +14,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -98,3 +99,4 @@ def _samples() -> tuple[Sample, ...]:
 
 OPS.add("resample", OpDef("resample", infer, reference, samples=_samples()))
 LOOP_RULES.add("resample", LoopRule(("x", "indices", "weights"), loops))
+INDEX_RULES.add("resample", moved)

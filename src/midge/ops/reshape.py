@@ -11,6 +11,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.ops._common import arity, fail
@@ -120,3 +121,4 @@ for _kind, _importer in (
 EXPORTERS["tflite"].add("reshape", to_tflite)
 QUANTIZING.add("reshape", SAME)
 IMPORTERS["tflite"].add("SHAPE", shape_from_tflite)
+INDEX_RULES.add("reshape", moved)

@@ -14,12 +14,13 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, Local, LoopRule, Site, arithmetic, nest
 from midge.ops import _onnx
 from midge.ops._common import arity, fail
-from midge.ops.gather import INDICES, check_axis, place, placed
+from midge.ops.gather import INDICES, along_axes, along_axis, check_axis, place, placed
 
 _UPDATES: dict[str, tuple[np.ufunc, ir.BinOp]] = {
     "add": (np.add, "+"),
@@ -190,5 +191,7 @@ for _name, _infer, _reference, _loops, _samples in (
 ):
     OPS.add(_name, OpDef(_name, _infer, _reference, samples=_samples))
     LOOP_RULES.add(_name, LoopRule(("x", "index", "updates"), _loops))
+INDEX_RULES.add("scatter_elements", along_axis)
+INDEX_RULES.add("scatter_nd", along_axes)
 IMPORTERS["onnx"].add("ScatterElements", from_onnx)
 IMPORTERS["onnx"].add("ScatterND", from_onnx)

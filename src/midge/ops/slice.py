@@ -14,6 +14,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
@@ -269,3 +270,4 @@ for _kind, _importer in (
     IMPORTERS["tflite"].add(_kind, _importer)
 EXPORTERS["tflite"].add("slice", to_tflite)
 QUANTIZING.add("slice", SAME)
+INDEX_RULES.add("slice", moved)

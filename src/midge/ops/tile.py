@@ -10,6 +10,7 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -83,3 +84,4 @@ OPS.add("tile", OpDef("tile", infer, reference, samples=_SAMPLES))
 LOOP_RULES.add("tile", LoopRule(("x",), loops))
 IMPORTERS["onnx"].add("Tile", tile_from_onnx)
 IMPORTERS["onnx"].add("Expand", expand_from_onnx)
+INDEX_RULES.add("tile", moved)

@@ -10,6 +10,7 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integers
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, SAME
 from midge.loop import ir
@@ -83,3 +84,4 @@ IMPORTERS["tflite"].add("TRANSPOSE", from_tflite)
 IMPORTERS["onnx"].add("Transpose", from_onnx)
 EXPORTERS["tflite"].add("transpose", to_tflite)
 QUANTIZING.add("transpose", SAME)
+INDEX_RULES.add("transpose", moved)

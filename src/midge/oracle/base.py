@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +12,21 @@ from midge.graph.ir import Graph
 
 
 class OracleSession(Protocol):
-    """A loaded model in its framework."""
+    """A loaded model in its framework.
+
+    notes: how it judges, where that is not as usual.  apart: values that it computes otherwise
+    than the specification of the format, which Midge follows; and how.
+    """
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    @property
+    def apart(self) -> Mapping[str, str]: ...
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Every value the framework can show, by the graph's names; outputs at least."""
+        """Every value the framework can show, by the graph's names; outputs at least. RunError if
+        it refuses these inputs."""
         ...
 
 
@@ -32,7 +43,9 @@ class Oracle(Protocol):
         """None if it is installed, else how to get it."""
         ...
 
-    def load(self, path: Path, graph: Graph) -> OracleSession: ...
+    def load(self, path: Path, graph: Graph) -> OracleSession:
+        """RunError if the framework itself refuses the file, in its own words."""
+        ...
 
 
 ORACLES: Registry[Oracle] = Registry("oracle")

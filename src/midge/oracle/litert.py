@@ -1,15 +1,14 @@
 """LiteRT's interpreter with its reference kernels: the judge of TFLite models.
 
 Its default (XNNPACK) and optimised kernels differ from the reference by single steps in most
-models, so BUILTIN_REF is pinned. Hybrid models are judged with their weights dequantised, because
-that is what Midge compiles: the framework's hybrid kernels quantise activations on the fly.
+models, so BUILTIN_REF is pinned (`litert_parts.py` says what becomes of operators that it lacks).
+Hybrid models are judged with their weights dequantised, because that is what Midge compiles: the
+framework's hybrid kernels quantise activations on the fly.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from midge.core.types import Array, DType
 from midge.frontends.tflite import unique_names
 from midge.graph.ir import OPS, Graph
 from midge.oracle.base import ORACLES
+from midge.oracle.litert_parts import Part, divided, quiet
 
 
 class LiteRT:
@@ -42,42 +42,25 @@ class LiteRT:
 class LiteRTSession:
     """The interpreter on a model, tensors by the graph's names."""
 
-    def __init__(self, data: bytes, graph: Graph) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    apart: Mapping[str, str] = {}
 
+    def __init__(self, data: bytes, graph: Graph) -> None:
+        self.notes: tuple[str, ...] = ()
         try:
+            self._parts = [Part(data)]
+        except RunError as refused:
             with quiet():
-                self._interpreter: Any = Interpreter(
-                    model_content=data,
-                    experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-                    experimental_preserve_all_tensors=True,
-                )
-                self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            raise RunError(f"LiteRT refuses the model: {error}", where=graph.name) from error
+                self._parts, lacking = divided(data, refused)
+            self.notes = (f"{', '.join(lacking)}: LiteRT has no reference kernel, its default one "
+                          "is the judge",)  # fmt: skip
         self._graph = graph
-        self._index = _tensor_indices(self._interpreter.get_tensor_details())
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        for name, array in inputs.items():
-            self._interpreter.set_tensor(self._index[name], array)
-        self._interpreter.invoke()
-        return dict(self._values())
-
-    def _values(self) -> Iterator[tuple[str, Array]]:
-        """Copies of all tensors the interpreter still holds."""
-        for name in self._graph.types:
-            if name in self._index and name not in self._graph.consts:
-                with contextlib.suppress(ValueError):
-                    yield name, np.array(self._interpreter.get_tensor(self._index[name]))
-
-
-def _tensor_indices(details: list[dict[str, Any]]) -> dict[str, int]:
-    """Graph value name -> tensor index, the names as the frontend makes them."""
-    texts = [""] * (1 + max((int(d["index"]) for d in details), default=-1))
-    for d in details:
-        texts[int(d["index"])] = str(d["name"])
-    return {name: i for i, name in enumerate(unique_names(texts))}
+        values = dict(inputs)
+        for part in self._parts:
+            values |= part.run(values)
+        shown = self._graph.types.keys() - self._graph.consts.keys()
+        return {name: array for name, array in values.items() if name in shown}
 
 
 def _hybrid_weights(graph: Graph) -> frozenset[str]:
@@ -122,20 +105,6 @@ def _floats(array: Array, quantization: Any) -> Array:
     difference = array.astype(np.float32) - zero.reshape(shape if zero.size > 1 else -1)
     result: Array = (difference * scale.reshape(shape if scale.size > 1 else -1)).astype(np.float32)
     return result
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The interpreter's C++ writes notices to the terminal; keep them from users and JSON."""
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
 
 
 ORACLES.add("tflite", LiteRT())

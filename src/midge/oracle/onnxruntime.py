@@ -5,7 +5,7 @@ Its graph optimisations are off: they fuse operators, and values in between woul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from midge.core.errors import RunError
 from midge.core.types import Array
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
+from midge.oracle.onnx_departures import departures
 
 
 class OnnxRuntime:
@@ -35,17 +36,23 @@ class OnnxRuntime:
 class OnnxRuntimeSession:
     """A model whose values are shown by the names that the graph has, too."""
 
+    notes: Sequence[str] = ()
+
     def __init__(self, data: bytes, graph: Graph) -> None:
-        self._session = _session(_with_values(data, graph)) or _session(data)
-        if self._session is None:
-            raise RunError("ONNX Runtime refuses the model", where=graph.name)
+        import onnx
+
+        self.apart = departures(onnx.ModelProto.FromString(data))
+        try:
+            self._session = _session(_with_values(data, graph))
+        except RunError:
+            self._session = _session(data)
         self._outputs = [o.name for o in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
-            raise RunError(f"ONNX Runtime: {error}", where="run") from error
+            raise RunError(f"ONNX Runtime refuses an input: {error}", where="run") from error
         arrays = zip(self._outputs, map(_array, results), strict=True)
         return {name: array for name, array in arrays if array.dtype.kind not in "OUS"}
 
@@ -58,7 +65,7 @@ def _array(result: Any) -> Array:
 
 
 def _session(data: bytes) -> Any:
-    """A session, None if the framework refuses the model."""
+    """A session. RunError, in its words, if the framework refuses the model."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -68,8 +75,9 @@ def _session(data: bytes) -> Any:
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     # Its errors have no common class below Exception.
-    except Exception:  # noqa: BLE001
-        return None
+    except Exception as error:
+        what = f"ONNX Runtime refuses the model: {error}"
+        raise RunError(what, where="ONNX Runtime") from error
 
 
 def _with_values(data: bytes, graph: Graph) -> bytes:

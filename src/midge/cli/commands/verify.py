@@ -76,7 +76,7 @@ def verify_command(
             layers=layers,
             progress=progress,
         )
-    if require_framework and verdict.against != "framework":
+    if require_framework and not verdict.judged:
         reason = verdict.stages[0].skipped
         raise UsageError(reason, where="--require-framework")
     if as_json:
@@ -92,6 +92,7 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
         "model": name,
         "ok": verdict.ok,
         "against": verdict.against,
+        "self_check_only": not verdict.judged,
         "inputs": verdict.inputs,
         "float_bound_ulp": FLOAT_BOUND_ULP,
         "stages": [
@@ -99,6 +100,8 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
                 "name": s.name,
                 "title": s.title,
                 "skipped": s.skipped or None,
+                "notes": list(s.notes),
+                "apart": dict(s.apart),
                 "ok": s.ok,
                 "first_difference": s.first_difference,
                 "outputs": [_difference(d) for d in s.outputs.values()],
@@ -141,15 +144,23 @@ def _show(name: str, verdict: Verdict, layers: bool) -> None:
 
 
 def _conclude(out: Any, verdict: Verdict) -> None:
-    judge = "the framework" if verdict.against == "framework" else "the NumPy reference"
-    if verdict.ok:
-        exact = all(d.exact for s in verdict.stages for d in s.outputs.values())
-        how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp"
+    framework = verdict.stages[0]
+    exact = all(d.exact for s in verdict.stages for d in s.outputs.values())
+    how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp"
+    judge = "the framework" if verdict.judged else "Midge's own NumPy reference"
+    if not verdict.ok:
+        out.print(f"[bold red]wrong[/]: differs from {judge}; --layers shows where it begins")
+    elif verdict.judged:
         out.print(f"[bold green]right[/]: agrees with {judge} {how}")
     else:
-        out.print(f"[bold red]wrong[/]: differs from {judge}; --layers shows where it begins")
-    if verdict.against != "framework":
-        out.print(f"The framework was not asked: {verdict.stages[0].skipped}", markup=False)
+        out.print(f"[bold yellow]self-check only[/]: agrees with {judge} {how}")
+    if not verdict.judged:
+        out.print(f"No framework has judged it: {framework.skipped}", markup=False)
+        return
+    for note in framework.notes:
+        out.print(note, markup=False)
+    for tensor, how in framework.apart.items():
+        out.print(f"{tensor} is judged by the NumPy reference: {how}", markup=False)
 
 
 def _cells(stage: Stage, verdict: Verdict) -> tuple[str, str, str, str, str]:
