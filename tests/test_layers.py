@@ -45,6 +45,7 @@ TOP = (
     "driver",
     "onnx_backend",
     "data",
+    "batch",
     "verify",
     "api",
     "cli",

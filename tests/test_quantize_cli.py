@@ -183,7 +183,7 @@ def test_data_that_does_not_fit_is_refused(
         return " ".join(answer.err.split())
 
     assert "has shape [3, 8, 6, 1]" in refused(x=np.zeros((3, 8, 6, 1), np.float32))
-    assert "is float64" in refused(x=np.zeros((3, 8, 6, 2)))
+    assert "is int64" in refused(x=np.zeros((3, 8, 6, 2), np.int64))
     assert "has no array 'x'" in refused(y=np.zeros((3, 8, 6, 2), np.float32))
     assert "empty batch" in refused(x=np.zeros((0, 8, 6, 2), np.float32))
     assert "needs samples" in midge("quantize", model).err

@@ -80,34 +80,34 @@ def run(
     on: str = "emulator",
     toolchain: str | None = None,
     optimize: str | None = None,
+    quantize_inputs: bool = False,
+    labels: Array | None = None,
 ) -> Run:
-    """One inference of a package.
+    """One inference of a package, or one for each input of a batch.
 
-    inputs: arrays by tensor name, of exactly the model's shapes and types; or one array if the
-    model has one input.  on: "emulator", "host" or "qemu".  toolchain: default: the target's
-    first that is found.  optimize: "speed", "balanced", "size" or "debug"; default: what
-    it was compiled for.
+    inputs: arrays by tensor name, of the model's shapes and types; or one array if the model has
+    one input. A leading axis more, or another number than 1 on the first axis, is a batch: outputs
+    are then batches too, and `each` of the result has the inferences alone. float64 becomes the
+    float32 that a model takes, with a warning.  on: "emulator", "host" or "qemu".  toolchain:
+    default: the target's first that is found.  optimize: "speed", "balanced", "size" or "debug";
+    default: what it was compiled for.
+    quantize_inputs: floats for a quantised input are rounded to its integers.
+    labels: class numbers, one for each input: `accuracy` of the result is the share of them at
+    which the first output is greatest.
     The result has outputs by tensor name and, where the runner counts them, instructions,
     estimated cycles, stack bytes, and the same per operator.
     Raises RunError, ToolchainError or UsageError.
     """
-    from midge.core.errors import UsageError
+    from midge.batch import as_batch, of_batch
     from midge.run import RUNNERS
 
-    if not isinstance(inputs, Mapping):
-        if len(package.inputs) != 1:
-            names = ", ".join(t.name for t in package.inputs)
-            raise UsageError(
-                f"one array for {len(package.inputs)} inputs",
-                where="inputs",
-                hint=f"name them: {names}",
-            )
-        inputs = {package.inputs[0].name: inputs}
+    batch = as_batch(package, inputs, quantize_inputs, labels)
     session = RUNNERS[on].load(package, toolchain=toolchain, optimize=optimize)
     try:
-        return session.run(inputs)
+        runs = [session.run(given) for given in batch.sets]
     finally:
         session.close()
+    return of_batch(package, batch, runs)
 
 
 def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "model") -> Graph:

@@ -1,16 +1,27 @@
-"""Inputs for models: random ones, or from npy and npz files."""
+"""Inputs for models: random ones, or from npy and npz files; labels for their outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from midge.core.arrays import is_npz, npz_names, read_npy, read_npz
 from midge.core.errors import UsageError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.index_ranges import Wanted, index_ranges
 from midge.graph.ir import Graph
+from midge.quantize.report import as_integers
+
+Note = Callable[[str], None]
+"""Told what was done to make inputs fit. The command line writes it to the error stream."""
+
+
+def told(text: str) -> None:
+    """A warning, in the Python interface."""
+    warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]:
@@ -63,24 +74,63 @@ def _random(t: TensorType, limits: Limits | None, rng: np.random.Generator) -> A
     return rng.integers(t.dtype.min, t.dtype.max, t.shape, t.dtype.numpy, endpoint=True)
 
 
-def inputs_for(graph: Graph, path: Path | None, count: int, seed: int) -> list[dict[str, Array]]:
+def inputs_for(
+    graph: Graph,
+    path: Path | None,
+    count: int,
+    seed: int,
+    *,
+    quantize: bool = False,
+    note: Note = told,
+) -> list[dict[str, Array]]:
     """The sets of inputs in the file `path`, or `count` random ones without a file."""
-    return random_inputs(graph, count, seed) if path is None else load_inputs(path, graph)
+    if path is None:
+        return random_inputs(graph, count, seed)
+    return load_inputs(path, graph, quantize=quantize, note=note)
 
 
-def load_inputs(path: Path, graph: Graph) -> list[dict[str, Array]]:
+def load_inputs(
+    path: Path, graph: Graph, *, quantize: bool = False, note: Note = told
+) -> list[dict[str, Array]]:
     """Sets of inputs from a file.
 
     .npy: one input, or a batch of them along a leading axis, for a model with one input.
     .npz: arrays named as the model's inputs (or input_0, input_1, ...), batches likewise.
+    quantize, note: as for `fitted`.
     """
-    return input_sets(_read(path, graph), graph, str(path))
+    arrays = _read(path, list(graph.inputs))
+    return input_sets(arrays, graph, str(path), quantize=quantize, note=note)
 
 
-def input_sets(arrays: Mapping[str, Array], graph: Graph, where: str) -> list[dict[str, Array]]:
+def input_sets(
+    arrays: Mapping[str, Array],
+    graph: Graph,
+    where: str,
+    *,
+    quantize: bool = False,
+    note: Note = told,
+) -> list[dict[str, Array]]:
     """Arrays by input name, each of one input or a batch of them, as sets of inputs. UsageError
     for shapes, types or counts that do not fit."""
-    batches = {name: _batch(where, name, graph.types[name], arrays[name]) for name in graph.inputs}
+    types = {n: graph.types[n] for n in graph.inputs}
+    return sets_of(arrays, types, where, quantize=quantize, note=note)
+
+
+def sets_of(
+    arrays: Mapping[str, Array],
+    types: Mapping[str, TensorType],
+    where: str,
+    *,
+    quantize: bool = False,
+    note: Note = told,
+) -> list[dict[str, Array]]:
+    """The same for inputs of some types."""
+    batches = {
+        name: batch_of(
+            fitted(arrays[name], t, f"{where}: {name!r}", quantize, note), t, where, name
+        )
+        for name, t in types.items()
+    }
     counts = {len(b) for b in batches.values()}
     if len(counts) != 1:
         raise UsageError(f"inputs have different counts: {sorted(counts)}", where=where)
@@ -90,37 +140,78 @@ def input_sets(arrays: Mapping[str, Array], graph: Graph, where: str) -> list[di
     return [{n: b[i] for n, b in batches.items()} for i in range(count)]
 
 
-def _read(path: Path, graph: Graph) -> Mapping[str, Array]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+def load_labels(path: Path, count: int) -> Array:
+    """Class numbers from an .npy file, one for each of `count` inputs. UsageError otherwise."""
+    return checked_labels(read_npy(path), count, str(path))
+
+
+def checked_labels(labels: Array, count: int, where: str) -> Array:
+    """Class numbers, one for each of `count` inputs. UsageError for anything else."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        what = f"labels are not integers, but {labels.dtype}"
+        raise UsageError(what, where=where, hint="give class numbers")
+    if labels.size != count:
         raise UsageError(
-            f"cannot be read as npy or npz: {error}", where=str(path), hint="write it with np.save"
-        ) from None
-    if isinstance(loaded, np.ndarray):
-        if len(graph.inputs) != 1:
-            names = ", ".join(graph.inputs)
-            raise UsageError(
-                f"an npy file holds one input, the model has {len(graph.inputs)}",
-                where=str(path),
-                hint=f"give an npz with {names}",
-            )
-        return {graph.inputs[0]: loaded}
-    return {n: _named(path, loaded, n, i) for i, n in enumerate(graph.inputs)}
-
-
-def _named(path: Path, loaded: Mapping[str, Array], name: str, index: int) -> Array:
-    for key in (name, f"input_{index}", "input" if index == 0 else ""):
-        if key in loaded:
-            return np.asarray(loaded[key])
-    raise UsageError(f"has no array {name!r}", where=str(path), hint=f"it has {', '.join(loaded)}")
-
-
-def _batch(where: str, name: str, t: TensorType, array: Array) -> list[Array]:
-    if array.dtype != t.dtype.numpy:
-        raise UsageError(
-            f"{name!r} is {array.dtype}", where=where, hint=f"the model takes {t.dtype.numpy}"
+            f"{labels.size} labels for {count} inputs", where=where, hint="one for each input"
         )
+    return labels.reshape(-1)
+
+
+def _read(path: Path, names: list[str]) -> Mapping[str, Array]:
+    if not is_npz(path):
+        if len(names) != 1:
+            raise UsageError(
+                f"an npy file holds one input, the model has {len(names)}",
+                where=str(path),
+                hint=f"give an npz with {', '.join(names)}",
+            )
+        return {names[0]: read_npy(path)}
+    there = npz_names(path)
+    keys = {name: _key(path, there, name, i) for i, name in enumerate(names)}
+    found = read_npz(path, list(keys.values()))
+    return {name: found[key] for name, key in keys.items()}
+
+
+def _key(path: Path, there: list[str], name: str, index: int) -> str:
+    for key in (name, f"input_{index}", "input" if index == 0 else ""):
+        if key in there:
+            return key
+    raise UsageError(f"has no array {name!r}", where=str(path), hint=f"it has {', '.join(there)}")
+
+
+def fitted(array: Array, t: TensorType, where: str, quantize: bool, note: Note = told) -> Array:
+    """An array as elements of type t. UsageError if that would be another number.
+
+    Floats of other widths become binary32, which `note` is told. quantize: floats for a quantised
+    input become its integers, as QUANTIZE makes them: round(x / scale) + zero point, saturated.
+    """
+    if array.dtype == t.dtype.numpy:
+        return array
+    real = array.dtype.kind == "f"
+    if real and t.quant is not None and quantize:
+        if not np.isfinite(array).all():
+            raise UsageError("has values that are not finite", where=where, hint="mend the data")
+        return as_integers(_binary32(array, where), t)
+    if real and t.dtype is DType.F32:
+        narrow = _binary32(array, where)
+        note(f"{where}: {array.dtype} becomes float32, which the model takes")
+        return narrow
+    hint = f"the model takes {t.dtype.numpy}"
+    if real and t.quant is not None:
+        hint += "; --quantize-inputs (quantize_inputs=True) makes them of floats"
+    raise UsageError(f"is {array.dtype}", where=where, hint=hint)
+
+
+def _binary32(array: Array, where: str) -> Array:
+    with np.errstate(over="ignore"):
+        narrow: Array = array.astype(np.float32)
+    if (np.isinf(narrow) & np.isfinite(array)).any():
+        raise UsageError("has values beyond float32", where=where, hint="scale them")
+    return narrow
+
+
+def batch_of(array: Array, t: TensorType, where: str, name: str) -> list[Array]:
+    """One input, or the inputs of a batch."""
     if array.shape == t.shape:
         return [array]
     if array.shape[1:] == t.shape:

@@ -35,6 +35,10 @@ class Run:
 
     cycles: estimated by a model, never measured, unless a board says so. stack: bytes.
     layers: with `layers=True`, each operator's outputs by tensor name, as it left them.
+
+    Of a batch: outputs of all inferences along a leading axis, counts of the first one, the
+    deepest stack; each: every inference alone.  accuracy: the share of outputs that are their
+    labels, if labels were given.
     """
 
     outputs: Mapping[str, Array]
@@ -43,6 +47,8 @@ class Run:
     stack: int | None = None
     operators: tuple[OperatorRun, ...] = ()
     layers: Mapping[str, Array] = field(default_factory=dict)
+    each: tuple[Run, ...] = ()
+    accuracy: float | None = None
 
 
 class Session(Protocol):

@@ -107,9 +107,14 @@ def output_noise(
 
 def top_1(outputs: Sequence[Array], labels: Array) -> float:
     """The share of outputs whose greatest element is at the label's place; of one element: on the
-    label's side of one half."""
-    found = [int(np.argmax(o)) if o.size > 1 else int(o.reshape(-1)[0] > 0.5) for o in outputs]
+    label's side of one half, or the label itself where it is a number of 32 or 64 bits."""
+    found = [int(np.argmax(o)) if o.size > 1 else _alone(o.reshape(-1)[0]) for o in outputs]
     return float((np.array(found) == labels).mean())
+
+
+def _alone(value: np.generic) -> int:
+    label = value.dtype.kind == "i" and value.itemsize >= 4
+    return int(value.item()) if label else int(value.item() > 0.5)
 
 
 def as_inputs(graph: Graph, sample: Sample) -> dict[str, Array]:

@@ -78,9 +78,11 @@ def _show(compiled: Compiled, folder: Path) -> None:
     if compiled.dropped.gone:
         out.print(f"\n{compiled.dropped}")
     for warning in misfits(package):
-        out.print(f"[bold yellow]warning:[/] {warning}")
+        out.print("warning: ", style="bold yellow", end="")
+        out.print(warning)
     out.print(f"\nWrote {len(package.files)} files to {folder}{'/' if folder.name else ''}")
-    out.print("Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast.")
+    following = "Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast."
+    out.print(following, markup=True)
 
 
 def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:

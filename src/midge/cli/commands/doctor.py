@@ -88,4 +88,4 @@ def doctor_command(as_json: Json = False) -> None:
     if missing:
         out.print("To get what is missing:")
         for c in missing:
-            out.print(f"  {c.name}: {c.install}", markup=False, soft_wrap=True)
+            out.print(f"  {c.name}: {c.install}", soft_wrap=True)

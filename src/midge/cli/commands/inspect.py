@@ -16,7 +16,7 @@ from midge.cli.arguments import (
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.memory import draw
-from midge.cli.output import console, number, print_json, shorten, table
+from midge.cli.output import clean, console, number, print_json, shorten, table
 from midge.codegen.picture import timeline
 from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
@@ -53,7 +53,7 @@ def inspect_command(
         draw(compiled, memory)
     if show is not None:
         text = _stage(compiled, show)
-        print_json({"stage": show, "text": text}) if as_json else print(text)
+        print_json({"stage": show, "text": text}) if as_json else print(clean(text))
     elif as_json:
         print_json(_as_json(compiled))
     else:
@@ -136,7 +136,7 @@ def _show(compiled: Compiled, picture: Path | None) -> None:
         out.print(str(dropped))
     out.print(f"\n{_memory(compiled)}\n")
     text = timeline(compiled.program, compiled.arena, min(out.width, _WIDEST))
-    out.print(text, markup=False, highlight=False)
+    out.print(text)
     if picture is not None:
         out.print(f"\nDrew the arena to {picture}")
 

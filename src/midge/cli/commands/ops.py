@@ -21,6 +21,6 @@ def ops_command(as_json: Json = False) -> None:
         return
     out = console()
     for name, known in IMPORTERS.items():
-        out.print(f"[bold]{name}[/], {len(known)} operators:")
+        out.print(f"[bold]{name}[/], {len(known)} operators:", markup=True)
         out.print(Columns(known, padding=(0, 3), column_first=True))
     out.print("\ndocs/numerics.md says how each computes and which types it takes.")

@@ -148,7 +148,9 @@ def _show(package: Package, on: str, run: Run, rows: list[Row]) -> None:
     else:
         out.print("cycles are estimated, without flash wait states.")
     if on == "emulator":
-        out.print("Next: [bold]--asm hottest[/] shows the machine code of the costliest.")
+        out.print(
+            "Next: [bold]--asm hottest[/] shows the machine code of the costliest.", markup=True
+        )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -169,9 +171,9 @@ def _show_code(package: Package, row: Row, profile: Profile, index: int) -> None
         f"{row.name}: {row.kind} ({row.src}), {number(row.spent)} {unit}, "
         f"{100 * row.share:.1f} % of {package.name}"
     )
-    out.print(title, style="bold", markup=False, soft_wrap=True)
+    out.print(title, style="bold", soft_wrap=True)
     for line in listing(profile, index, unit):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def _as_json(

@@ -12,7 +12,7 @@ import typer
 
 from midge.cli.arguments import Json, Model
 from midge.cli.commands import command
-from midge.cli.output import console, error_console, number, print_json, shorten
+from midge.cli.output import console, error_console, note, number, print_json, shorten
 from midge.cli.quality import check_picture, decibels, draw, layers_table, type_name
 from midge.core.errors import UsageError
 from midge.core.types import Array, DType
@@ -180,12 +180,12 @@ def _run(
 ) -> Outcome:
     from rich.progress import Progress as Bars
 
-    from midge.data import load_inputs
+    from midge.data import load_inputs, load_labels
     from midge.export import save
 
-    samples: list[Sample] = [*load_inputs(data, graph)]
-    judged: list[Sample] = samples if test is None else [*load_inputs(test, graph)]
-    labels = None if accuracy is None else _labels(accuracy, len(judged))
+    samples: list[Sample] = [*load_inputs(data, graph, note=note)]
+    judged: list[Sample] = samples if test is None else [*load_inputs(test, graph, note=note)]
+    labels = None if accuracy is None else load_labels(accuracy, len(judged))
     with Bars(console=console(), transient=True, disable=quiet) as bars:
         progress = _progress(bars)
         calibrated = learn(graph, samples, options, progress)
@@ -205,31 +205,16 @@ def _run(
 
 
 def _progress(bars: Any) -> Progress:
+    from rich.markup import escape
+
     tasks: dict[str, Any] = {}
 
     def tell(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
+            tasks[stage] = bars.add_task(escape(stage), total=total)
         bars.update(tasks[stage], completed=done)
 
     return tell
-
-
-def _labels(path: Path, count: int) -> Array:
-    """Class numbers, one for each input. UsageError for anything else."""
-    try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"cannot be read as npy: {error}", where=str(path)) from None
-    if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError("are not integers in an .npy", where=str(path), hint="class numbers")
-    if labels.size != count:
-        raise UsageError(
-            f"{labels.size} labels for {count} inputs",
-            where=str(path),
-            hint="one for each input of --test, or of --data without it",
-        )
-    return labels.reshape(-1)
 
 
 def _top_1(outputs: Answers, labels: Array) -> float:
@@ -318,10 +303,10 @@ def _show_mixed(mixed: Mixed, out: Any) -> None:
     if mixed.within and not chosen:
         out.print("Mixed: within the budget with no layer on int16")
     for name, gain in chosen:
-        out.print(f"On int16: {shorten(name, 52)} (alone {gain:+.1f} dB)", markup=False)
+        out.print(f"On int16: {shorten(name, 52)} (alone {gain:+.1f} dB)")
 
 
 def _warn(text: str) -> None:
     console = error_console()
-    console.print("[bold yellow]warning:[/] ", end="")
-    console.print(text, markup=False, highlight=False)
+    console.print("warning: ", end="", style="bold yellow")
+    console.print(text)

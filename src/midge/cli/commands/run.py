@@ -19,7 +19,7 @@ from midge.cli.arguments import (
 )
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
-from midge.cli.output import console, number, print_json, shorten, table
+from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
@@ -51,7 +51,7 @@ def run_command(
 
     compiled = compile_model(model, target, options)
     check_count(count)
-    sets = inputs_for(compiled.graph, inputs, count, seed)
+    sets = inputs_for(compiled.graph, inputs, count, seed, note=note)
     out = console()
     with out.status("building and running"):
         session = RUNNERS[on].load(compiled.package, toolchain=toolchain)
@@ -123,7 +123,7 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     out.print()
     for i, run in enumerate(runs[:8]):
         for name, values in run.outputs.items():
-            out.print(f"{name}\\[{i}] = {preview(values)}", markup=True, soft_wrap=True)
+            out.print(f"{name}[{i}] = {preview(values)}", soft_wrap=True)
     if len(runs) > 8:
         out.print(f"... and {len(runs) - 8} more; --output FILE.npz writes them all")
 

@@ -117,7 +117,7 @@ def _list(program: Program) -> None:
         rows.extend(("", "", step) for step in steps[1:])
     out = console()
     out.print(table(("operator", "kind", "schedule"), rows, title=program.name))
-    out.print("\nNext: [bold]midge schedule MODEL OP[/] shows what each step does.")
+    out.print("\nNext: [bold]midge schedule MODEL OP[/] shows what each step does.", markup=True)
 
 
 def _show(program: Program, op: Operation, kernel: Kernel, diff: bool) -> None:
@@ -125,18 +125,18 @@ def _show(program: Program, op: Operation, kernel: Kernel, diff: bool) -> None:
     others = [o.name for o in program.operations if o.kernel == op.kernel and o is not op]
     shared = f", shared with {', '.join(others)}" if others else ""
     title = f"{op.name}: {'+'.join(op.kinds)} ({op.src}){shared}"
-    out.print(title, style="bold", markup=False, soft_wrap=True)
+    out.print(title, style="bold", soft_wrap=True)
     before = ""
     for i, stage in enumerate(stages(kernel)):
         heading = f"{i}. {stage.step}" if stage.step else "As written"
-        out.print(f"\n{heading}\n", style="bold", markup=False, soft_wrap=True)
+        out.print(f"\n{heading}\n", style="bold", soft_wrap=True)
         whole = not diff or i < 2
         lines = stage.func.splitlines() if whole else list(changes(before, stage.func))
         for line in lines or ["nothing changes"]:
             style = None if whole else _STYLES.get(line[:1])
-            out.print(line, style=style, markup=False, soft_wrap=True)
+            out.print(line, style=style, soft_wrap=True)
         before = stage.func
         if not i and any(loop.extent == 1 for loop in loops_in(kernel.plain.body)):
             out.print(f"\n{_ONCE}", style="dim")
     out.print("\nIn C\n", style="bold")
-    out.print(_c(program, kernel), markup=False, soft_wrap=True, end="")
+    out.print(_c(program, kernel), soft_wrap=True, end="")

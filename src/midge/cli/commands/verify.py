@@ -18,7 +18,7 @@ from midge.cli.arguments import (
 )
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
-from midge.cli.output import console, number, print_json, shorten, table
+from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
 from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
@@ -46,6 +46,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Compare MODEL's C with its framework: exact for integers, bounded for floats."""
+    from rich.markup import escape
     from rich.progress import Progress
 
     from midge.data import inputs_for
@@ -57,14 +58,14 @@ def verify_command(
         RUNNERS[runner]
     compiled = compile_model(model, target, options)
     check_count(count)
-    sets = inputs_for(compiled.model, inputs, count, seed)
+    sets = inputs_for(compiled.model, inputs, count, seed, note=note)
     out = console()
     with Progress(console=out, transient=True, disable=as_json) as bar:
         tasks: dict[str, Any] = {}
 
         def progress(stage: str, done: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=len(sets))
+                tasks[stage] = bar.add_task(escape(stage), total=len(sets))
             bar.update(tasks[stage], completed=done)
 
         verdict = verify(
@@ -139,7 +140,7 @@ def _show(name: str, verdict: Verdict, layers: bool) -> None:
     out.print()
     for stage in verdict.stages:
         if (bad := stage.first_difference) is not None:
-            out.print(f"First difference on {stage.title}: {bad}", markup=False, soft_wrap=True)
+            out.print(f"First difference on {stage.title}: {bad}", soft_wrap=True)
     _conclude(out, verdict)
 
 
@@ -149,18 +150,21 @@ def _conclude(out: Any, verdict: Verdict) -> None:
     how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp"
     judge = "the framework" if verdict.judged else "Midge's own NumPy reference"
     if not verdict.ok:
-        out.print(f"[bold red]wrong[/]: differs from {judge}; --layers shows where it begins")
+        out.print("wrong", style="bold red", end="")
+        out.print(f": differs from {judge}; --layers shows where it begins")
     elif verdict.judged:
-        out.print(f"[bold green]right[/]: agrees with {judge} {how}")
+        out.print("right", style="bold green", end="")
+        out.print(f": agrees with {judge} {how}")
     else:
-        out.print(f"[bold yellow]self-check only[/]: agrees with {judge} {how}")
+        out.print("self-check only", style="bold yellow", end="")
+        out.print(f": agrees with {judge} {how}")
     if not verdict.judged:
-        out.print(f"No framework has judged it: {framework.skipped}", markup=False)
+        out.print(f"No framework has judged it: {framework.skipped}")
         return
-    for note in framework.notes:
-        out.print(note, markup=False)
+    for text in framework.notes:
+        out.print(text)
     for tensor, how in framework.apart.items():
-        out.print(f"{tensor} is judged by the NumPy reference: {how}", markup=False)
+        out.print(f"{tensor} is judged by the NumPy reference: {how}")
 
 
 def _cells(stage: Stage, verdict: Verdict) -> tuple[str, str, str, str, str]:
