@@ -12,7 +12,7 @@ import typer
 
 from midge.cli import commands
 from midge.cli.arguments import with_optional_numbers
-from midge.cli.output import error_console
+from midge.cli.output import error_console, plain_streams
 from midge.core.errors import MidgeError, UsageError
 from midge.core.registry import import_all
 
@@ -58,6 +58,7 @@ def run(args: Sequence[str]) -> int:
         import_all(commands)
         for name, function in sorted(commands.COMMANDS.items()):
             app.command(name)(function)
+    plain_streams()
     debug = "--debug" in args
     rest = with_optional_numbers([a for a in args if a != "--debug"])
     try:
@@ -86,11 +87,11 @@ def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:
         print(json.dumps(text, indent=2))
         return error.exit_code
     console = error_console()
-    console.print("[bold red]error:[/] ", end="")
-    console.print(f"{error.where}: {error.what}", markup=False, highlight=False)
+    console.print("error: ", end="", style="bold red")
+    console.print(f"{error.where}: {error.what}")
     if error.hint:
-        console.print("[bold] hint:[/] ", end="")
-        console.print(error.hint, markup=False, highlight=False)
+        console.print(" hint: ", end="", style="bold")
+        console.print(error.hint)
     return error.exit_code
 
 

@@ -32,6 +32,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, and can be searched
     "font.family": "sans-serif",
     "font.size": 8,
+    "text.parse_math": False,  # a $ in a name is a $
     "hatch.linewidth": 0.4,
     "axes.spines.top": False,
     "axes.spines.right": False,

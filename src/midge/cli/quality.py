@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from midge.cli.memory import STYLE, compact
-from midge.cli.output import shorten, table
+from midge.cli.output import clean, shorten, table
 from midge.core.errors import UsageError
 from midge.core.files import write_file
 from midge.core.types import DType
@@ -64,7 +65,8 @@ def draw(layers: Sequence[Layer], path: Path, title: str) -> None:
             "pictures need matplotlib", where="--picture", hint="pip install 'midge[plot]'"
         ) from None
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font has not
         figure = _figure(layers, title)
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
@@ -94,7 +96,7 @@ def _figure(layers: Sequence[Layer], title: str) -> Any:
         style = {"hatch": "////", "fill": False} if exact else {"color": _COLOURS[layer.dtype]}
         axes.barh(y, length, height=0.72, lw=0.3, **style)
         axes.text(length, y, f" {decibels(layer.signal_to_noise)}", va="center", fontsize=7)
-    names = [f"{shorten(x.name, 40)}  {shorten(x.op, 20)}" for x in layers]
+    names = [clean(f"{shorten(x.name, 40)}  {shorten(x.op, 20)}") for x in layers]
     axes.set_yticks(range(len(layers)), names, fontsize=7)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlim(0, edge * 1.1)

@@ -60,12 +60,25 @@ def port_names(base: str, count: int) -> list[str]:
 _LABEL = 64  # characters of a name that are shown; converters join many names into one
 
 
+# What would end a table's cell, a line or a span of code.
+_HARMLESS = str.maketrans({"|": "/", "\\": "/", "`": "'"})
+
+
 def comment_safe(text: str) -> str:
     """Text from a model file, fit for a C comment and a table cell; long ones lose their middle."""
-    printable = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
-    for risky, harmless in (("*/", "* /"), ("/*", "/ *"), ("|", "/"), ("\\", "/"), ("??", "? ?")):
-        printable = printable.replace(risky, harmless)
-    if len(printable) <= _LABEL:
-        return printable
+    plain = "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
+    plain = plain.translate(_HARMLESS)
+    # Two signs that are one apart do not begin or end a comment, nor a trigraph.
+    plain = re.sub(r"(?<=\*)(?=/)|(?<=/)(?=\*)|(?<=\?)(?=\?)", " ", plain)
+    if len(plain) <= _LABEL:
+        return plain
     half = (_LABEL - 3) // 2
-    return f"{printable[:half]}...{printable[-half:]}"
+    return f"{plain[:half]}...{plain[-half:]}"
+
+
+_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "[": "\\[", "]": "\\]"})
+
+
+def markdown_safe(text: str) -> str:
+    """Text from a model file, fit for a cell of a Markdown table: no HTML, no links."""
+    return comment_safe(text).translate(_MARKDOWN)

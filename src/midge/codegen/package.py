@@ -14,7 +14,7 @@ from midge.codegen.build_id import MARK, runtime_checks, runtime_header, with_bu
 from midge.codegen.c import define, emit, float_literal, headers, instruction_name
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
-from midge.codegen.names import comment_safe, const_names, port_names
+from midge.codegen.names import comment_safe, const_names, markdown_safe, port_names
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
@@ -367,12 +367,14 @@ def _offset(zero: int) -> str:
 def _environment() -> Any:
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("midge.codegen"),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
         autoescape=False,
     )
+    made.filters["markdown"] = markdown_safe
+    return made
 
 
 def _render(template: str, values: Mapping[str, Any]) -> str:
