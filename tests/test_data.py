@@ -118,6 +118,27 @@ def test_accuracy_is_the_share_of_right_labels(digits: package.Package) -> None:
             package.run(digits, x, on="host", quantize_inputs=True, labels=wrong)
 
 
+def test_accuracy_on_the_command_line(midge: Cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", images()[:40])
+    given = labels()[:40]
+    given[0] = (given[0] + 1) % 10  # the one that the network gets wrong
+    np.save(tmp_path / "labels.npy", given)
+    words = (DIGITS, "-i", "x.npy", "--accuracy", "labels.npy", "--on", "host", "--no-search")
+    assert midge("run", *words).code == 2  # floats, and nobody asked to quantise them
+    result = midge("run", *words, "--quantize-inputs")
+    assert "Top-1: 97.50 % of 40 labels" in result.out
+    found = midge("run", *words, "--quantize-inputs", "--json").json
+    assert found["accuracy"] == 0.975
+    verified = midge("verify", *words, "--quantize-inputs")
+    assert verified.code == 0
+    assert "Top-1: 97.50 % by NumPy reference" in verified.out
+    shares = midge("verify", *words, "--quantize-inputs", "--json").json["accuracy"]
+    assert set(shares.values()) == {0.975}
+    assert "--input" in midge("run", DIGITS, "--accuracy", "labels.npy", "--no-search").err
+    np.save(tmp_path / "labels.npy", labels()[:39])
+    assert "39 labels for 40 inputs" in midge("run", *words, "--quantize-inputs").err
+
+
 def test_labels_of_models_that_give_labels() -> None:
     """A number of 32 bits alone is the class itself."""
     from midge.quantize.report import top_1

@@ -69,21 +69,23 @@ def _axis(have: tuple[int, ...], want: tuple[int, ...]) -> Axis:
 
 def of_batch(package: Package, batch: Batch, runs: Sequence[Run]) -> Run:
     """The runs of a batch as one."""
-    accuracy = None
-    if batch.labels is not None:
-        first = package.outputs[0]
-        found = [as_real(r.outputs[first.name], first.type) for r in runs]
-        accuracy = top_1(found, batch.labels)
+    right = None if batch.labels is None else accuracy(package, runs, batch.labels)
     if batch.axis == "none":
-        return replace(runs[0], accuracy=accuracy)
+        return replace(runs[0], accuracy=right)
     outputs = {
         t.name: _joined([r.outputs[t.name] for r in runs], batch.axis) for t in package.outputs
     }
     depths = [r.stack for r in runs if r.stack is not None]
     return replace(
         runs[0], outputs=outputs, stack=max(depths, default=None), each=tuple(runs),
-        accuracy=accuracy,
+        accuracy=right,
     )  # fmt: skip
+
+
+def accuracy(package: Package, runs: Sequence[Run], labels: Array) -> float:
+    """The share of the runs whose first output says what the label does."""
+    first = package.outputs[0]
+    return top_1([as_real(r.outputs[first.name], first.type) for r in runs], labels)
 
 
 def _joined(arrays: Sequence[Array], axis: Axis) -> Array:

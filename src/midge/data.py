@@ -140,6 +140,15 @@ def sets_of(
     return [{n: b[i] for n, b in batches.items()} for i in range(count)]
 
 
+def labels_for(path: Path | None, inputs: Path | None, count: int) -> Array | None:
+    """The labels of `--accuracy`, if it is given. UsageError for those of random inputs."""
+    if path is None:
+        return None
+    if inputs is None:
+        raise UsageError("random inputs have no labels", where="--accuracy", hint="give --input")
+    return load_labels(path, count)
+
+
 def load_labels(path: Path, count: int) -> Array:
     """Class numbers from an .npy file, one for each of `count` inputs. UsageError otherwise."""
     return checked_labels(read_npy(path), count, str(path))

@@ -21,6 +21,7 @@ from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS
 from midge.oracle import oracle_for
+from midge.quantize.report import as_real
 from midge.run import RUNNERS
 
 FLOAT_BOUND_ULP = 32.0
@@ -59,6 +60,7 @@ class Difference:
 class Stage:
     """One way of computing. skipped: why not.  notes: how it judges, where that is not as usual.
     apart: tensor -> how it computes otherwise than the format says; these the reference judges.
+    answers: the first output for each input, as real numbers.
     outputs, layers: tensor -> comparison, in order.  makers: tensor -> the operator that makes it,
     for people."""
 
@@ -67,6 +69,7 @@ class Stage:
     skipped: str = ""
     notes: tuple[str, ...] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
+    answers: list[Array] = field(default_factory=list)
     outputs: dict[str, Difference] = field(default_factory=dict)
     layers: dict[str, Difference] = field(default_factory=dict)
     makers: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +129,7 @@ def verify(
     stages = [framework, reference]
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
+        reference.answers.append(_answer(compiled, values))
         if expected.get(i) is None:
             expected[i] = values
         else:
@@ -137,7 +141,9 @@ def verify(
         stages.append(stage)
         for i, given in enumerate(inputs if run is not None else ()):
             assert run is not None
-            _compare(compiled, stage, expected[i], run(given), layers, compiled.dropped.kept)
+            found = run(given)
+            stage.answers.append(_answer(compiled, found))
+            _compare(compiled, stage, expected[i], found, layers, compiled.dropped.kept)
             progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:
@@ -165,6 +171,7 @@ def _judged(
         session = oracle.load(path, compiled.model)
         for i, given in enumerate(inputs):
             found[i] = session.run(given)
+            stage.answers.append(_answer(compiled, found[i]))
             progress(stage.title, i + 1)
     except (ModelError, RunError) as error:
         stage.skipped = " ".join(error.what.split())
@@ -264,6 +271,12 @@ def _compare(
                 wanted = wanted[..., kept[name]]
             if wanted.shape == values[name].shape:
                 _note(stage.layers, difference(name, wanted, values[name], largest))
+
+
+def _answer(compiled: Compiled, values: Values) -> Array:
+    """The model's first output, as real numbers."""
+    theirs, mine = compiled.model.outputs[0], compiled.package_outputs[0]
+    return as_real(_pick(values, mine, theirs), compiled.model.types[theirs])
 
 
 def _pick(values: Values, *names: str) -> Array:

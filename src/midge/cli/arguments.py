@@ -32,6 +32,21 @@ Inputs = Annotated[
         "--input", "-i", help="Inputs: .npy or .npz; default: random.", show_default=False
     ),
 ]
+QuantizeInputs = Annotated[
+    bool,
+    typer.Option(
+        "--quantize-inputs", help="Floats in --input become the integers of a quantised model."
+    ),
+]
+Accuracy = Annotated[
+    Path | None,
+    typer.Option(
+        "--accuracy",
+        metavar="LABELS.npy",
+        help="Class numbers, one for each input: say how often the first output is greatest there.",
+        show_default=False,
+    ),
+]
 
 DEFAULT_TARGET = "cortex-m4"
 

@@ -9,9 +9,11 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Accuracy,
     Inputs,
     Json,
     Model,
+    QuantizeInputs,
     Seed,
     TargetName,
     Toolchain,
@@ -34,6 +36,8 @@ def run_command(
     target: TargetName = DEFAULT_TARGET,
     on: Annotated[str, typer.Option("--on", help="emulator, host or qemu.")] = "emulator",
     inputs: Inputs = None,
+    quantize_inputs: QuantizeInputs = False,
+    accuracy: Accuracy = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz.")
     ] = None,
@@ -46,12 +50,13 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
-    from midge.data import inputs_for
+    from midge.data import inputs_for, labels_for
     from midge.run import RUNNERS
 
     compiled = compile_model(model, target, options)
     check_count(count)
-    sets = inputs_for(compiled.graph, inputs, count, seed, note=note)
+    sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
+    labels = labels_for(accuracy, inputs, len(sets))
     out = console()
     with out.status("building and running"):
         session = RUNNERS[on].load(compiled.package, toolchain=toolchain)
@@ -63,9 +68,19 @@ def run_command(
     if output is not None:
         _write(output, compiled.package, runs)
     if as_json:
-        print_json(_as_json(compiled.package, on, runs, sizes))
+        right = {} if labels is None else {"accuracy": _right(compiled.package, runs, labels)}
+        print_json(_as_json(compiled.package, on, runs, sizes) | right)
         return
     _show(compiled.package, on, runs, sizes, operators)
+    if labels is not None:
+        share = _right(compiled.package, runs, labels)
+        out.print(f"Top-1: {100 * share:.2f} % of {len(labels)} labels")
+
+
+def _right(package: Package, runs: list[Run], labels: Array) -> float:
+    from midge.batch import accuracy
+
+    return accuracy(package, runs, labels)
 
 
 def _write(path: Path, package: Package, runs: list[Run]) -> None:

@@ -8,9 +8,11 @@ import typer
 
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    Accuracy,
     Inputs,
     Json,
     Model,
+    QuantizeInputs,
     Seed,
     TargetName,
     Toolchain,
@@ -21,6 +23,7 @@ from midge.cli.commands import command
 from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
+from midge.core.types import Array
 from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
 
 
@@ -34,6 +37,8 @@ def verify_command(
         str, typer.Option("--on", help="Where the C runs, comma separated: host, emulator, qemu.")
     ] = "host,emulator",
     inputs: Inputs = None,
+    quantize_inputs: QuantizeInputs = False,
+    accuracy: Accuracy = None,
     count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 5,
     seed: Seed = 0,
     layers: Annotated[
@@ -49,7 +54,7 @@ def verify_command(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from midge.data import inputs_for
+    from midge.data import inputs_for, labels_for
     from midge.run import RUNNERS
     from midge.verify import verify
 
@@ -58,7 +63,8 @@ def verify_command(
         RUNNERS[runner]
     compiled = compile_model(model, target, options)
     check_count(count)
-    sets = inputs_for(compiled.model, inputs, count, seed, note=note)
+    sets = inputs_for(compiled.model, inputs, count, seed, quantize=quantize_inputs, note=note)
+    labels = labels_for(accuracy, inputs, len(sets))
     out = console()
     with Progress(console=out, transient=True, disable=as_json) as bar:
         tasks: dict[str, Any] = {}
@@ -81,11 +87,23 @@ def verify_command(
         reason = verdict.stages[0].skipped
         raise UsageError(reason, where="--require-framework")
     if as_json:
-        print_json(_as_json(compiled.package.name, verdict))
+        print_json(_as_json(compiled.package.name, verdict) | _accuracy(verdict, labels))
     else:
         _show(compiled.package.name, verdict, layers)
+        for title, share in _accuracy(verdict, labels).get("accuracy", {}).items():
+            console().print(f"Top-1: {100 * share:.2f} % by {title}")
     if not verdict.ok:
         raise typer.Exit(1)
+
+
+def _accuracy(verdict: Verdict, labels: Array | None) -> dict[str, Any]:
+    """The share of right answers by each stage that ran."""
+    from midge.quantize.report import top_1
+
+    if labels is None:
+        return {}
+    ran = [s for s in verdict.stages if not s.skipped]
+    return {"accuracy": {s.title: top_1(s.answers, labels) for s in ran}}
 
 
 def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
