@@ -14,6 +14,7 @@ def high_mul(a: int, b: int) -> int:
 
 def round_shift(x: int, exponent: int) -> int:
     """round(x / 2^exponent), ties away from zero; 0 <= exponent <= 31."""
+    assert 0 <= exponent <= 31, exponent
     mask = (1 << exponent) - 1
     threshold = (mask >> 1) + (1 if x < 0 else 0)
     return (x >> exponent) + (1 if (x & mask) > threshold else 0)

@@ -11,6 +11,7 @@ from midge.core.errors import ModelError
 from midge.core.types import Array, DType, Quant, TensorType
 
 f32 = np.float32
+MOST_SHIFT = 30  # bits: factors between scales are below 2^30
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -30,8 +31,46 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return fixed, shift
 
 
+def multiplier_of(real: float, where: str, most: int = MOST_SHIFT) -> tuple[int, int]:
+    """`quantize_multiplier` of a factor between scales; ModelError unless it is below 2^most."""
+    if not math.isfinite(real):
+        raise beyond(most, where)
+    multiplier, shift = quantize_multiplier(real)
+    if shift > most:
+        raise beyond(most, where)
+    return multiplier, shift
+
+
+def beyond(most: int, where: str) -> ModelError:
+    """The error of a factor that no 32-bit integer can be shifted by: no framework defines what
+    comes out."""
+    return ModelError(
+        f"scales differ by more than 2^{most}: the output cannot hold the result",
+        where=where,
+        hint="check the scales of the input, weight and output tensors",
+    )
+
+
+def too_fine(scale: np.float32, where: str) -> ModelError:
+    """The error of an output scale so small that the framework refuses it, or gives anything."""
+    return ModelError(
+        f"the output scale {scale:g} is too fine for the inputs",
+        where=where,
+        hint="no framework defines the result; convert again with more calibration data",
+    )
+
+
+def too_coarse(scale: np.float32, where: str) -> ModelError:
+    """The error of an output scale so great that nothing is left of the result."""
+    return ModelError(
+        f"the output scale {scale:g} is too coarse for the inputs",
+        where=where,
+        hint="no framework defines the result; convert again with more calibration data",
+    )
+
+
 def round_half_away(x: float) -> int:
-    """C's round()."""
+    """C's round(), of a finite number."""
     return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)
 
 
@@ -66,20 +105,34 @@ def activation_range(activation: str, t: TensorType, where: str) -> tuple[int, i
         return low, high
     scale, zero = per_tensor(t, where)
     least, most = ACTIVATIONS[activation]
-    low = max(low, quantize_value(least, scale, zero))
+    low = max(low, quantize_value(least, scale, zero, where))
     if math.isfinite(most):
-        high = min(high, quantize_value(most, scale, zero))
+        high = min(high, quantize_value(most, scale, zero, where))
     return low, high
 
 
-def quantize_value(x: float, scale: np.float32, zero: int) -> int:
-    """round(x / scale) + zero, the division in binary32."""
-    return zero + round_half_away(float(f32(x) / scale))
+def quantize_value(x: float, scale: np.float32, zero: int, where: str) -> int:
+    """round(x / scale) + zero, the division in binary32; ModelError where that leaves 32 bits."""
+    steps = float(f32(x) / scale)
+    if not abs(steps) < 1 << 31:
+        raise ModelError(
+            f"{x:g} is more than 2^31 steps of the scale {scale:g}",
+            where=where,
+            hint="check the scale of the output tensor",
+        )
+    return zero + round_half_away(steps)
 
 
-def multipliers(reals: Sequence[float]) -> tuple[Array, Array]:
-    """`quantize_multiplier` of each, as i32 arrays (multiplier, shift)."""
-    pairs = [quantize_multiplier(r) for r in reals]
+def limited(x: float, low: int, high: int) -> int:
+    """A float that is a whole number, limited to low..high; NaN is 0 as far as that lies inside."""
+    return int(min(max(x, float(low)), float(high))) if x == x else min(max(0, low), high)
+
+
+def multipliers(
+    reals: Sequence[float], where: str = "", most: int = MOST_SHIFT
+) -> tuple[Array, Array]:
+    """`multiplier_of` each, as i32 arrays (multiplier, shift)."""
+    pairs = [multiplier_of(r, where, most) for r in reals]
     return (
         np.array([m for m, _ in pairs], np.int32),
         np.array([s for _, s in pairs], np.int32),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from midge.core.errors import ModelError
 from midge.core.rounding import high_mul, round_shift
 from midge.graph.fixed_point import quantize_multiplier
 
@@ -60,9 +61,18 @@ def exp_on_negative_values(a: int, integer_bits: int) -> int:
     return result
 
 
-def softmax_scaling(beta: float, scale: float, integer_bits: int) -> tuple[int, int, int]:
-    """Multiplier, left shift and least difference of PreprocessSoftmaxScaling."""
+def softmax_scaling(
+    beta: float, scale: float, integer_bits: int, where: str
+) -> tuple[int, int, int]:
+    """Multiplier, left shift and least difference of PreprocessSoftmaxScaling; ModelError where
+    the framework stops."""
     real = min(beta * scale * (1 << (31 - integer_bits)), float(_MAX))
+    if not real > 1:
+        raise ModelError(
+            f"the input scale {scale:g} times beta {beta:g} is too small for exponentials",
+            where=where,
+            hint="no framework defines the result; convert again with more calibration data",
+        )
     multiplier, shift = quantize_multiplier(real)
     radius = ((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / math.pow(2.0, shift)
     return multiplier, shift, -math.floor(radius)

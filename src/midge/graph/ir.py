@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from midge.core.errors import ModelError, VerifyError
 from midge.core.registry import Registry
 from midge.core.types import Array, DType, TensorType
@@ -314,11 +316,15 @@ def is_plain(node: Node, types: Mapping[str, TensorType]) -> bool:
 
 
 def expand(node: Node, types: Mapping[str, TensorType], consts: Mapping[str, Array]) -> Expansion:
-    """The plain nodes that `node` stands for; data movement without `expand` moves the bytes."""
+    """The plain nodes that `node` stands for; data movement without `expand` moves the bytes.
+
+    Factors between scales overflow to infinity while a rule computes them, as in C.
+    """
     context = Expansion(node, types, consts)
     rule = OPS[node.op].expand
     if rule is not None and not is_plain(node, types):
-        rule(node, context)
+        with np.errstate(all="ignore"):
+            rule(node, context)
     else:
         context.nodes.append(node)
         context.new_types.update({n: types[n].plain for n in node.outputs})

@@ -44,10 +44,13 @@ def fit_multiplier(
     """(multiplier, shift) with (x * multiplier + 2^(30 - shift)) >> (31 - shift), limited to
     low..high, equal to `round_product` so limited, for every x in least..most.
 
-    The multiplier nearest to 2^(31 - shift) * real that has this property; None if none does.
+    The multiplier nearest to 2^(31 - shift) * real that has this property; None if none does, and
+    where the product leaves 31 bits.
     """
     nominal, shift = quantize_multiplier(real)
     if nominal == 0 or not -31 <= shift <= 29:
+        return None
+    if max(-round_product(least, real), round_product(most, real)) >= 1 << 30:
         return None
     floor, ceiling = 1 << 30, (1 << 31) - 1
     half = 1 << (30 - shift)
@@ -63,7 +66,7 @@ def fit_multiplier(
     if floor > ceiling:
         return None
     for q in range(first, last + 1):
-        step = _step(q, real)
+        step = first_at_least(q, real)
         bound = (q << (31 - shift)) - half
         # step * multiplier >= bound, and (step - 1) * multiplier < bound.
         floor, ceiling = _narrowed(floor, ceiling, step, bound)
@@ -74,7 +77,7 @@ def fit_multiplier(
     return min(max(nominal, floor), ceiling), shift
 
 
-def _step(q: int, real: float) -> int:
+def first_at_least(q: int, real: float) -> int:
     """The least x with round_product(x) >= q."""
     x = math.ceil((q - 0.5) / real)
     while round_product(x, real) >= q:

@@ -11,7 +11,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import per_tensor, quantize_multiplier
+from midge.graph.fixed_point import multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING
@@ -47,10 +47,10 @@ def expand(node: Node, ctx: Expansion) -> None:
     (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
     real = float(sx / sy)
     if x.dtype is DType.I8:
-        multiplier, shift = quantize_multiplier(real)
         if sx == sy:
             by_table(ctx, lambda q: abs(q - zx) + zy)
         else:
+            multiplier, shift = multiplier_of(real, node.where)
             by_table(ctx, lambda q: requantize_twice(abs(q - zx), multiplier, shift) + zy)
         return
     magnitude = ctx.emit("abs", [shifted(ctx, node.inputs[0], zx)])

@@ -14,7 +14,7 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import per_tensor
+from midge.graph.fixed_point import per_tensor, too_coarse, too_fine
 from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, QuantRule
@@ -126,10 +126,12 @@ def expand_squared(node: Node, ctx: Expansion) -> None:
         raise ModelError("only int8 is supported", where=node.where, hint="use float32 or int8")
     scales = [per_tensor(t, node.where) for t in ctx.inputs]
     sy, zy = per_tensor(y, node.where)
-    common = 2.0 * float(max(s for s, _ in scales))
+    common = float(np.float32(2) * max(s for s, _ in scales))
     real = common * common / float(np.float32(1 << 14) * sy)
-    if real >= 1:
-        raise ModelError(f"the output scale {sy} is too fine for the inputs", where=node.where)
+    if not real < 1:
+        raise too_fine(sy, node.where)
+    if real == 0:
+        raise too_coarse(sy, node.where)
     limits: dict[str, Attr] = {"low": DType.I32.min, "high": DType.I32.max, "dtype": "i32"}
     parts = [
         requantize(

@@ -16,7 +16,7 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import text
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import ACTIVATIONS, activation_range, per_tensor
+from midge.graph.fixed_point import ACTIVATIONS, activation_range, per_tensor, too_coarse, too_fine
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.index_ranges import INDEX_RULES, Wanted, same
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Graph, Node, OpDef, Sample
@@ -49,7 +49,12 @@ def expand_sum(node: Node, ctx: Expansion) -> None:
     left = 15 if y.dtype is DType.I16 else 20
     scales = [per_tensor(t, node.where) for t in ctx.inputs]
     sy, zy = per_tensor(y, node.where)
-    common = 2.0 * float(max(s for s, _ in scales))
+    common = float(np.float32(2) * max(s for s, _ in scales))
+    real = common / float(np.float32(1 << left) * sy)
+    if not real < 1:
+        raise too_fine(sy, node.where)
+    if real == 0:
+        raise too_coarse(sy, node.where)
     wide: dict[str, Attr] = {
         "zero_out": 0,
         "low": DType.I32.min,
@@ -63,7 +68,6 @@ def expand_sum(node: Node, ctx: Expansion) -> None:
     total = ctx.emit(node.op, parts)
     low, high = activation_range(text(node.attrs, "activation", ""), y, node.where)
     attrs = {"zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
-    real = common / ((1 << left) * float(sy))
     requantize(ctx, total, [real], attrs, output=node.outputs[0])
 
 

@@ -57,10 +57,10 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, y = ctx.inputs[0], ctx.output
     sx, zx = per_tensor(x, node.where)
     sy, zy = per_tensor(y, node.where)
-    low = max(y.dtype.min, quantize_value(number(node.attrs, "low"), sy, zy))
+    low = max(y.dtype.min, quantize_value(number(node.attrs, "low"), sy, zy, node.where))
     high = y.dtype.max
     if math.isfinite(most := number(node.attrs, "high")):
-        high = min(high, quantize_value(most, sy, zy))
+        high = min(high, quantize_value(most, sy, zy, node.where))
     attrs = {"zero_in": zx, "zero_out": zy, "low": low, "high": high, "dtype": y.dtype.value}
     requantize(ctx, node.inputs[0], [float(f32(sx / sy))], attrs, output=node.outputs[0])
 

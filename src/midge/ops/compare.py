@@ -1,7 +1,8 @@
 """equal, not_equal, less, less_equal, where, sign, neg, isnan, isinf: element by element.
 
 Comparisons give bool. Quantised int8 operands are compared as the framework's kernel does, each
-rounded by a fixed-point multiplier that is its scale; int16 ones by their stored integers.
+rounded by a fixed-point multiplier that is its scale; so are int16 ones for equality, but the
+others by their stored integers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def infer_comparison(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[Tensor
 def expand_comparison(node: Node, ctx: Expansion) -> None:
     """ComparisonWithScaling in lite/kernels/internal/reference/comparisons.h: 8 more bits, then the
     scale as a multiplier."""
-    if ctx.inputs[0].dtype is not DType.I8:
+    scaled = (DType.I8, DType.I16) if node.op == "equal" else (DType.I8,)
+    if ctx.inputs[0].dtype not in scaled:
         ctx.finish(node.op, node.inputs)
         return
     limits: dict[str, Attr] = {"low": DType.I32.min, "high": DType.I32.max, "dtype": "i32"}
@@ -52,7 +54,11 @@ def expand_comparison(node: Node, ctx: Expansion) -> None:
     for name, t in zip(node.inputs, ctx.inputs, strict=True):
         scale, zero = per_tensor(t, node.where)
         if scale >= 1:
-            raise ModelError(f"the scale {scale} of {name!r} is not below 1", where=node.where)
+            raise ModelError(
+                f"the scale {scale} of {name!r} is not below 1",
+                where=node.where,
+                hint="the framework takes scales as factors below 1; convert again",
+            )
         attrs = {**limits, "zero_in": zero, "zero_out": 0, "left_shift": 8}
         parts.append(requantize(ctx, name, [float(scale)], attrs))
     ctx.finish(node.op, parts)

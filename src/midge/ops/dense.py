@@ -12,11 +12,17 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import ACTIVATIONS, accumulator, activation_range, per_tensor
+from midge.graph.fixed_point import (
+    ACTIVATIONS,
+    accumulator,
+    activation_range,
+    multiplier_of,
+    per_tensor,
+)
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, QuantRule
-from midge.graph.real_product import fit_multiplier
+from midge.graph.real_product import first_at_least, fit_multiplier, round_product
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail, tflite_activation, weight_values
@@ -32,6 +38,8 @@ from midge.ops.conv2d import (
 from midge.ops.requantize import requantize_fixed
 from midge.ops.requantize_real import requantize_real
 from midge.ops.rescale import expand_products, is_rescaled
+
+_MOST_BIAS = 1 << 31  # of one that is computed at run time
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -71,7 +79,7 @@ def loops(site: Site) -> ir.Block:
 
 def expand(node: Node, ctx: Expansion) -> None:
     """FullyConnected and FullyConnectedPerChannel in lite/kernels/internal/reference/integer_ops/
-    fully_connected.h: the accumulator times a double, rounded ties away from zero."""
+    fully_connected.h: the accumulator times a double, rounded ties away from zero, as int32."""
     if is_rescaled(node):
         expand_products(node, ctx)
         return
@@ -89,25 +97,63 @@ def expand(node: Node, ctx: Expansion) -> None:
     low, high = activation_range(activation, ctx.output, node.where)
     acc = ctx.emit("dense", node.inputs, attrs | {"x_zero": zx})
     reals = channel_scales(node, ctx)
-    clamp = {"zero_out": zy, "low": low, "high": high, "dtype": ctx.output.dtype.value}
-    fitted = _fitted(node, ctx, reals, (low - zy, high - zy)) if x.dtype is DType.I8 else None
-    if fitted is None:
-        requantize_real(ctx, acc, reals, clamp, output=node.outputs[0])
-    else:
-        requantize_fixed(ctx, acc, *fitted, clamp, rounding="once", output=node.outputs[0])
-
-
-def _fitted(
-    node: Node, ctx: Expansion, reals: list[float], results: tuple[int, int]
-) -> tuple[Array, Array] | None:
-    """Multipliers and shifts that give the framework's result for every accumulator there can be
-    (they are i32 [1] or [N]), or None."""
+    for real in reals:
+        multiplier_of(real, node.where, most=31)
     least, most = _reach(node, ctx)
     if len(reals) == 1:
         least, most = least.min(keepdims=True), most.max(keepdims=True)
+    reach = list(zip(least.tolist(), most.tolist(), strict=True))
+    clamp = {"zero_out": zy, "low": low, "high": high, "dtype": ctx.output.dtype.value}
+    beyond = _beyond(reals, reach, zy)
+    output = node.outputs[0] if beyond is None else ""
+    fitted = _fitted(reals, reach, (low - zy, high - zy)) if x.dtype is DType.I8 else None
+    if fitted is None:
+        y = requantize_real(ctx, acc, reals, clamp, output=output)
+    else:
+        y = requantize_fixed(ctx, acc, *fitted, clamp, rounding="once", output=output)
+    if beyond is not None:
+        _finish_beyond(ctx, acc, y, beyond, low if zy >= 0 else high)
+
+
+def _beyond(reals: list[float], reach: list[tuple[int, int]], zero: int) -> list[int] | None:
+    """For each channel the first accumulator whose product plus zero point is no int32; None if
+    there is none.
+
+    C does not define the conversion; on x86-64 it gives the least int32, to which the zero point
+    is added modulo 2^32. So with a zero point of 0 or more every great product becomes the least
+    output, and no small one is unlike what a clamp makes of it; with a negative one it is the
+    other way round, and the accumulators are negated here.
+    """
+    if zero < 0:
+        reach = [(-most, -least) for least, most in reach]
+    limit = (1 << 31) - zero if zero >= 0 else (1 << 31) + zero + 1
+    found = [
+        first_at_least(limit, real) if round_product(most, real) >= limit else most + 1
+        for real, (_, most) in zip(reals, reach, strict=True)
+    ]
+    return None if all(f > most for f, (_, most) in zip(found, reach, strict=True)) else found
+
+
+def _finish_beyond(ctx: Expansion, acc: str, y: str, beyond: list[int], value: int) -> None:
+    """Finish the expansion: `value` from the accumulators of `beyond` on, else y."""
+    dtype = ctx.new_types[acc].dtype
+    first = np.array(beyond, np.int64)
+    if ctx.output.quant is not None and ctx.output.quant.zero_point[0] < 0:
+        operands = [acc, ctx.add_const((1 - first).astype(dtype.numpy), "beyond")]
+    else:
+        operands = [ctx.add_const((first - 1).astype(dtype.numpy), "beyond"), acc]
+    constant = ctx.add_const(np.array([value], ctx.output.dtype.numpy), "wrapped")
+    ctx.finish("where", [ctx.emit("less", operands), constant, y])
+
+
+def _fitted(
+    reals: list[float], reach: list[tuple[int, int]], results: tuple[int, int]
+) -> tuple[Array, Array] | None:
+    """Multipliers and shifts that give the framework's result for every accumulator there can be
+    (they are i32 [1] or [N]), or None."""
     pairs = []
-    for real, a, b in zip(reals, least, most, strict=True):
-        pair = fit_multiplier(real, int(a), int(b), *results)
+    for real, (least, most) in zip(reals, reach, strict=True):
+        pair = fit_multiplier(real, least, most, *results)
         if pair is None:
             return None
         pairs.append(pair)
@@ -118,16 +164,19 @@ def _fitted(
 def _reach(node: Node, ctx: Expansion) -> tuple[Array, Array]:
     """The least and the greatest accumulator of each output channel."""
     x, w = ctx.inputs[:2]
-    if not all(map(ctx.is_const, node.inputs[1:])):
-        limits = np.iinfo(np.int32)
-        return np.full(w.shape[0], limits.min), np.full(w.shape[0], limits.max)
     _, zero = per_tensor(x, node.where)
-    weights = ctx.const(node.inputs[1]).astype(np.int64)
+    weights = np.full(w.shape, w.dtype.min, np.int64)
+    if ctx.is_const(node.inputs[1]):
+        weights = ctx.const(node.inputs[1]).astype(np.int64)
     ends = np.stack([weights * (x.dtype.min - zero), weights * (x.dtype.max - zero)])
     least, most = ends.min(0).sum(1), ends.max(0).sum(1)
-    if len(node.inputs) == 3:
-        bias = ctx.const(node.inputs[2]).astype(np.int64).reshape(-1)
-        least, most = least + bias, most + bias
+    if not ctx.is_const(node.inputs[1]):
+        least, most = np.minimum(least, -most), np.maximum(most, -least)
+    for name in node.inputs[2:]:
+        ends = np.array([[-_MOST_BIAS], [_MOST_BIAS]])
+        if ctx.is_const(name):
+            ends = np.stack([ctx.const(name).astype(np.int64).reshape(-1)] * 2)
+        least, most = least + ends[0], most + ends[1]
     return least, most
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS
-from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier
+from midge.graph.fixed_point import f32, multiplier_of, per_tensor, too_coarse, too_fine
 from midge.graph.gemmlowp import inverse_root
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
@@ -109,7 +109,7 @@ def expand_log(node: Node, ctx: Expansion) -> None:
     """LogLUTPrepare in lite/kernels/elementwise.cc: the least output for x <= 0."""
     sy, zy = per_tensor(ctx.output, node.where)
     least = sy * f32(ctx.output.dtype.min - zy)
-    by_function(ctx, lambda x: f32(np.log(x)) if x > 0 else least)
+    by_function(ctx, lambda x: least if x <= 0 else f32(np.log(x)))
 
 
 def expand_sqrt(node: Node, ctx: Expansion) -> None:
@@ -120,7 +120,10 @@ def expand_sqrt(node: Node, ctx: Expansion) -> None:
         raise ModelError("only int8 is supported", where=node.where, hint="use float32 or int8")
 
     def function(q: int) -> int:
-        return int(np.sqrt(f32(sx * f32(max(q - zx, 0)))) / sy) + zy
+        steps = np.sqrt(f32(sx * f32(max(q - zx, 0)))) / sy
+        if not steps < 1 << 31:
+            raise too_fine(sy, node.where)
+        return int(steps) + zy
 
     by_table(ctx, function)
 
@@ -134,9 +137,11 @@ def expand_rsqrt(node: Node, ctx: Expansion) -> None:
     (sx, zx), (sy, zy) = (per_tensor(t, node.where) for t in (ctx.inputs[0], ctx.output))
     if ctx.inputs[0].dtype is not DType.I8:
         most = f32(ctx.output.dtype.max) * sy
-        by_function(ctx, lambda x: f32(1) / np.sqrt(x) if x > 0 else most)
+        by_function(ctx, lambda x: most if x <= 0 else f32(1) / np.sqrt(x))
         return
-    multiplier, shift = quantize_multiplier(1.0 / float(f32(np.sqrt(sx)) * sy))
+    multiplier, shift = multiplier_of(float(1.0 / np.float64(f32(np.sqrt(sx)) * sy)), node.where)
+    if shift < _SHIFT - 31:
+        raise too_coarse(sy, node.where)
 
     def function(q: int) -> int:
         if q <= zx:

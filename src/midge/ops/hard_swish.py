@@ -6,11 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from midge.core.errors import ModelError
 from midge.core.rounding import round_shift
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier, reduced_multiplier
+from midge.graph.fixed_point import (
+    f32,
+    multiplier_of,
+    per_tensor,
+    reduced_multiplier,
+    too_coarse,
+    too_fine,
+)
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, QuantRule
@@ -50,14 +56,12 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, y = ctx.inputs[0], ctx.output
     (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
     fine = f32(1 / 128) * sx
-    out_multiplier, out_shift = quantize_multiplier(float(fine / sy))
-    ramp_multiplier, ramp_shift = quantize_multiplier(float(fine / f32(3 / 32768)))
+    out_multiplier, out_shift = multiplier_of(float(fine / sy), node.where)
+    ramp_multiplier, ramp_shift = multiplier_of(float(fine / f32(3 / 32768)), node.where)
     if out_shift > 0:
-        raise ModelError(
-            f"the output scale {sy} is too fine for the input scale {sx}",
-            where=node.where,
-            hint="the framework refuses this too; convert again with more calibration data",
-        )
+        raise too_fine(sy, node.where)
+    if out_shift < -15:
+        raise too_coarse(sy, node.where)
     out_multiplier = reduced_multiplier(out_multiplier)
     ramp_multiplier = reduced_multiplier(ramp_multiplier)
 

@@ -12,7 +12,7 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier
+from midge.graph.fixed_point import f32, multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING
@@ -54,7 +54,8 @@ def expand(node: Node, ctx: Expansion) -> None:
     identity, scaled = float(sx / sy), float(sx * alpha / sy)
     sign = -1 if scaled < 0 else 1
     if x.dtype is DType.I8:
-        positive, negative = quantize_multiplier(identity), quantize_multiplier(abs(scaled))
+        positive = multiplier_of(identity, node.where)
+        negative = multiplier_of(abs(scaled), node.where)
 
         def function(q: int) -> int:
             if q >= zx:

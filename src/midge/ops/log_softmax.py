@@ -147,16 +147,16 @@ def loops_q(site: Site) -> ir.Block:
     return nest(lead, extents, body)
 
 
-def tables(scale: float) -> tuple[Array, Array, dict[str, Attr]]:
+def tables(scale: float, where: str = "") -> tuple[Array, Array, dict[str, Attr]]:
     """exp, scaled and attributes: PreprocessLogSoftmaxScalingExp in
     lite/kernels/internal/quantization_util.cc."""
-    multiplier, shift, least = softmax_scaling(1.0, scale, 5)
+    multiplier, shift, least = softmax_scaling(1.0, scale, 5, where)
     divisor, right = quantize_multiplier((1 << (31 - shift)) / multiplier)
     kept = range(max(least, -255), 1)
     scaled = np.zeros(256, np.int32)
     scaled[255 + kept.start :] = [requantize_twice(d, multiplier, shift) for d in kept]
     attrs: dict[str, Attr] = {"divisor": divisor, "shift": right, "least": least}
-    return exp_table(1.0, scale), scaled, attrs
+    return exp_table(1.0, scale, where), scaled, attrs
 
 
 def expand(node: Node, ctx: Expansion) -> None:
@@ -167,7 +167,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     scale, _ = per_tensor(x, node.where)
     if per_tensor(y, node.where) != (np.float32(16 / 256), 127):
         raise ModelError("the output must have scale 1/16 and zero point 127", where=node.where)
-    exp, scaled, attrs = tables(float(scale))
+    exp, scaled, attrs = tables(float(scale), node.where)
     names = [ctx.add_const(exp, "exp"), ctx.add_const(scaled, "scaled")]
     ctx.finish("log_softmax_q", [node.inputs[0], *names], attrs)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.fixed_point import f32, per_tensor, round_half_away
+from midge.graph.fixed_point import f32, limited, per_tensor, round_half_away
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -46,7 +46,8 @@ def by_table(ctx: Expansion, function: Callable[[int], int]) -> None:
 def float_table(
     ctx: Expansion, function: Callable[[np.float32], np.float32]
 ) -> Callable[[int], int]:
-    """A quantised `function` of real numbers as one of int8 values, each step in binary32.
+    """A quantised `function` of real numbers as one of int8 values, each step in binary32 and
+    clamped before it becomes an integer.
 
     LUTPopulateInt8 in lite/kernels/internal/common.h.
     """
@@ -68,10 +69,10 @@ def _float_values(
 
     def quantized(q: int) -> int:
         rescaled = function(sx * f32(q - zx)) * inverse
-        return int(f32(round_half_away(float(rescaled))) + f32(zy))
+        rounded = f32(round_half_away(float(rescaled))) if np.isfinite(rescaled) else rescaled
+        return limited(float(rounded + f32(zy)), DType.I32.min, DType.I32.max)
 
-    with np.errstate(all="ignore"):
-        return tuple(map(quantized, range(-128, 128)))
+    return tuple(map(quantized, range(-128, 128)))
 
 
 _TABLE = {1: np.arange(255, -1, -1).astype(np.int64).astype(np.uint8).view(np.int8)}

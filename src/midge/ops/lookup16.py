@@ -13,7 +13,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
-from midge.graph.fixed_point import f32, per_tensor, round_half_away
+from midge.graph.fixed_point import f32, limited, per_tensor, round_half_away
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -66,14 +66,13 @@ def by_table16(ctx: Expansion, function: Callable[[np.float32], np.float32]) -> 
     least, most = (sy * f32(q - zy) for q in (y.dtype.min, y.dtype.max))
     scale = f32(65536) / (most - least)
     values = []
-    with np.errstate(all="ignore"):
-        for i in range(_STEPS):
-            here = function(low + f32(i) * step) * scale
-            middle = function(low + f32(i) * step + step / f32(2)) * scale
-            after = function(low + f32(i + 1) * step) * scale
-            error = _round((after + _round(here)) / f32(2)) - _round(middle)
-            values.append(_limited(_round(here) - _round(error / f32(2))))
-        values.append(_limited(_round(function(high) * scale)))
+    for i in range(_STEPS):
+        here = function(low + f32(i) * step) * scale
+        middle = function(low + f32(i) * step + step / f32(2)) * scale
+        after = function(low + f32(i + 1) * step) * scale
+        error = _round((after + _round(here)) / f32(2)) - _round(middle)
+        values.append(_entry(_round(here) - _round(error / f32(2))))
+    values.append(_entry(_round(function(high) * scale)))
     table = np.array(values, np.int64)
     attrs: dict[str, Attr] = {"wrap": 1} if np.abs(np.diff(table)).max() > 32767 else {}
     name = ctx.add_const(table.astype(np.int16), "table")
@@ -81,11 +80,11 @@ def by_table16(ctx: Expansion, function: Callable[[np.float32], np.float32]) -> 
 
 
 def _round(x: np.float32) -> np.float32:
-    return f32(round_half_away(float(x)))
+    return f32(round_half_away(float(x))) if np.isfinite(x) else x
 
 
-def _limited(x: np.float32) -> int:
-    return int(min(max(x, f32(-32768)), f32(32767)))
+def _entry(x: np.float32) -> int:
+    return limited(float(x), DType.I16.min, DType.I16.max)
 
 
 _TABLE = (np.arange(_STEPS + 1) ** 2 // 5 - 26000).astype(np.int16)

@@ -25,7 +25,7 @@ from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Operand, Site, nest
 from midge.ops._common import arity, broadcast, checked_int, fail
 from midge.ops.requantize import requantize
-from midge.ops.rescale import expand_rescaled, is_rescaled, plain_attrs
+from midge.ops.rescale import expand_rescaled, factor, is_rescaled, plain_attrs
 
 _MOST_DEPTH = 1 << 14  # products of 17 bits in 32
 
@@ -108,7 +108,7 @@ def expand_matmul(node: Node, ctx: Expansion) -> None:
     (sa, za), (sb, zb) = (per_tensor(t, node.where) for t in ctx.inputs)
     sy, _ = per_tensor(ctx.output, node.where)
     sums = ctx.emit("matmul", node.inputs, {**plain_attrs(node), "a_zero": za, "b_zero": zb})
-    expand_rescaled(node, ctx, sums, np.array([sa * sb / sy], np.float32), None)
+    expand_rescaled(node, ctx, sums, factor(ctx, [sa * sb], sy), None)
 
 
 def expand(node: Node, ctx: Expansion) -> None:

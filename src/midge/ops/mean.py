@@ -15,7 +15,7 @@ from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import per_tensor, quantize_multiplier
+from midge.graph.fixed_point import multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING
@@ -23,7 +23,7 @@ from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail
 from midge.ops.requantize import requantize, requantize_fixed
-from midge.ops.rescale import expand_rescaled, is_rescaled, plain_attrs
+from midge.ops.rescale import expand_rescaled, factor, is_rescaled, plain_attrs
 
 _MOST = 1 << 15  # elements whose sum of 16-bit differences fits 32 bits
 
@@ -105,7 +105,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
     if count > _MOST:
         raise ModelError(f"a mean of {count} elements overflows; at most {_MOST}", where=node.where)
-    multiplier, shift = quantize_multiplier(float(sx) / float(sy))
+    multiplier, shift = multiplier_of(float(sx) / float(sy), node.where, most=61)
     left = min(count.bit_length() - 1, 32, 31 + shift)
     multiplier, shift = (multiplier << left) // count, shift - left
     total = ctx.emit("sum", node.inputs, {**node.attrs, "x_zero": zx})
@@ -122,8 +122,7 @@ def expand_mean(node: Node, ctx: Expansion) -> None:
     if count > _MOST:
         raise ModelError(f"a mean of {count} elements overflows; at most {_MOST}", where=node.where)
     sums = ctx.emit("sum", node.inputs, {**plain_attrs(node), "x_zero": zx})
-    scale = np.array([sx / (np.float32(count) * sy)], np.float32)
-    expand_rescaled(node, ctx, sums, scale, None)
+    expand_rescaled(node, ctx, sums, factor(ctx, [sx], np.float32(count) * sy), None)
 
 
 def expand_sum(node: Node, ctx: Expansion) -> None:

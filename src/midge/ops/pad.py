@@ -105,7 +105,9 @@ def to_tflite(op: Exporting) -> None:
 
 def quantized_attrs(attrs: Attrs, output: TensorType) -> Attrs:
     """The padding's value as an integer of the output's scale."""
-    value = quantize_value(number(attrs, "value"), *per_tensor(output, "pad"))
+    scale, zero = per_tensor(output, "pad")
+    least, most = (float(scale) * (end - zero) for end in (output.dtype.min, output.dtype.max))
+    value = quantize_value(min(max(number(attrs, "value"), least), most), scale, zero, "pad")
     return {**attrs, "value": max(output.dtype.min, min(output.dtype.max, value))}
 
 

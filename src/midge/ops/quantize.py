@@ -1,7 +1,7 @@
 """quantize: real numbers or integers to integers of another scale; dequantize: back to reals.
 
 quantize on f32: round(x / scale) + zero, limited to the type; ties away from zero, or with
-rounding="even" (ONNX, PyTorch) to even.
+rounding="even" (ONNX, PyTorch) to even; NaN becomes the least.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     near = np.trunc(scaled + np.copysign(0.5, scaled))
     if text(attrs, "rounding", "away") == "even":
         near = np.rint(scaled)
+    near = np.where(np.isnan(near), -_FLOAT_LIMIT, near)
     rounded = np.clip(near, -_FLOAT_LIMIT, _FLOAT_LIMIT)
     result = rounded.astype(np.int64) + integer(attrs, "zero")
     return (np.clip(result, dtype.min, dtype.max).astype(dtype.numpy),)

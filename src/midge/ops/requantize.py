@@ -4,7 +4,7 @@ y = clamp(round(((x - zero_in) << left_shift) * multiplier * 2^(shift - 31)) + z
 
 How it rounds is part of the operator, as the framework's kernels differ (`rounding`):
 "twice"  the two-step MultiplyByQuantizedMultiplier: round to Q31, ties up, then shift right
-         rounding ties away from zero; a positive shift first shifts left
+         rounding ties away from zero; a positive shift first shifts left, modulo 2^32
 "right"  the same where no shift is positive; then `shift` holds the right shift, not negated
 "once"   one 64-bit product, rounded once, ties up
 "wide"   64-bit x and the multiplier reduced to 16 bits, rounded once, ties up
@@ -17,16 +17,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
-from midge.graph.fixed_point import multipliers, reduced_multiplier
+from midge.graph.fixed_point import MOST_SHIFT, beyond, multipliers, reduced_multiplier
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, broadcast, fail, shifted_clamp
 
-ROUNDINGS = ("twice", "right", "once", "wide")
+ROUNDINGS = {"twice": MOST_SHIFT, "right": 31, "once": MOST_SHIFT, "wide": 8}  # greatest shifts
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -118,7 +117,7 @@ def requantize(
 
     attrs: zero_out, low, high, dtype, and optionally zero_in, left_shift.
     """
-    m, s = multipliers(reals)
+    m, s = multipliers(reals, ctx.node.where, ROUNDINGS[rounding])
     if rounding == "wide":
         m = np.array([reduced_multiplier(int(v)) for v in m], np.int32)
     return requantize_fixed(ctx, value, m, s, attrs, rounding=rounding, output=output)
@@ -137,20 +136,10 @@ def requantize_fixed(
     """As `requantize`, the multipliers and shifts (i32, [1] or [channels]) already computed."""
     if rounding == "twice" and (shift <= 0).all():
         rounding, shift = "right", -shift
-    _check_shifts(ctx, rounding, shift)
+    if shift.size and int(shift.max()) > ROUNDINGS[rounding]:
+        raise beyond(ROUNDINGS[rounding], ctx.node.where)
     inputs = [value, ctx.add_const(multiplier, "multiplier"), ctx.add_const(shift, "shift")]
     return ctx.emit("requantize", inputs, {**attrs, "rounding": rounding}, output=output)
-
-
-def _check_shifts(ctx: Expansion, rounding: str, shifts: Array) -> None:
-    """A shift beyond what 32 (48) bits hold is a broken model: no framework defines its result."""
-    most = {"twice": 30, "right": 31, "once": 30, "wide": 8}[rounding]
-    if shifts.size and int(shifts.max()) > most:
-        raise ModelError(
-            f"scales differ by more than 2^{most}: the output cannot hold the result",
-            where=ctx.node.where,
-            hint="check the scales of the input, weight and output tensors",
-        )
 
 
 def _samples() -> tuple[Sample, ...]:

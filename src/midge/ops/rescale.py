@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
-from midge.graph.fixed_point import f32, per_tensor
+from midge.graph.fixed_point import MOST_SHIFT, beyond, f32, per_tensor
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -67,11 +68,40 @@ def rescale(
     offset: Array | None = None,
     output: str = "",
 ) -> str:
-    """Emit the node. scale, offset: f32 [1] or [channels].  attrs: zero_out, low, high, dtype."""
+    """Emit the node. scale, offset: f32 [1] or [channels].  attrs: zero_out, low, high, dtype.
+
+    ModelError for an offset that binary32 does not hold.
+    """
+    if offset is not None and not np.isfinite(offset).all():
+        raise ModelError(
+            "the bias in units of the output's scale leaves binary32",
+            where=ctx.node.where,
+            hint="check the scale of the output tensor",
+        )
     inputs = [value, ctx.add_const(scale.astype(np.float32), "scale")]
     if offset is not None:
         inputs.append(ctx.add_const(offset.astype(np.float32), "offset"))
     return ctx.emit("rescale", inputs, attrs, output=output)
+
+
+_MOST_UNIT = np.float32(2.0**96)  # sums of 31 bits of it are binary32 numbers
+
+
+def factor(ctx: Expansion, units: Sequence[np.float32], scale: np.float32) -> Array:
+    """What brings sums of integers in `units` to the output's scale: f32 [1] or [channels].
+
+    ModelError where the sums of reals that are meant leave binary32, or the factor 30 bits.
+    """
+    result = np.array([unit / scale for unit in units], np.float32)
+    if not (np.array(units, np.float32) <= _MOST_UNIT).all():
+        raise ModelError(
+            "the scales of the operands are so great that sums leave binary32",
+            where=ctx.node.where,
+            hint="check the scales of the input and weight tensors",
+        )
+    if not (result < np.float32(1 << MOST_SHIFT)).all():
+        raise beyond(MOST_SHIFT, ctx.node.where)
+    return result
 
 
 _OWN = ("scaling", "low", "high", "bias")  # attributes of quantised nodes that end in a rescale
@@ -108,7 +138,7 @@ def expand_products(node: Node, ctx: Expansion) -> None:
     (sx, zx), (sy, _) = per_tensor(x, node.where), per_tensor(ctx.output, node.where)
     assert w.quant is not None
     assert not any(w.quant.zero_point)
-    scale = np.array([sx * f32(s) / sy for s in w.quant.scale], np.float32)
+    scale = factor(ctx, [sx * f32(s) for s in w.quant.scale], sy)
     value, attrs = node.inputs[0], plain_attrs(node)
     if w.dtype is DType.I16 and x.dtype is DType.I8:
         value, zx = ctx.emit("cast", [shifted(ctx, value, zx)], {"dtype": "i16"}), 0

@@ -188,7 +188,11 @@ class _Function:
         while multiplier <= 32767.0 / 2.0 and shift <= 30:
             multiplier, shift = multiplier * 2.0, shift + 1
         if multiplier >= 65535 or shift > 30:
-            raise ModelError(f"the input scale {scale} is out of range", where=node.where)
+            raise ModelError(
+                f"the input scale {scale} is out of range",
+                where=node.where,
+                hint="int16 takes 1e-9..5; convert again with more calibration data",
+            )
         return int(multiplier), shift
 
     def from_tflite(self, op: Foreign) -> tuple[Node, ...]:

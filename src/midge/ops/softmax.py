@@ -148,13 +148,13 @@ def expand(node: Node, ctx: Expansion) -> None:
             where=node.where,
         )
     scale, _ = per_tensor(x, node.where)
-    table = ctx.add_const(exp_table(number(node.attrs, "beta"), float(scale)), "exp")
+    table = ctx.add_const(exp_table(number(node.attrs, "beta"), float(scale), node.where), "exp")
     ctx.finish("softmax_q", [node.inputs[0], table], {"dtype": ctx.output.dtype.value})
 
 
-def exp_table(beta: float, scale: float) -> Array:
+def exp_table(beta: float, scale: float, where: str = "") -> Array:
     """exp(beta * scale * (i - 255)) in Q0.31 for i in 0..255, by the reference's fixed point."""
-    multiplier, shift, least = softmax_scaling(beta, scale, 5)
+    multiplier, shift, least = softmax_scaling(beta, scale, 5, where)
     values = [
         exp_on_negative_values(high_mul(d << shift, multiplier), 5) if d >= least else 0
         for d in range(-255, 1)

@@ -15,7 +15,13 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, number
-from midge.graph.fixed_point import f32, per_tensor, quantize_multiplier, round_half_away
+from midge.graph.fixed_point import (
+    f32,
+    multiplier_of,
+    per_tensor,
+    quantize_multiplier,
+    round_half_away,
+)
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.loop.intrinsics import INTRINSICS
@@ -150,9 +156,13 @@ def expand(node: Node, ctx: Expansion) -> None:
             hint="convert the model with TFLite's int16x8 scheme",
         )
     real = float(sx * f32(number(node.attrs, "beta"))) / (10.0 / 65535.0)
-    multiplier, shift = quantize_multiplier(real)
+    multiplier, shift = multiplier_of(real, node.where)
     if shift > 14:
-        raise ModelError(f"the input scale {sx} is too large", where=node.where)
+        raise ModelError(
+            f"the input scale {sx} is too large for exponentials",
+            where=node.where,
+            hint="convert again with more calibration data",
+        )
     tables = [
         ctx.add_const(t, n) for t, n in zip(softmax_tables(), ("exp", "inverse"), strict=True)
     ]

@@ -40,6 +40,8 @@ def fit_requantize(graph: Graph) -> Graph:
         if sums is None or not _fits(graph, sums, node, len(readers[node.inputs[0]])):
             continue
         low, high, bias = _range(graph, sums)
+        if not _climbs(graph, node, low + bias, high + bias):
+            continue
         line = fit(staircase(graph, node, bias), low, high, node.attrs)
         if line is None:
             continue
@@ -89,6 +91,23 @@ def _range(graph: Graph, sums: Node) -> tuple[Array, Array, Array]:
     return low, high, bias
 
 
+def _climbs(graph: Graph, node: Node, low: Array, high: Array) -> bool:
+    """Whether the results of sums in low..high (i64 [channels]) never fall while the sums rise:
+    factors are positive, and nothing leaves its 32 bits on the way."""
+    factor, second = (graph.consts[n] for n in (*node.inputs[1:], node.inputs[1])[:2])
+    if node.op == "rescale":
+        return bool(np.isfinite(factor).all() and np.isfinite(second).all() and (factor >= 0).all())
+    if not (factor >= 0).all():
+        return False
+    most = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
+    match node.attrs["rounding"]:
+        case "twice":
+            return bool((most * np.exp2(np.maximum(second, 0)) < _WORD).all())
+        case "once":
+            return bool((most * factor * np.exp2(second.astype(np.float64) - 31) < _WORD / 2).all())
+    return bool((most < _WORD).all())
+
+
 def staircase(graph: Graph, node: Node, bias: Array) -> Callable[[Array], Array]:
     """What `node` makes of sums of products [..., channels] and their bias, i64 to i64."""
     constants = [graph.consts[name] for name in node.inputs[1:]]
@@ -114,7 +133,7 @@ class Line:
 def fit(steps: Callable[[Array], Array], low: Array, high: Array, attrs: Attrs) -> Line | None:
     """The line that gives `steps` for every x in low..high (i64 [channels]), None if none is found.
 
-    `steps` is monotone in x with values from attrs' low to high.
+    `steps` is monotone in x (see `_climbs`) with values from attrs' low to high.
     """
     least, most = integer(attrs, "low"), integer(attrs, "high")
     if least == most:

@@ -39,7 +39,7 @@ static inline int32_t midge_requantize_once(int32_t x, int32_t multiplier, int32
 }
 
 /* round(x * multiplier / 2^(15 - shift)), ties towards +infinity, for |x| < 2^47 and a multiplier
- * of 16 bits. Needs -31 <= shift < 8. */
+ * of 16 bits. Needs -31 <= shift <= 8. */
 static inline int32_t midge_requantize_wide(int64_t x, int32_t multiplier, int32_t shift)
 {
     const int64_t half = (int64_t)1 << (14 - shift);
