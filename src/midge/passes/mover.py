@@ -193,13 +193,21 @@ class Mover:
         if sum(map(self.cost, framed.values())) >= stay:
             return False
         inputs = [
-            self.laid_out(framed[n], framed[n].extents, node) if n in framed else self.real(n)
+            self.laid_out(framed[n], framed[n].extents, node)
+            if n in framed
+            else self.single(n, len(leader.shape), node)
             for n in node.inputs
         ]
         attrs = dict(node.attrs)
         if axis is not None:
             attrs["axis"] = leader.groups[axis][0]
         return self.finish(node, inputs, attrs, leader)
+
+    def single(self, name: str, rank: int, node: Node) -> str:
+        """A value of one element that adds no axes to those of `rank` axes."""
+        value = self.real(name)
+        more = len(self.types[value].shape) > rank
+        return self.as_shape(value, (1,) * rank, node) if more else value
 
     def framed(self, leader: View, name: str, axis: int | None) -> View | None:
         """A value as it is combined with what the leader looks at."""

@@ -97,10 +97,10 @@ class _Sinker:
         own = (1,) * (len(full) - len(t.shape)) + t.shape
         if t.quant is not None and t.quant.axis is not None:
             return None
-        if t.elements == 1:
-            return (1,)
         if own == full:
             return shape
+        if t.elements == 1:
+            return (1,)
         if own[:-1] == full[:-1] and own[-1] == 1:
             return (shape[0], 1)
         if t.elements == full[-1] == own[-1]:
