@@ -15,7 +15,8 @@ from midge.loop.intrinsics import INTRINSICS
 from midge.loop.program import Kernel
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.tune.trials import Trial, pack
+from midge.tune import measure
+from midge.tune.trials import Match, Trial
 
 WORDS = [n for n in INTRINSICS if INTRINSICS[n].header == "midge_dsp.h"]
 HALVES = (0, 1, -1, 255, -256, 32767, -32768, 12345, -12345)
@@ -72,11 +73,10 @@ def test_packed_loads(load: Instruction, target: str) -> None:
     memory = {"x": data, "word": np.zeros(32, np.int32)}
     evaluate(func, memory, {load.name: load.meaning})
     np.testing.assert_array_equal(memory["word"], want)
-    trial = Trial(Kernel(func, func, (), {load.name: load}), {})
-    session = RUNNERS["emulator"].load(
-        pack([trial], load_target(target), "speed"), toolchain=None, optimize=None
-    )
-    run = session.run({f"in_{x.dtype.value}": data})
+    trial = Trial(Kernel(func, func, (), {load.name: load}), {}, ("x", "word"))
+    trials = measure.Bench([Match((), trial)])
+    session = RUNNERS["emulator"].load(trials.package(load_target(target), "speed"))
+    run = session.run({f"in0_{x.dtype.value}": data})
     session.close()
     (found,) = run.outputs.values()
     np.testing.assert_array_equal(found, want)
