@@ -328,7 +328,7 @@ def test_compile_does_not_replace_a_folder_that_is_not_its_own(midge: Cli, tmp_p
     assert "--force" in result.err
     assert (tmp_path / "out" / "thesis.txt").is_file()
     assert midge("compile", DIGITS, "-o", "out", "--force").code == 0
-    assert not (tmp_path / "out" / "thesis.txt").exists()
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "three years of work"
     assert midge("compile", DIGITS, "-o", "out").code == 0
 
 

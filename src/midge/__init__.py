@@ -13,26 +13,27 @@ Errors that a user can cause are `MidgeError`s: they say what, where, and what t
 
 from __future__ import annotations
 
-# The folders `quantize/` and `run/` before the functions of these names: Python binds a submodule's
-# name in its package when it is first imported, and would put the folder in the function's place.
-from midge import quantize as _quantizer  # noqa: F401
-from midge import run as _runners  # noqa: F401
-from midge.api import compile, from_sklearn, from_torch, load, quantize, run, save
-from midge.core.errors import (
-    CompileError,
-    MidgeError,
-    ModelError,
-    PlanError,
-    RunError,
-    ScheduleError,
-    TargetError,
-    ToolchainError,
-    UsageError,
-    VerifyError,
-)
-from midge.core.options import CompileOptions
-from midge.core.package import Package
-from midge.core.runner import Run
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False  # `typing` would be the slowest import of all
+if TYPE_CHECKING:
+    from midge.api import compile, from_sklearn, from_torch, load, quantize, run, save
+    from midge.core.errors import (
+        CompileError,
+        MidgeError,
+        ModelError,
+        PlanError,
+        RunError,
+        ScheduleError,
+        TargetError,
+        ToolchainError,
+        UsageError,
+        VerifyError,
+    )
+    from midge.core.options import CompileOptions
+    from midge.core.package import Package
+    from midge.core.runner import Run
 
 __all__ = [
     "CompileError",
@@ -56,3 +57,35 @@ __all__ = [
     "run",
     "save",
 ]
+
+_HOMES = {
+    "CompileOptions": "midge.core.options",
+    "Package": "midge.core.package",
+    "Run": "midge.core.runner",
+}
+
+
+class _Midge(ModuleType):
+    """Names are imported when they are first used: the command has to be ready for Ctrl-C before
+    anything takes time. `run` and `quantize` are functions here; Python would bind the folders of
+    these names in their place when they are first imported."""
+
+    def __getattr__(self, name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        home = "midge.core.errors" if name.endswith("Error") else _HOMES.get(name, "midge.api")
+        value: object = getattr(import_module(home), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Midge

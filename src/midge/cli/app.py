@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from midge.cli import commands
+from midge.cli import INTERRUPTED, commands
 from midge.cli.arguments import with_optional_numbers
 from midge.cli.output import error_console, plain_streams
-from midge.core.errors import MidgeError, UsageError
+from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
 from midge.core.registry import import_all
 
-BUG, INTERRUPTED = 70, 130
+BUG = 70
 # What parsing a command line raises: click's UsageError, of which typer may have its own copy.
 _WrongUsage: Any = typer.BadParameter.__mro__[1]
 
@@ -74,9 +76,52 @@ def run(args: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        return _report(_refused(error), rest if error.filename else (), debug)
     except Exception as error:  # noqa: BLE001  # the last line of defence
         return _bug(error, debug)
     return code if isinstance(code, int) else 0
+
+
+def flushed(code: int) -> int:
+    """The exit code of a run, once its output is out."""
+    try:
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left
+        if not isinstance(error, BrokenPipeError):
+            return code or _report(_refused(error), (), False)
+    return code
+
+
+def show_warnings() -> None:
+    """Midge's warnings look as its errors do."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, MidgeWarning):
+            usual(message, category, filename, lineno, file, line)
+            return
+        console = error_console()
+        console.print("[bold yellow]warning:[/] ", end="")
+        console.print(str(message), markup=False, highlight=False)
+
+    warnings.showwarning = show
+
+
+def _refused(error: OSError) -> RunError:
+    """What the system refuses, and nobody expected it to."""
+    where = error.filename or "standard output"
+    what = f"the system refuses: {error.strerror or error}"
+    return RunError(what, where=str(where), hint="see whether there is space, and permission")
 
 
 def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:

@@ -15,6 +15,10 @@ MidgeError
 from __future__ import annotations
 
 
+class MidgeWarning(UserWarning):
+    """Something optional could not be done; what was asked for goes on."""
+
+
 class MidgeError(Exception):
     """Base of all errors that a user can cause and mend.
 
@@ -54,7 +58,7 @@ class TargetError(CompileError):
     """The target is unknown or lacks something the program needs."""
 
 
-class KernelWarning(UserWarning):
+class KernelWarning(MidgeWarning):
     """A kernel that does not build, run or agree with its plain loops was left out: a bug of
     Midge's or of the compiler's, that costs speed and nothing else."""
 

@@ -40,9 +40,9 @@ def write_folder(folder: Path, files: Mapping[str, str], *, force: bool) -> None
     UsageError also when the system refuses; if that happens in the middle, running again mends it.
     """
     texts = {name: files[name].encode() for name in sorted(files, key=lambda n: n == METADATA)}
-    place = Path(os.path.realpath(folder))
     made: list[Path] = []
     try:
+        place = Path(os.path.realpath(folder))
         if place.exists() and not place.is_dir():
             raise UsageError("is not a folder", where=str(folder), hint="choose another --output")
         _make(place, made)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -31,7 +33,10 @@ _GRACE_S = 0.2
 _SHOW_CURSOR = b"\x1b[?25h\r\n"
 
 _lock = threading.RLock()
-_processes: dict[subprocess.Popen[Any], int] = {}  # with the thread that started it
+_processes: dict[subprocess.Popen[Any], object] = {}  # with the work that they are part of
+_ended: list[object] = []  # work that starts nothing more
+_inside = threading.local()
+_told: list[int] = []  # signals that came
 _folders: dict[Path, int] = {}  # with the process that made it
 
 Argument = TypeVar("Argument")
@@ -42,7 +47,18 @@ Result = TypeVar("Result")
 def whole() -> Iterator[None]:
     """What is done inside is done to its end before the process leaves; keep it short."""
     with _lock:
-        yield
+        _inside.depth = _depth() + 1
+        try:
+            yield
+        finally:
+            _inside.depth -= 1
+    if _told and not _depth():
+        _rest()
+
+
+def _depth() -> int:
+    """How many `whole` this thread is inside of."""
+    return getattr(_inside, "depth", 0)
 
 
 def start(
@@ -54,7 +70,10 @@ def start(
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, without input. OSError when it does not start."""
+    work = getattr(_inside, "work", None)
     with whole():
+        if work in _ended:
+            raise InterruptedError(errno.EINTR, "the work that it is part of has ended")
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=folder,
@@ -64,7 +83,7 @@ def start(
             stderr=errors,
             start_new_session=True,
         )
-        _processes[process] = threading.get_ident()
+        _processes[process] = work
     return process
 
 
@@ -104,9 +123,14 @@ def run(
 
 
 def temporary_folder(prefix: str, parent: Path | None = None) -> Path:
-    """A folder that `remove` takes away, or whatever ends this process, short of a kill."""
+    """A folder that `remove` takes away, or whatever ends this process, short of a kill. In the
+    system's place for temporary files it is this user's alone, in `parent` as others are there."""
     with whole():
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        if parent is None:
+            folder = Path(tempfile.mkdtemp(prefix=prefix))
+        else:
+            folder = parent / f"{prefix}{secrets.token_hex(8)}"
+            folder.mkdir()
         _folders[folder] = os.getpid()
     return folder
 
@@ -127,18 +151,22 @@ def in_threads(
 ) -> Iterator[Result]:
     """`function` of each item in order, several at a time. When it ends early, by an exception here
     or in one of them, calls that wait are dropped and what the others have started is ended."""
-    threads: set[int] = set()
-    pool = ThreadPoolExecutor(
-        os.cpu_count(), initializer=lambda: threads.add(threading.get_ident())
-    )
+    work = object()
+    pool = ThreadPoolExecutor(os.cpu_count(), initializer=_take_part, initargs=(work,))
     try:
         yield from pool.map(function, items)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        _end([p for p, thread in [*_processes.items()] if thread in threads])
+        with _lock:
+            _ended.append(work)
+        _end([process for process, part in [*_processes.items()] if part is work])
         raise
     finally:
         pool.shutdown()
+
+
+def _take_part(work: object) -> None:
+    _inside.work = work
 
 
 def leave_on_signals() -> None:
@@ -160,7 +188,15 @@ def leave_on_signals() -> None:
 
 
 def _left_to_the_thread(number: int, frame: FrameType | None) -> None:
-    pass
+    """Of the main thread: do nothing more, but what must not be cut in two."""
+    _told.append(number)
+    if not _depth():
+        _rest()
+
+
+def _rest() -> NoReturn:
+    while True:
+        time.sleep(_PATIENCE_S)
 
 
 def _wait(reading: int) -> None:

@@ -39,7 +39,11 @@ def read_file(path: Path) -> bytes:
             return _packed(path)
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read the model: {error.strerror}", where=str(path)) from None
+        raise UsageError(
+            f"cannot read the model: {error.strerror or error}",
+            where=str(path),
+            hint="give the path of a file that exists and may be read",
+        ) from None
 
 
 def _packed(folder: Path) -> bytes:

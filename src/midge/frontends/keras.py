@@ -8,13 +8,13 @@ import contextlib
 import io
 import logging
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from midge.core.errors import ModelError, UsageError
+from midge.core import leaving
+from midge.core.errors import MidgeError, ModelError, UsageError
 from midge.frontends import FRONTENDS, SAVED_MODEL, Frontend
 from midge.frontends.tflite import read as read_tflite
 from midge.graph.ir import Graph
@@ -32,16 +32,24 @@ def read(data: bytes, name: str) -> Graph:
 
 def converted(data: bytes, name: str) -> bytes:
     """The TFLite file that TensorFlow makes of the model; float, nothing is quantised."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        tf = _tensorflow(name)
-        try:
-            return bytes(_converter(tf, data, Path(folder)).convert())
-        except Exception as error:  # they raise whatever they like
-            raise ModelError(
-                f"TensorFlow refuses the model ({type(error).__name__}: {_first_line(error)})",
-                where=name,
-                hint="load and convert it with tf.lite.TFLiteConverter to see more",
-            ) from error
+    try:
+        folder = leaving.temporary_folder("midge-keras-")
+    except OSError as error:
+        raise _no_room(error, name) from error
+    try:
+        with _quiet():
+            tf = _tensorflow(name)
+            return bytes(_converter(tf, _unpacked(data, folder, name)).convert())
+    except MidgeError:
+        raise
+    except Exception as error:  # they raise whatever they like
+        raise ModelError(
+            f"TensorFlow refuses the model ({type(error).__name__}: {_first_line(error)})",
+            where=name,
+            hint="load and convert it with tf.lite.TFLiteConverter to see more",
+        ) from error
+    finally:
+        leaving.remove(folder)
 
 
 def _tensorflow(name: str) -> Any:
@@ -56,15 +64,32 @@ def _tensorflow(name: str) -> Any:
     return tensorflow
 
 
-def _converter(tf: Any, data: bytes, folder: Path) -> Any:
-    if data[:4] == _ZIP and _is_saved_model(data):
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            if sum(e.file_size for e in packed.infolist()) > _MOST:
-                raise ValueError("the SavedModel is too large")
-            packed.extractall(folder)
-        return tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    path = folder / ("model.h5" if data[:8] == _HDF5 else "model.keras")
-    path.write_bytes(data)
+def _unpacked(data: bytes, folder: Path, name: str) -> Path:
+    try:
+        if data[:4] == _ZIP and _is_saved_model(data):
+            with zipfile.ZipFile(io.BytesIO(data)) as packed:
+                if sum(e.file_size for e in packed.infolist()) > _MOST:
+                    raise ModelError("the SavedModel is too large", where=name)
+                packed.extractall(folder)
+            return folder
+        path = folder / ("model.h5" if data[:8] == _HDF5 else "model.keras")
+        path.write_bytes(data)
+    except OSError as error:
+        raise _no_room(error, name) from error
+    return path
+
+
+def _no_room(error: OSError, name: str) -> UsageError:
+    return UsageError(
+        f"cannot be handed to TensorFlow in a temporary file: {error.strerror or error}",
+        where=name,
+        hint="let TMPDIR name a folder that can be written and has space",
+    )
+
+
+def _converter(tf: Any, path: Path) -> Any:
+    if path.is_dir():
+        return tf.lite.TFLiteConverter.from_saved_model(str(path))
     model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
     return tf.lite.TFLiteConverter.from_keras_model(_of_one(tf, model))
 

@@ -6,14 +6,13 @@ Fast and exact in results, silent about cost. Faulty generated code can take thi
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from midge.core import leaving
 from midge.core.errors import RunError
 from midge.core.package import Package, Tensor
 from midge.core.runner import Run, Sizes
@@ -212,17 +211,20 @@ class _Library:
 
     def __init__(self, path: Path, package: Package) -> None:
         name = package.name
-        handle, copy = tempfile.mkstemp(prefix=f"midge-{name}-", suffix=path.suffix)
-        os.close(handle)
-        self._copy = Path(copy)
+        self._folder: Path | None = None
         try:
-            shutil.copyfile(path, copy)
-            self._handle: Any = ctypes.CDLL(copy)
+            self._folder = leaving.temporary_folder("midge-host-")
+            copy = shutil.copyfile(path, self._folder / path.name)
+            self._handle: Any = ctypes.CDLL(str(copy))
         except OSError as error:
-            self._copy.unlink(missing_ok=True)
-            raise RunError(f"the built library does not load: {error}", where=name) from error
+            self._remove()
+            raise RunError(
+                f"the built library does not load: {error}",
+                where=name,
+                hint="let TMPDIR name a folder that can be written, and libraries loaded from",
+            ) from error
         if sys.platform != "win32":
-            self._copy.unlink()  # loaded, it is no longer needed; Windows keeps it open
+            self._remove()  # loaded, it is no longer needed; Windows keeps it open
         self._init = self._handle[f"{name}_init"]
         self._init.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
         self._name = name
@@ -274,7 +276,11 @@ class _Library:
             _ctypes.FreeLibrary(self._handle._handle)
         else:
             _ctypes.dlclose(self._handle._handle)
-        self._copy.unlink(missing_ok=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._folder is not None:
+            leaving.remove(self._folder)
 
 
 def _load(

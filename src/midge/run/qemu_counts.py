@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from midge.core import leaving
 from midge.core.errors import RunError, ToolchainError
 from midge.core.package import Package
 from midge.core.runner import OperatorRun
@@ -64,7 +65,12 @@ class Counts:
         path = folder / _FILE
         if not path.exists():
             return None
-        records = np.fromfile(path, "<u8", offset=self._taken * _RECORD_SIZE).reshape(-1, 2)
+        try:
+            records = np.fromfile(path, "<u8", offset=self._taken * _RECORD_SIZE).reshape(-1, 2)
+        except OSError as error:
+            raise RunError(
+                f"QEMU's counts cannot be read: {error}", where=self._package.name, hint="run again"
+            ) from error
         self._taken += len(records)
         return records
 
@@ -96,7 +102,10 @@ def _entry(package: Package) -> str:
 @cache
 def _plugin(program: str) -> str | None:
     """The compiled plugin for a QEMU, or None when there is no compiler or no known version."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    try:
+        said = leaving.run([program, "--version"], folder=Path(program).parent, timeout_s=60.0)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     version = re.search(r"version (\d+)\.", said.stdout)
     if version is None:
         return None

@@ -6,12 +6,11 @@ serial ports manage 40 KB a second at most.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
-import shutil
 import struct
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from midge.core import leaving
 from midge.core.errors import RunError
 
 _WORD = struct.Struct("<I")
@@ -56,21 +56,18 @@ class QemuProcess:
 
     def __init__(self, command: Sequence[str], *, timeout_s: float, where: str) -> None:
         self._timeout_s, self._where = timeout_s, where
-        self.folder = Path(tempfile.mkdtemp(prefix="midge-qemu-"))
+        try:
+            self.folder = leaving.temporary_folder("midge-qemu-")
+        except OSError as error:
+            raise _not_started(error, where) from error
         try:
             self._to_guest = _pipe(self.folder / "to_target")
             self._from_guest = _pipe(self.folder / "from_target")
             with (self.folder / "log").open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+                self._process = leaving.start(command, folder=self.folder, output=log, errors=log)
         except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise RunError(f"QEMU does not start: {error}", where=where) from error
+            leaving.remove(self.folder)
+            raise _not_started(error, where) from error
         pipes = (self._to_guest, self._from_guest)
         self._end = weakref.finalize(self, _stop, self._process, pipes, self.folder)
 
@@ -124,10 +121,17 @@ class QemuProcess:
 
     def _failed(self, what: str, hint: str = "") -> RunError:
         """The error for a QEMU that is of no more use; ends it."""
-        log = (self.folder / "log").read_text(errors="replace").splitlines()
+        log: list[str] = []
+        with contextlib.suppress(OSError):
+            log = (self.folder / "log").read_text(errors="replace").splitlines()
         said = [line for line in log if line.strip() and "warning:" not in line]
         self.close()
         return RunError("\n".join([what, *said[:_LOG_LINES]]), where=self._where, hint=hint)
+
+
+def _not_started(error: OSError, where: str) -> RunError:
+    hint = "let TMPDIR name a folder that can be written and is on this machine"
+    return RunError(f"QEMU does not start: {error}", where=where, hint=hint)
 
 
 def _pipe(path: Path) -> int:
@@ -142,9 +146,7 @@ def _stop(process: subprocess.Popen[bytes], pipes: tuple[int, int], folder: Path
     waits = process.poll() is None
     for pipe in pipes:
         os.close(pipe)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_S if waits else 0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    leaving.stop(process)
+    leaving.remove(folder)

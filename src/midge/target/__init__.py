@@ -62,7 +62,9 @@ def _text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"cannot be read: {error}", where=where) from error
+        raise TargetError(
+            f"cannot be read: {error}", where=where, hint="give the path of a TOML file"
+        ) from error
 
 
 for _path in sorted(_FOLDER.glob("*.toml")):

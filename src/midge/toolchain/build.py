@@ -9,6 +9,7 @@ from pathlib import Path
 
 from midge.core.cache import digest, entry
 from midge.core.errors import ToolchainError, UsageError
+from midge.core.files import cannot_write
 from midge.core.package import Package
 from midge.core.target import Target
 from midge.toolchain.base import TOOLCHAINS, Found, Job, Toolchain
@@ -195,7 +196,10 @@ def _bare_files() -> dict[str, str]:
 def _build(selected: Selected, job: Job, files: Mapping[str, str], work_dir: Path | None) -> Path:
     """The output file: from the cache, or compiled into it (or into `work_dir`)."""
     if work_dir is not None:
-        _compile(selected, job, files, work_dir)
+        try:
+            _compile(selected, job, files, work_dir)
+        except OSError as error:
+            raise cannot_write(work_dir, error) from None
         return work_dir / job.output
 
     def build(folder: Path) -> None:
@@ -208,6 +212,7 @@ def _build(selected: Selected, job: Job, files: Mapping[str, str], work_dir: Pat
 
 
 def _compile(selected: Selected, job: Job, files: Mapping[str, str], folder: Path) -> None:
+    """Compile in `folder`; OSError when the files cannot be written there."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from midge.core import leaving
 from midge.core.errors import ToolchainError
 from midge.toolchain.base import Found, Job
 
@@ -53,18 +54,12 @@ BARE_COMPILE = (
 def run(
     name: str, command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
-    """Run a compiler in `folder`; ToolchainError when it cannot start or does not end."""
+    """Run a compiler in `folder`, where its temporary files go too; ToolchainError when it cannot
+    start or does not end."""
     try:
-        return subprocess.run(
-            [str(part) for part in command],
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C", **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
+        own = {"LC_ALL": "C", "TMPDIR": str(folder.absolute()), **environment}
+        return leaving.run(
+            command, folder=folder, timeout_s=TIMEOUT_S, environment={**os.environ, **own}
         )
     except OSError as error:
         raise ToolchainError(f"does not start: {error}", where=name) from error
@@ -111,7 +106,10 @@ def on_path(program: str) -> Found | None:
     path = shutil.which(program)
     if path is None:
         return None
-    version = _version(path, os.stat(path).st_mtime_ns)
+    try:
+        version = _version(path, os.stat(path).st_mtime_ns)
+    except OSError:  # it was there a moment ago
+        return None
     return Found(Path(path), version) if version else None
 
 
@@ -119,7 +117,7 @@ def on_path(program: str) -> Found | None:
 def _version(path: str, modified_ns: int) -> str:
     """First line of `path --version`, or "" when it does not run; asked once per file."""
     try:
-        result = run(path, [path, "--version"], Path.cwd())
+        result = run(path, [path, "--version"], Path(path).absolute().parent)
     except ToolchainError:
         return ""
     return result.stdout.partition("\n")[0].strip() if result.returncode == 0 else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from midge.core.errors import ToolchainError
+from midge.core.leaving import in_threads
 from midge.core.target import Target
 from midge.run import RUNNERS
 from midge.toolchain import found_build
@@ -141,10 +140,9 @@ def _measured(
         return measure(own, target, optimize, on)
 
     found: dict[tuple[int, int], Outcome] = {}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for batch, outcomes in zip(batches, pool.map(run, batches), strict=True):
-            for (i, js), own in zip(batch, outcomes, strict=True):
-                found.update({(i, j): outcome for j, outcome in zip(js, own, strict=True)})
+    for batch, outcomes in zip(batches, in_threads(run, batches), strict=True):
+        for (i, js), own in zip(batch, outcomes, strict=True):
+            found.update({(i, j): outcome for j, outcome in zip(js, own, strict=True)})
     for (i, j), outcome in found.items():
         if isinstance(outcome, Cost):
             remember_proof(proof_of(matches[i].trials[j], matches[i].plain, machine))
