@@ -53,6 +53,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that no other test has, empty."""
+    from midge.core import cache
+
+    monkeypatch.setenv("MIDGE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("MIDGE_CACHE_LIMIT", raising=False)
+    monkeypatch.setattr(cache, "_own", [])
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Compare text with tests/golden/<module>/<test>.txt; `--update-golden` rewrites the file."""
     name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")

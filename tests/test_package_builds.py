@@ -12,14 +12,14 @@ import multiprocessing
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import midge
 from folder_cases import code, contents, files, new, old, seeded
+from interruptions import interrupted, killed
 from midge import driver
 from midge.core import folder as folders
 from midge.core.package import Package
@@ -28,49 +28,6 @@ from midge.target import load_target
 from small_models import MODELS, graph
 
 # When it ends in the middle.
-
-STEPS = ("os.replace", "os.unlink", "os.mkdir", "os.rmdir", "io.open", "fcntl.flock")
-Failure = Callable[[], None]
-
-
-def interrupted(
-    monkeypatch: pytest.MonkeyPatch, number: int, failure: Failure, steps: Sequence[str] = STEPS
-) -> list[str]:
-    """`failure` happens in place of step `number` that changes a disk; the steps that were done."""
-    import fcntl
-    import io
-
-    places = {"os": os, "io": io, "fcntl": fcntl}
-    done: list[str] = []
-
-    def patched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if name == "io.open" and "w" not in (*args[1:2], kwargs.get("mode", "")):
-                return original(*args, **kwargs)
-            if len(done) == number:
-                done.append("failed")
-                failure()
-            done.append(name)
-            return original(*args, **kwargs)
-
-        return call
-
-    for step in steps:
-        module, _, function = step.partition(".")
-        original = getattr(places[module], function)
-        monkeypatch.setattr(places[module], function, patched(step, original))
-    return done
-
-
-def killed(work: Callable[[], None]) -> bool:
-    """Whether `work`, in a copy of this process, was ended by `os._exit`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 def builds(folder: Path) -> bool:

@@ -12,10 +12,10 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
-from midge.core.cache import cache_dir
 from midge.toolchain.base import TOOLCHAINS, Arch, Found, Job
 from midge.toolchain.command import BARE_COMPILE, c_flags, check, run, undefined
 from midge.toolchain.gnu import shared_flags
+from midge.toolchain.zig_cache import zig_folder
 
 # Zig alone adds -ffreestanding (a memcpy of 4 bytes becomes a call) and keeps frame pointers.
 _PLAIN = ("-fhosted", "-fomit-frame-pointer", "-fno-sanitize=undefined")
@@ -64,11 +64,12 @@ class Zig:
     ) -> subprocess.CompletedProcess[str]:
         """Run `zig cc` in `folder`. What zig builds for itself is kept in Midge's cache, objects
         are not: Midge keeps finished images."""
-        caches = {
-            "ZIG_GLOBAL_CACHE_DIR": str(cache_dir() / "zig"),
-            "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache"),
-        }
-        return run(self.name, [found.path, "cc", *arguments], folder, caches)
+        with zig_folder() as own:
+            caches = {
+                "ZIG_GLOBAL_CACHE_DIR": str(own),
+                "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache"),
+            }
+            return run(self.name, [found.path, "cc", *arguments], folder, caches)
 
 
 @cache

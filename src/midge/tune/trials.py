@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from midge.codegen.c import define, emit, instruction_name
 from midge.core import cache
@@ -17,6 +16,7 @@ from midge.runtime import headers
 from midge.toolchain import found_build
 
 _NAME = "trial"
+_AGREES = b"agrees"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +109,25 @@ def _contents(trial: Trial) -> list[str | bytes]:
 
 def remembered(key: str) -> Cost | None:
     """A cost that was measured before; None if it was not, or cannot be read."""
-    path = cache.cache_dir() / "trials" / key[:2] / key[2:] / "cost.json"
+    data = cache.load("trials", key)
     try:
-        found = json.loads(path.read_text())
-        return Cost(int(found["cycles"]), {str(k): int(v) for k, v in found["code"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = json.loads(data or b"")
+        cycles, code = found["cycles"], found["code"]
+        right = type(cycles) is int and all(type(v) is int for v in code.values())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+    return Cost(cycles, code) if right else None
 
 
 def proven(key: str) -> bool:
     """Whether a trial is known to agree with its plain loops."""
-    return (cache.cache_dir() / "proofs" / key[:2] / key[2:]).is_dir()
+    return cache.load("proofs", key) == _AGREES
 
 
 def remember_proof(key: str) -> None:
-    def write(folder: Path) -> None:
-        (folder / "proof").write_text(key)
-
-    cache.entry("proofs", key, write)
+    cache.store("proofs", key, _AGREES)
 
 
 def remember(key: str, cost: Cost) -> None:
-    def write(folder: Path) -> None:
-        (folder / "cost.json").write_text(
-            json.dumps({"cycles": cost.cycles, "code": dict(cost.code)})
-        )
-
-    cache.entry("trials", key, write)
+    data = json.dumps({"cycles": cost.cycles, "code": dict(cost.code)})
+    cache.store("trials", key, data.encode())
