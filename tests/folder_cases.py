@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.package import Package
 from midge.target import load_target
@@ -14,13 +15,17 @@ from small_models import cnn_int8, graph, two_ports
 @cache
 def old() -> Package:
     """With weights."""
-    return driver.compile_graph(graph(cnn_int8(), "net"), load_target("cortex-m4")).package
+    return driver.compile_graph(
+        graph(cnn_int8(), "net"), load_target("cortex-m4"), NO_SEARCH
+    ).package
 
 
 @cache
 def new() -> Package:
     """Of the same name, without weights: three files fewer."""
-    return driver.compile_graph(graph(two_ports(), "net"), load_target("cortex-m4")).package
+    return driver.compile_graph(
+        graph(two_ports(), "net"), load_target("cortex-m4"), NO_SEARCH
+    ).package
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -36,7 +41,9 @@ def files(package: Package, **more: str) -> dict[str, str]:
 @cache
 def seeded() -> Package:
     """The same files with other contents."""
-    return driver.compile_graph(graph(cnn_int8(1), "net"), load_target("cortex-m4")).package
+    return driver.compile_graph(
+        graph(cnn_int8(1), "net"), load_target("cortex-m4"), NO_SEARCH
+    ).package
 
 
 def code(package: Package) -> dict[str, str]:

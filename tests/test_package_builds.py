@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 import midge
+from conftest import NO_SEARCH
 from folder_cases import code, contents, files, new, old, seeded
 from interruptions import interrupted, killed
 from midge import driver
 from midge.core import folder as folders
+from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.seal import METADATA
 from midge.target import load_target
@@ -263,12 +265,14 @@ def test_every_runtime_header_is_known_by_its_contents(tmp_path: Path) -> None:
 def test_the_number_of_a_build_is_that_of_its_code(kind: str) -> None:
     target = load_target("cortex-m4")
     one, same = (
-        driver.compile_graph(graph(MODELS[kind](), "net"), target, model_hash=h).package
+        driver.compile_graph(graph(MODELS[kind](), "net"), target, NO_SEARCH, model_hash=h).package
         for h in ("one", "another")
     )
     assert one.files["net.c"] != same.files["net.c"]
     assert one.metadata["build"] == same.metadata["build"]
-    other = driver.compile_graph(graph(MODELS[kind](), "net"), target, static_arena=True).package
+    other = driver.compile_graph(
+        graph(MODELS[kind](), "net"), target, CompileOptions(search=False, static_arena=True)
+    ).package
     assert other.metadata["build"] != one.metadata["build"]
 
 

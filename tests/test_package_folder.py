@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import midge
-from conftest import DIGITS, Cli, as_nobody
+from conftest import DIGITS, NO_SEARCH, Cli, as_nobody
 from folder_cases import contents, files, new, old
 from midge import driver
 from midge.core.folder import write_folder
@@ -33,7 +33,9 @@ def test_a_later_package_replaces_and_removes_its_own_files(tmp_path: Path) -> N
 
 
 def test_a_package_of_another_name_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    other = driver.compile_graph(graph(two_ports(), "other"), load_target("cortex-m4")).package
+    other = driver.compile_graph(
+        graph(two_ports(), "other"), load_target("cortex-m4"), NO_SEARCH
+    ).package
     folder = old().save(tmp_path / "out")
     assert contents(other.save(folder)) == dict(other.files)
 

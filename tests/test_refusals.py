@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from c_program import STRICT, command, environment
+from conftest import NO_SEARCH
 from midge import driver
 from midge.core.package import Package
 from midge.target import TARGETS, load_target
@@ -24,7 +25,7 @@ def package(kind: str, target: str = "cortex-m4", narrow: bool = False) -> Packa
     chosen = load_target(target)
     if narrow:
         chosen = replace(chosen, features=chosen.features | {"int-16-bit"})
-    return driver.compile_graph(graph(MODELS[kind](), "net"), chosen).package
+    return driver.compile_graph(graph(MODELS[kind](), "net"), chosen, NO_SEARCH).package
 
 
 def said(made: Package, folder: Path, compiler: str, *flags: str) -> list[str]:

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
 from midge import driver, pipeline
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate
@@ -151,7 +152,7 @@ def test_the_c_is_what_the_graph_means(target: str) -> None:
         graph = Maker(seed).graph()
         given = inputs_of(graph, seed)
         (want,) = evaluate(graph, given).values()
-        made = driver.compile_graph(graph, load_target(target))
+        made = driver.compile_graph(graph, load_target(target), NO_SEARCH)
         session = RUNNERS["host"].load(made.package, toolchain=None, optimize="debug")
         (have,) = session.run(given).outputs.values()
         session.close()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from conftest import Cli
+from conftest import NO_SEARCH, Cli
 from midge import driver
 from midge.data import random_inputs
 from midge.oracle import oracle_for
@@ -27,7 +27,7 @@ TORCH = {case.name: case for case in stored()}
 
 def verdict(path: Path, *, inputs: Any = None, layers: bool = False) -> Verdict:
     """Of a file, compiled for this host."""
-    compiled = driver.compile_file(path, load_target("host"), search=False)
+    compiled = driver.compile_file(path, load_target("host"), NO_SEARCH)
     sets = random_inputs(compiled.model, 3, 0) if inputs is None else inputs
     return verify(compiled, path, sets, runners=("host",), layers=layers)
 
