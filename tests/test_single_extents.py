@@ -139,7 +139,7 @@ def test_the_passes_keep_the_values(start: int) -> None:
         graph = Maker(seed).graph()
         given = inputs_of(graph, seed)
         (want,) = evaluate(graph, given).values()
-        model = pipeline.prepare(graph)
+        model = pipeline.prepare(graph).graph
         plain, _ = pipeline.spell_out(model)
         for made in (model, plain):
             (have,) = evaluate(made, given).values()
@@ -173,7 +173,7 @@ def test_one_unit_on_one_row(units: int, lead: tuple[int, ...], after: str) -> N
     graph = Graph("one", ("x",), (y,), m.types, m.consts, ()).with_nodes(m.nodes)
     given = inputs_of(graph, 1)
     (want,) = evaluate(graph, given).values()
-    (have,) = evaluate(pipeline.prepare(graph), given).values()
+    (have,) = evaluate(pipeline.prepare(graph).graph, given).values()
     near(have, want)
     assert have.shape == want.shape
 
@@ -194,5 +194,5 @@ def test_one_element_of_more_axes_than_what_is_turned(
     graph = Graph("one", ("x",), (y,), m.types, m.consts, ()).with_nodes(m.nodes)
     given = inputs_of(graph, 1)
     (want,) = evaluate(graph, given).values()
-    (have,) = evaluate(pipeline.prepare(graph), given).values()
+    (have,) = evaluate(pipeline.prepare(graph).graph, given).values()
     near(have, want)
