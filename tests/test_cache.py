@@ -25,7 +25,7 @@ from interruptions import STEPS, interrupted, killed
 from midge.core import cache, cache_upkeep
 from midge.core.cache import digest, entry, load, store
 from midge.core.errors import MidgeWarning, RunError
-from midge.toolchain import zig_cache
+from midge.toolchain import Found, zig, zig_cache
 from midge.tune.trials import Cost, remember, remembered
 from small_models import two_ports
 
@@ -147,6 +147,30 @@ def test_damage_to_what_zig_links_is_seen(root: Path, monkeypatch: pytest.Monkey
     flip(root / "zig" / ".hashes")
     with zig_cache.zig_folder():
         assert not library.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("warning(zcu): unexpected EOF reading cached ZIR for std.zig", 2),
+        ("net.c:3:1: error: expected ';'", 1),
+        ("net.c:3:1: fatal error: 'nothing.h' file not found", 1),
+        ("ld.lld: error: undefined symbol: sqrtf", 1),
+    ],
+)
+def test_zig_begins_anew_when_it_fails_without_a_reason(
+    said: str, times: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def run(*_: object) -> subprocess.CompletedProcess[str]:
+        seen.append(sorted(p.name for p in (root / "zig").iterdir()))
+        return subprocess.CompletedProcess([], 1, "", said)
+
+    (root / "zig" / "z").mkdir(parents=True)
+    monkeypatch.setattr(zig, "run", run)
+    zig.Zig().cc(Found(tmp_path / "zig", "zig"), tmp_path, [])
+    assert seen == [["z"], []][:times]
 
 
 # When it ends in the middle.

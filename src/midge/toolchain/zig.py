@@ -5,6 +5,7 @@ Its CPU names carry no FPU, MVE or (M33) DSP: a target's flags add those feature
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from midge.toolchain.base import TOOLCHAINS, Arch, Found, Job
 from midge.toolchain.command import BARE_COMPILE, c_flags, check, run, undefined
 from midge.toolchain.gnu import shared_flags
-from midge.toolchain.zig_cache import zig_folder
+from midge.toolchain.zig_cache import begin_anew, zig_folder
 
 # Zig alone adds -ffreestanding (a memcpy of 4 bytes becomes a call) and keeps frame pointers.
 _PLAIN = ("-fhosted", "-fomit-frame-pointer", "-fno-sanitize=undefined")
@@ -64,12 +65,26 @@ class Zig:
     ) -> subprocess.CompletedProcess[str]:
         """Run `zig cc` in `folder`. What zig builds for itself is kept in Midge's cache, objects
         are not: Midge keeps finished images."""
+        result = self._run(found, folder, arguments)
+        if _is_no_fault_of_the_code(result) and begin_anew():
+            result = self._run(found, folder, arguments)
+        return result
+
+    def _run(
+        self, found: Found, folder: Path, arguments: list[str]
+    ) -> subprocess.CompletedProcess[str]:
         with zig_folder() as own:
             caches = {
                 "ZIG_GLOBAL_CACHE_DIR": str(own),
                 "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache"),
             }
             return run(self.name, [found.path, "cc", *arguments], folder, caches)
+
+
+def _is_no_fault_of_the_code(result: subprocess.CompletedProcess[str]) -> bool:
+    """Whether zig failed, and neither a file of C nor a missing function is why."""
+    in_c = re.search(r"\.[chS]:\d+:\d+: (fatal )?error:", result.stderr)
+    return result.returncode != 0 and in_c is None and not undefined(result)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Where zig keeps what it builds for itself, its runtime libraries above all.
 
-Of what it reads there zig notices damage, but not of the libraries, which it links as they are. So
-Midge notes their hashes, and has zig begin anew when one has changed.
+Zig links the libraries as they are, damaged or not: Midge notes their hashes, and has zig begin
+anew when one has changed. Damage of other files zig notices, but fails at some: then, too.
 """
 
 from __future__ import annotations
@@ -40,8 +40,22 @@ def _check_once(path: Path) -> None:
     if _outputs(path) and not _is_whole(path):
         with _lock(path, shared=False):
             if not _is_whole(path):  # still, now that no other zig is at work
-                for child in path.iterdir():
-                    shutil.rmtree(child) if child.is_dir() else child.unlink()
+                _empty(path)
+
+
+def begin_anew() -> bool:
+    """Empty the folder; whether there was something in it."""
+    path = folder(ZIG)
+    with contextlib.suppress(OSError), _lock(path, shared=False):
+        return _empty(path)
+    return False
+
+
+def _empty(path: Path) -> bool:
+    children = [*path.iterdir()]
+    for child in children:
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    return bool(children)
 
 
 @contextlib.contextmanager
