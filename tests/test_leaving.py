@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -160,6 +161,8 @@ def test_what_must_not_be_cut_in_two_is_waited_for(room: Mapping[str, str]) -> N
     code = (
         "import time; from pathlib import Path; from midge.core import leaving\n"
         "leaving.leave_on_signals()\n"
+        "stubborn = ['sh', '-c', 'trap \"\" TERM; sleep 100 & wait; wait']\n"
+        "leaving.start(stubborn, folder=Path(), output=2, errors=2)\n"
         "with leaving.whole():\n"
         "    with leaving.whole():\n"
         "        print('here', flush=True)\n"
@@ -220,6 +223,23 @@ def test_work_in_threads_that_fails_ends_the_rest(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
     assert len(begun) < 50
     assert [*leaving.in_threads(lambda n: n * n, range(5))] == [0, 1, 4, 9, 16]
+
+
+def test_work_that_has_ended_starts_nothing_more(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(1)
+        leaving.run(["sleep", "1000"], folder=tmp_path, timeout_s=900)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        [*leaving.in_threads(work, [0, 1])]
+    assert time.monotonic() - began < 100
 
 
 def test_temporary_folders_go_with_their_process_and_not_with_a_copy_of_it(

@@ -257,6 +257,7 @@ def test_every_runtime_header_is_known_by_its_contents(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
+        assert said.returncode != 0
         assert "of two versions of Midge" in said.stderr
         (folder / name).write_text(text)
 

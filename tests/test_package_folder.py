@@ -14,7 +14,7 @@ from conftest import DIGITS, NO_SEARCH, Cli, as_nobody
 from folder_cases import contents, files, new, old
 from midge import driver
 from midge.core.folder import write_folder
-from midge.core.seal import METADATA, listed
+from midge.core.seal import METADATA, listed, sealed, text_of
 from midge.target import load_target
 from small_models import graph, two_ports
 
@@ -98,6 +98,21 @@ def test_a_folder_with_another_metadata_json_is_not_midges(text: str, tmp_path: 
     assert contents(tmp_path) == before
     old().save(folder, force=True)
     assert contents(folder) == files(old(), thesis_txt="three years")
+
+
+@pytest.mark.parametrize("name", ["../thesis.txt", "{}/thesis.txt", "deep/../../thesis.txt"])
+def test_a_list_of_files_elsewhere_is_not_midges(name: str, tmp_path: Path) -> None:
+    """Though its hashes are right."""
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("three years")
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    path = name.format(tmp_path)
+    assert (tmp_path / "out" / path).samefile(thesis)
+    (tmp_path / "out" / METADATA).write_text(text_of(sealed({}, {path: "three years"})))
+    with pytest.raises(midge.UsageError, match="not written by Midge"):
+        old().save(tmp_path / "out")
+    old().save(tmp_path / "out", force=True)
+    assert thesis.read_text() == "three years"
 
 
 def test_a_folder_of_midge_without_hashes_counts_as_edited(tmp_path: Path) -> None:

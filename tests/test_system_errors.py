@@ -30,10 +30,14 @@ def refused(*_: object, **__: object) -> Any:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [("targets",), ("targets", "--json"), ("ops", "--json")])
-def test_output_that_nobody_takes(words: tuple[str, ...]) -> None:
+def test_output_that_nobody_takes(words: tuple[str, ...], unbuffered: str) -> None:
+    own = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*MIDGE, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*MIDGE, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=own
+        )
     assert done.returncode == 4
     assert done.stderr.startswith("error: standard output: the system refuses: No space left")
     assert "hint:" in done.stderr
@@ -41,9 +45,11 @@ def test_output_that_nobody_takes(words: tuple[str, ...]) -> None:
     assert "Exception ignored" not in done.stderr
 
 
-def test_output_that_is_closed() -> None:
-    words = [*MIDGE, "ops", "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_closed(unbuffered: str) -> None:
+    words, pipe = [*MIDGE, "ops", "--json"], subprocess.PIPE
+    own = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, env=own) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
