@@ -111,7 +111,7 @@ def show_warnings() -> None:
             usual(message, category, filename, lineno, file, line)
             return
         console = error_console()
-        console.print("[bold yellow]warning:[/] ", end="")
+        console.print("warning: ", style="bold yellow", end="")
         console.print(str(message), markup=False, highlight=False)
 
     warnings.showwarning = show
