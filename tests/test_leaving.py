@@ -30,35 +30,46 @@ wait
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Mapping[str, str]:
+def room(tmp_path: Path) -> Iterator[Mapping[str, str]]:
     """An environment with a cache and a folder for temporary files of its own, and a mark that
     every process has which is started in it."""
     for name in ("cache", "tmp", "work"):
         (tmp_path / name).mkdir()
-    return {
+    made = {
         **os.environ, "MIDGE_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp"),
         "MIDGE_TEST_MARK": str(tmp_path), "PIDS": str(tmp_path / "pids"),
     }  # fmt: skip
+    yield made
+    for number in running(made):
+        os.kill(number, signal.SIGKILL)
+
+
+def usual_signals() -> None:
+    """Whoever runs the tests may have been told to ignore some."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start(room: Mapping[str, str], *words: object, code: str = COMMAND) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, words)]
     place = Path(room["MIDGE_TEST_MARK"]) / "work"
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=room, cwd=place, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command, env=room, cwd=place, stdout=pipe, stderr=pipe, text=True, preexec_fn=usual_signals
+    )
 
 
-def running(room: Mapping[str, str]) -> list[str]:
-    """Commands that have the mark of a room."""
+def running(room: Mapping[str, str]) -> list[int]:
+    """Processes that have the mark of a room, and have not ended."""
     found = []
     for process in Path("/proc").iterdir():
         try:
             environment = (process / "environ").read_bytes() if process.name.isdigit() else b""
             if f"MIDGE_TEST_MARK={room['MIDGE_TEST_MARK']}\0".encode() in environment:
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found.append(int(process.name))
         except OSError:
             continue
-    return [command for command in found if command]
+    return [number for number in found if alive(number)]
 
 
 def nothing_stays(room: Mapping[str, str]) -> None:
