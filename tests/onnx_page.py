@@ -30,6 +30,9 @@ the words have kept their meaning. `midge.onnx_backend` is a backend in the sens
 * **Layout.** Convolutions and pools want channels last: transpositions move until they meet their
   inverse. One is left at an image input of several channels, and at an image output.
   One-dimensional convolutions run as images of width 1, whose rows are the steps in time.
+* **Quantised models** (QDQ and QOperator) give ONNX Runtime's bytes. Where it adds floats or
+  approximates a function in its own way, results are bounded by a step
+  ([numerics.md](numerics.md#floats-that-become-integers)).
 * **Recurrent layers** (LSTM, GRU, RNN) are unrolled over time; all steps call the same functions.
 * **Data in other files** (external data) is not read: save the model in one file.
 

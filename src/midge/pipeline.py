@@ -27,12 +27,14 @@ from midge.passes.fuse_hard_swish import fuse_hard_swish
 from midge.passes.fuse_quantized import fuse_quantized
 from midge.passes.fuse_tables import fuse_tables
 from midge.passes.join_parts import join_parts
+from midge.passes.keep_order import keep_order
 from midge.passes.legalize import legalize
 from midge.passes.merge_clips import merge_clips
 from midge.passes.move_transposes import move_transposes
 from midge.passes.read_halves import read_halves
 from midge.passes.scale_products import scale_products
 from midge.passes.sink_reshapes import sink_reshapes
+from midge.passes.spell_powers import spell_powers
 from midge.passes.split_global_pools import split_global_pools
 
 # Model level: nodes mean what the framework means, tensors are quantised.
@@ -40,9 +42,11 @@ MODEL_PASSES = (
     fuse_quantized,
     move_transposes,
     fuse_quantized,
+    keep_order,
     scale_products,
     dequantize_weights,
     fold_constants,
+    spell_powers,
     drop_dead,
     move_transposes,
     merge_clips,

@@ -2,9 +2,11 @@
 
 framework == NumPy reference == C on the host == C in the emulator (== C in QEMU). Each stage is
 compared with the framework, or with the reference where that cannot be asked. Integer tensors must
-agree in every byte; of float tensors the largest error must stay below FLOAT_BOUND_ULP units in the
-last place of the largest value that the model computes for that input (sums of products in another
-order differ by so much, and a small result may be the difference of large ones).
+agree in every byte, but for those that the framework's floats decide: these are bounded by a step
+(`oracle.steps`), and what depends on them is judged from the framework's integers in NumPy, by
+NumPy in C. Of float tensors the largest error must stay below FLOAT_BOUND_ULP units in the last
+place of the largest value that the model computes for that input (sums of products in another order
+differ by so much, and a small result may be the difference of large ones).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS
 from midge.oracle import oracle_for
+from midge.oracle.steps import Steps, bounded, evaluate_beside
 from midge.quantize.report import as_real
 from midge.run import RUNNERS
 
@@ -61,6 +64,7 @@ class Stage:
     """One way of computing. skipped: why not.  notes: how it judges, where that is not as usual.
     apart: tensor -> how it computes otherwise than the format says; these the reference judges.
     answers: the first output for each input, as real numbers.
+    steps: bounded tensors and how they compare.
     outputs, layers: tensor -> comparison, in order.  makers: tensor -> the operator that makes it,
     for people."""
 
@@ -70,19 +74,22 @@ class Stage:
     notes: tuple[str, ...] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
     answers: list[Array] = field(default_factory=list)
+    steps: dict[str, Steps] = field(default_factory=dict)
     outputs: dict[str, Difference] = field(default_factory=dict)
     layers: dict[str, Difference] = field(default_factory=dict)
     makers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        return all(d.ok for d in (*self.outputs.values(), *self.layers.values()))
+        compared = all(d.ok for d in (*self.outputs.values(), *self.layers.values()))
+        return compared and all(s.ok for s in self.steps.values())
 
     @property
     def first_bad(self) -> str | None:
         """The first tensor, in the order of the model, that differs."""
-        bad = (t for t, d in (*self.layers.items(), *self.outputs.items()) if not d.ok)
-        return next(bad, None)
+        bad = [t for t, s in self.steps.items() if not s.ok]
+        bad += [t for t, d in (*self.layers.items(), *self.outputs.items()) if not d.ok]
+        return next(iter(bad), None)
 
     @property
     def first_difference(self) -> str | None:
@@ -127,14 +134,17 @@ def verify(
     framework, expected = _judged(compiled, path, inputs, progress)
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
+    loose = bounded(compiled.graph, path)
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
         if expected.get(i) is None:
             expected[i] = values
         else:
-            expected[i] = {**expected[i], **_own(compiled, framework.apart, values)}
-            _compare(compiled, reference, expected[i], values, layers, {})
+            judged = {**expected[i], **_own(compiled, framework.apart, values)}
+            beside = _beside(compiled, reference, given, judged, loose) if loose else values
+            _compare(compiled, reference, judged, beside, layers, {})
+            expected[i] = {**judged, **_depending(compiled, values, loose)}
         progress(reference.title, i + 1)
     for name in runners:
         stage, run = _runner(compiled, name, toolchain, optimize, layers)
@@ -281,6 +291,30 @@ def _answer(compiled: Compiled, values: Values) -> Array:
 
 def _pick(values: Values, *names: str) -> Array:
     return next(values[n] for n in names if n in values)
+
+
+def _beside(
+    compiled: Compiled, stage: Stage, given: Values, judged: Values, loose: frozenset[str]
+) -> Values:
+    """The reference's values, computed from the framework's where these are bounded; `stage` notes
+    how those compare."""
+    values, steps = evaluate_beside(compiled.graph, _last(compiled, given), judged, loose)
+    for name, found in steps.items():
+        known = stage.steps.get(name)
+        stage.steps[name] = found if known is None else known.merged(found)
+    return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
+
+
+def _depending(compiled: Compiled, values: Values, names: Iterable[str]) -> Values:
+    """Those of `values` that depend on `names`, outputs under the model's names too."""
+    reached = set(names)
+    for node in compiled.graph.nodes:
+        if reached.intersection(node.inputs):
+            reached.update(node.outputs)
+    outputs = zip(compiled.model.outputs, compiled.graph.outputs, strict=True)
+    return {n: values[n] for n in reached if n in values} | {
+        theirs: values[mine] for theirs, mine in outputs if mine in reached
+    }
 
 
 def _note(into: dict[str, Difference], found: Difference) -> None:

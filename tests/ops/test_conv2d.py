@@ -12,7 +12,6 @@ from oracle import ACTIVATIONS, both_refuse, load, quant, random, same
 from tflite_builder import TFLiteModel
 
 CONV, DEPTHWISE = "CONV_2D", "DEPTHWISE_CONV_2D"
-FLOAT_ULPS = 8  # the order of the sums differs
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ TYPES = {"int8": Case(), "int16": Case(dtype="int16", bias="int64"), "float": Ca
 
 def check(c: Case, seed: int = 0) -> None:
     data, inputs = model(c, seed)
-    same(data, inputs, FLOAT_ULPS if c.dtype == "float32" else 0)
+    same(data, inputs)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -41,7 +41,7 @@ def model(
 @pytest.mark.parametrize(("shape", "axes"), CASES, ids=str)
 @pytest.mark.parametrize("dtype", ["int8", "int16", "float32"])
 def test_shapes(dtype: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> None:
-    same(*model(dtype, shape, axes, keep), ulps=1, sums=True)
+    same(*model(dtype, shape, axes, keep))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -82,6 +82,8 @@ class _Maker:
         kernels = [self.kernel(k) for k in self.program.kernels]
         model, metadata = self.model(), self.metadata()
         includes = sorted({"midge_compiler.h"}.union(*(k["headers"] for k in kernels)))
+        if self.program.exact:
+            includes.insert(0, "midge_exact.h")
         runtime = ["midge_status.h", *includes]
         instructions = self.instructions()
         sources = [f"{name}.c", *([f"{name}_weights.c"] if self.consts else [])]

@@ -7,6 +7,7 @@ function, of the model or of the operator's schema, whose body is read in its pl
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -37,6 +38,7 @@ from midge.graph.untrusted import checked_shape
 _MOST_NODES = 100_000
 _MOST_DEPTH = 16  # functions and branches inside each other
 _MOST_FOLDED = 1 << 22  # elements of a value that is computed at once
+_MOST_MEANT = 1 << 10  # and of one that is also kept as integers
 _DOCS = "docs/onnx.md says what is"
 
 
@@ -56,6 +58,9 @@ class Reader:
         self.consts: dict[str, Array] = {}
         # Every constant, also of element types that Midge has not; shapes are computed from them.
         self.known: dict[str, Array] = {}
+        # Small constants with a scale, and what they stand for: limits, padding, exponents.
+        self.stated: dict[str, Array] = {}
+        self.meant: dict[str, Array] = {}
         self.nodes: list[Node] = []
         self.count = 0
         self.folder = Folder()
@@ -282,7 +287,7 @@ class Reader:
             raise ModelError("has no outputs, or another one's", where=call.where, hint=AGAIN)
         foreign = Foreign(
             call.kind, tuple(call.inputs), outputs, call.attrs, call.src, self.types, self.consts,
-            call.opset,
+            call.opset, meant=self.meant,
         )  # fmt: skip
         try:
             nodes = importer(foreign)
@@ -307,12 +312,15 @@ class Reader:
         for name, t in zip(node.outputs, results, strict=True):
             checked_shape(t.shape, node.where)
             self.types[name] = replace(t, quant=quants.get(name))
-        known = node.op != "dequantize" and not quants
-        if (
-            known
-            and all(n in self.consts for n in node.inputs)
-            and all(t.elements <= _MOST_FOLDED for t in results)
-        ):
+        small = all(t.elements <= _MOST_MEANT for t in results)
+        constant = all(n in self.consts for n in node.inputs)
+        if node.op == "dequantize" or quants:
+            if small and all(n in self.consts or n in self.stated for n in node.inputs):
+                values = evaluate_node(
+                    node, self.types, self.consts, ChainMap(self.stated, self.consts)
+                )
+                (self.meant if node.op == "dequantize" else self.stated).update(values)
+        elif constant and all(t.elements <= _MOST_FOLDED for t in results):
             self.folder.spend(sum(t.elements for t in results), node.where)
             values = evaluate_node(node, self.types, self.consts, self.consts)
             for name, t in zip(node.outputs, results, strict=True):

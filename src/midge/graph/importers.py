@@ -37,6 +37,7 @@ class Foreign:
     opset: the version of the operator set, where the format has one.
     new_consts: the constants that the importer makes; the reader adds them to the graph.
     quants: what the integers of values that the importer makes stand for, if it says so.
+    meant: small values that are dequantised from constants: known, but not constants of the graph.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Foreign:
     opset: int = 0
     new_consts: dict[str, Array] = field(default_factory=dict)
     quants: dict[str, Quant] = field(default_factory=dict)
+    meant: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -74,6 +76,8 @@ class Foreign:
         if not self.has(i):
             raise self.error(f"input {i} ({what}) is missing")
         name = self.inputs[i]
+        if name in self.meant:
+            return self.meant[name]
         if name not in self.consts:
             raise NotConstantError(
                 name,

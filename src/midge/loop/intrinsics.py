@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from midge.core import angles, reals
 from midge.core.registry import Registry
 from midge.core.rounding import high_mul, round_shift
-from midge.core.types import DType
+from midge.core.types import Array, DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +176,9 @@ def round_even(x: float) -> int:
     return round(min(max(x, -(1 << 30)), 1 << 30)) if not math.isnan(x) else -(1 << 30)
 
 
-def _f32(function: Callable[..., float]) -> Callable[..., float]:
-    def meaning(*args: float) -> float:
-        with np.errstate(all="ignore"):
-            try:
-                return float(np.float32(function(*args)))
-            except OverflowError:
-                return math.inf
-
-    return meaning
-
-
-def _numpy(function: Callable[..., Any]) -> Callable[..., float]:
-    """A function of NumPy's, which knows infinities, in double precision, rounded to binary32."""
-    return _f32(lambda *args: float(function(*(np.float64(a) for a in args))))
+def _real(function: Callable[..., Array]) -> Callable[..., float]:
+    """One of `reals` or `angles`, of numbers."""
+    return lambda *args: float(function(*(np.float32(a) for a in args)))
 
 
 def divided(a: int, b: int) -> int:
@@ -248,11 +237,6 @@ def half_value(bits: int) -> float:
     return -value if bits & 0x8000 else value
 
 
-def logistic(x: float) -> float:
-    """1 / (1 + exp(-x)), without overflow for any x."""
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
-
-
 def _add(
     name: str,
     args: tuple[DType, ...],
@@ -283,24 +267,19 @@ _add("smlald", (_I64, _I32, _I32), _I64, smlald, "midge_dsp.h")
 _add("round_to_int", (_F32,), _I32, round_to_int, "midge_round.h")
 _add("round_even", (_F32,), _I32, round_even, "midge_round.h")
 _add("half_value", (_I32,), _F32, half_value, "midge_half.h")
-_add("exp", (_F32,), _F32, _f32(math.exp), _FLOAT)
-_add("tanh", (_F32,), _F32, _f32(math.tanh), _FLOAT)
-_add("logistic", (_F32,), _F32, _f32(logistic), _FLOAT)
+_add("exp", (_F32,), _F32, _real(reals.exp), _FLOAT)
+_add("tanh", (_F32,), _F32, _real(reals.tanh), _FLOAT)
+_add("logistic", (_F32,), _F32, _real(reals.logistic), _FLOAT)
 _MATH, _ANGLE, _INTEGER = "midge_math.h", "midge_angle.h", "midge_integer.h"
-for _name, _function in {
-    "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "sqrt": np.sqrt, "sinh": np.sinh,
-    "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint,
-}.items():  # fmt: skip
-    _add(_name, (_F32,), _F32, _numpy(_function), _MATH)
-_add("erf", (_F32,), _F32, _f32(math.erf), _MATH)
-_add("pow", (_F32, _F32), _F32, _numpy(np.power), _MATH)
-_add("fmod", (_F32, _F32), _F32, _numpy(np.fmod), _MATH)
-for _name, _function in {
-    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
-    "atan": np.arctan,
-}.items():  # fmt: skip
-    _add(_name, (_F32,), _F32, _numpy(_function), _ANGLE)
+for _function in (
+    "log", "log1p", "expm1", "sqrt", "sinh", "cosh", "asinh", "acosh", "atanh", "floor", "ceil",
+    "trunc", "rint", "erf",
+):  # fmt: skip
+    _add(_function, (_F32,), _F32, _real(getattr(reals, _function)), _MATH)
+_add("pow", (_F32, _F32), _F32, _real(reals.pow_), _MATH)
+_add("fmod", (_F32, _F32), _F32, _real(reals.fmod), _MATH)
+for _function in ("sin", "cos", "tan", "asin", "acos", "atan"):
+    _add(_function, (_F32,), _F32, _real(getattr(angles, _function)), _ANGLE)
 for _name, _dtype, _wrap in (("i32", _I32, wrap32), ("i64", _I64, wrap64)):
     _add(f"div_{_name}", (_dtype,) * 2, _dtype, lambda a, b, w=_wrap: w(divided(a, b)), _INTEGER)
     _add(f"rem_{_name}", (_dtype,) * 2, _dtype, remainder, _INTEGER)

@@ -177,6 +177,7 @@ class Program:
     pushes: how frames are taken as they come, if they are.
     inside: values that are written into another one, which several operations make.
     seen: inputs that are read as images of another shape; their rows are the rows of these.
+    exact: floats become integers, so that none may be rounded otherwise than as written.
     consts: buffers in flash.  inputs, outputs: value names, resolved through `aliases`."""
 
     name: str
@@ -194,6 +195,7 @@ class Program:
     pushes: Pushes | None = None
     inside: Mapping[str, Inside] = field(default_factory=dict)
     seen: Mapping[str, TensorType] = field(default_factory=dict)
+    exact: bool = False
 
     def home(self, value: str) -> str:
         """The buffer into which an operation writes `value`: its own or that of a larger one."""

@@ -87,6 +87,7 @@ class Request:
     planes: of values that lie channels first, elements from channel to channel where these are
     more than a plane.  pitches: of values that lie inside others with more channels, elements from
     pixel to pixel.  small: scratch memory is dear: a few hundred bytes where that is possible.
+    exact: the group's floats become integers: they must be rounded as its plain loops round them.
     """
 
     graph: Graph
@@ -98,6 +99,7 @@ class Request:
     planes: Mapping[str, int] = field(default_factory=dict)
     small: bool = False
     pitches: Mapping[str, int] = field(default_factory=dict)
+    exact: bool = False
 
     @property
     def in_sequence(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from midge.core.target import Target
 from midge.core.types import Array, DType, TensorType
 from midge.graph.ir import OPS, Graph
+from midge.graph.islands import becoming_integers
 from midge.graph.rows import SAME, seen_rows
 from midge.loop import ir
 from midge.loop.program import (
@@ -93,8 +94,12 @@ def find_options(
     found = bands or cascade(graph, fuse(graph), target, forms or {}, arriving)
     names = tuple(f"{_kind(group)}_{number}" for number, group in enumerate(found.groups))
     choices: list[Choice] = []
+    decisive = becoming_integers(graph)
     for group, name in zip(found.groups, names, strict=True):
-        whole = Request(graph, group, target, found.layouts, optimize, pitches=found.pitches)
+        exact = any(o in decisive for n in group.nodes for o in n.outputs)
+        whole = Request(
+            graph, group, target, found.layouts, optimize, pitches=found.pitches, exact=exact
+        )
         own = found.banded.get(group.output)
         if own is None:
             choices.append(Choice(group.output, 0, 1, *finder.options(whole, name, 0)))
@@ -193,6 +198,7 @@ class _Writer:
             found.arriving,
             inside=found.found.inside,
             seen=seen_rows(graph),
+            exact=bool(becoming_integers(graph)),
         )
 
     def ordered(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from midge.core import reals
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, number
 from midge.graph.exporters import EXPORTERS, Exporting
@@ -23,7 +24,7 @@ from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, ScalarRule
 from midge.ops import _onnx
-from midge.ops.elementary import by_function, infer, rounded
+from midge.ops.elementary import by_function, infer
 
 Build = Callable[[ir.Expr, Attrs], ir.Expr]
 Meaning = Callable[[Array, Attrs], Array]
@@ -36,6 +37,12 @@ def c(value: float) -> ir.Const:
 
 def scaled(x: ir.Expr, factor: float) -> ir.Expr:
     return x if f32(factor) == 1 else ir.Bin("*", x, c(factor))
+
+
+def times(x: Array, factor: float) -> Array:
+    """What `scaled` computes."""
+    result: Array = x if f32(factor) == 1 else x * f32(factor)
+    return result
 
 
 def positive(x: ir.Expr, yes: ir.Expr, no: ir.Expr) -> ir.Expr:
@@ -54,9 +61,13 @@ def elu(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 def elu_meaning(x: Array, attrs: Attrs) -> Array:
     alpha, beta, gamma = (number(attrs, n, 1.0) for n in ("alpha", "beta", "gamma"))
-    below: Array = alpha * np.expm1(beta * np.minimum(x, 0))
-    result: Array = gamma * np.where(x > 0, x, below)
-    return result
+    below = times(reals.expm1(times(x, beta)), alpha * gamma)
+    return np.where(x > 0, times(x, gamma), below)
+
+
+def elu_rounded(x: np.float32, attrs: Attrs) -> np.float32:
+    """The int8 kernel's table; TFLite's ELU has no factors."""
+    return x if x > 0 else f32(np.expm1(np.float64(x)))
 
 
 _SLOPE = math.sqrt(2 / math.pi)
@@ -71,15 +82,15 @@ def gelu(x: ir.Expr, attrs: Attrs) -> ir.Expr:
     return ir.Bin("*", scaled(x, 0.5), ir.Bin("+", c(1), inner))
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def gelu_meaning(x: Array, attrs: Attrs) -> Array:
     if integer(attrs, "tanh", 0):
-        result: Array = 0.5 * x * (1 + np.tanh(_SLOPE * (x + 0.044715 * x**3)))
+        inner = reals.tanh(times(x + f32(0.044715) * x * x * x, _SLOPE))
     else:
-        result = 0.5 * x * (1 + _erf(x * math.sqrt(0.5)))
+        inner = reals.erf(times(x, math.sqrt(0.5)))
+    result: Array = times(x, 0.5) * (f32(1) + inner)
     return result
 
 
@@ -99,7 +110,8 @@ def softplus(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 
 def softplus_meaning(x: Array, attrs: Attrs) -> Array:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    result: Array = np.maximum(x, f32(0)) + reals.log1p(reals.exp(-np.abs(x)))
+    return result
 
 
 def mish(x: ir.Expr, attrs: Attrs) -> ir.Expr:
@@ -116,7 +128,8 @@ def hard_sigmoid(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 
 def hard_sigmoid_meaning(x: Array, attrs: Attrs) -> Array:
-    return np.clip(x * number(attrs, "alpha") + number(attrs, "beta"), 0, 1)
+    line = times(x, number(attrs, "alpha")) + f32(number(attrs, "beta"))
+    return np.maximum(np.minimum(line, f32(1)), f32(0))
 
 
 def swish(x: ir.Expr, attrs: Attrs) -> ir.Expr:
@@ -124,7 +137,7 @@ def swish(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 
 def swish_meaning(x: Array, attrs: Attrs) -> Array:
-    result: Array = x / (1 + np.exp(-number(attrs, "alpha") * x))
+    result: Array = x * reals.logistic(times(x, number(attrs, "alpha")))
     return result
 
 
@@ -145,8 +158,8 @@ def shrink_meaning(x: Array, attrs: Attrs) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Activation:
-    """meaning: on float64 arrays.  onnx: operator -> attributes of ours as it has them.
-    tables: steps of the framework's int8 kernel in binary32, where they are not `meaning`'s."""
+    """meaning: on binary32 arrays, as `build` computes it.  onnx: operator -> attributes of ours
+    as it has them.  table: steps of the framework's int8 kernel, where they are not `meaning`'s."""
 
     name: str
     build: Build
@@ -156,14 +169,15 @@ class _Activation:
     table: Callable[[np.float32, Attrs], np.float32] | None = None
 
     def reference(self, inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        return (rounded(lambda x: self.meaning(x, attrs))(inputs[0]),)
+        with np.errstate(all="ignore"):
+            return (self.meaning(inputs[0], attrs).astype(np.float32),)
 
     def expand(self, node: Node, ctx: Expansion) -> None:
         if self.table is not None:
             table = self.table
             by_function(ctx, lambda x: table(x, node.attrs))
             return
-        by_function(ctx, lambda x: f32(self.meaning(np.asarray(x, np.float64), node.attrs)))
+        by_function(ctx, lambda x: f32(self.meaning(np.asarray(x), node.attrs)))
 
     def register(self) -> None:
         every = tuple(
@@ -210,17 +224,18 @@ for _a in (
         elu_meaning,
         ({}, {"alpha": 1.5, "beta": 0.7, "gamma": 1.25}),
         {"Elu": _numbers(alpha=1.0), "Selu": _numbers(**_SELU), "Celu": _celu},
+        elu_rounded,
     ),
     _Activation("gelu", gelu, gelu_meaning, ({}, {"tanh": 1}), {"Gelu": _gelu}, gelu_rounded),
     _Activation("softplus", softplus, softplus_meaning, onnx={"Softplus": _numbers()}),
     _Activation(
         "mish",
         mish,
-        lambda x, attrs: x * np.tanh(softplus_meaning(x, attrs)),
+        lambda x, attrs: x * reals.tanh(softplus_meaning(x, attrs)),
         onnx={"Mish": _numbers()},
     ),
     _Activation(
-        "softsign", softsign, lambda x, _: x / (1 + np.abs(x)), onnx={"Softsign": _numbers()}
+        "softsign", softsign, lambda x, _: x / (f32(1) + np.abs(x)), onnx={"Softsign": _numbers()}
     ),
     _Activation(
         "hard_sigmoid",

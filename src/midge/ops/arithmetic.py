@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS, Exporting
@@ -64,7 +65,7 @@ def remainder(a: Array, b: Array) -> Array:
 
 def raised(a: Array, b: Array) -> Array:
     if a.dtype.kind == "f":
-        return np.power(a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
+        return reals.pow_(a, b)
     pairs = np.broadcast_arrays(a, b)
     mask = (1 << 8 * a.itemsize) - 1
     values = [power(int(x), int(y)) & mask for x, y in zip(*(p.flat for p in pairs), strict=True)]
@@ -93,24 +94,7 @@ def rem_element(e: Element) -> ir.Expr:
 
 
 def pow_element(e: Element) -> ir.Expr:
-    """Powers that every kernel writes otherwise are written otherwise."""
-    a, b = e.args
-    if not e.output.dtype.is_float:
-        return _called("pow")(e)
-    match b:
-        case ir.Const(1.0):
-            return a
-        case ir.Const(2.0):
-            return ir.Bin("*", a, a)
-        case ir.Const(3.0):
-            return ir.Bin("*", ir.Bin("*", a, a), a)
-        case ir.Const(-1.0):
-            return ir.Bin("/", ir.f32(1), a)
-        case ir.Const(0.5):
-            return ir.Call("sqrt", (a,))
-        case ir.Const(-0.5):
-            return ir.Bin("/", ir.f32(1), ir.Call("sqrt", (a,)))
-    return ir.Call("pow", (a, b))
+    return ir.Call("pow", e.args) if e.output.dtype.is_float else _called("pow")(e)
 
 
 def squared_element(e: Element) -> ir.Expr:

@@ -37,7 +37,6 @@ from midge.ops._common import (
     image,
     inside,
     negate,
-    pad_image,
     taps,
     tflite_activation,
     tflite_window,
@@ -47,6 +46,7 @@ from midge.ops._common import (
     window_rows,
 )
 from midge.ops._export import activation_code, window
+from midge.ops._sums import finished, float_weights, initial, taps_of
 from midge.ops.requantize import requantize
 from midge.ops.rescale import expand_products, is_rescaled
 
@@ -94,22 +94,24 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
-    zero = number(attrs, "x_zero", 0)
-    x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
+    """Integers exactly; floats as `_sums` says."""
+    exact = inputs[0].dtype == np.float32
+    w = float_weights(inputs[1], attrs) if exact else weight_values(inputs[1], attrs)
+    x = inputs[0] if exact else inputs[0].astype(np.float64) - number(attrs, "x_zero", 0)
     oc, kh, kw, ic = w.shape
+    parts = list(taps_of(x, (kh, kw), attrs))
     groups = x.shape[3] // ic
-    (sh, sw), (dh, dw) = integers(attrs, "strides"), integers(attrs, "dilations")
-    oh = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1
-    ow = (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    acc = np.zeros((x.shape[0], oh, ow, groups, oc // groups))
-    for r in range(kh):
-        for s in range(kw):
-            part = x[:, r * dh :, s * dw :][:, : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw]
-            part = part.reshape(*part.shape[:3], groups, ic)
-            kernel = w[:, r, s].reshape(groups, oc // groups, ic)
+    shape = (*parts[0][2].shape[:3], oc)
+    acc = np.zeros((*shape[:3], groups, oc // groups), x.dtype)
+    for r, s, part in parts:
+        part = part.reshape(*shape[:3], groups, ic)
+        kernel = w[:, r, s].reshape(groups, oc // groups, ic)
+        if exact:
+            for i in range(ic):
+                acc += part[..., i, None] * kernel[..., i]
+        else:
             acc += np.einsum("nhwgi,goi->nhwgo", part, kernel, optimize=True)
-    acc = acc.reshape(x.shape[0], oh, ow, oc)
+    acc = acc.reshape(shape)
     if len(inputs) == 3:
         acc = acc + inputs[2].reshape(-1)
     return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
@@ -134,7 +136,7 @@ def loops(site: Site) -> ir.Block:
         acc.alloc,
         acc.set(initial(site, oc)),
         *guarded(site, (rows, cols), (kh, kw), (ih, iw), inner, border),
-        *site.store((n, oh, ow, oc), acc()),
+        *site.store((n, oh, ow, oc), finished(site, acc(), oc)),
     )
     return nest((n, oh, ow, oc), (batch, height, width, channels), body)
 
@@ -146,14 +148,6 @@ def group_start(x: Operand, w: Operand, oc: ir.Expr) -> ir.Expr:
     if channels == ic:
         return ir.i32(0)
     return ir.mul(ir.Bin("/", oc, ir.i32(per_group)), ir.i32(ic))
-
-
-def initial(site: Site, oc: ir.Expr) -> ir.Expr:
-    """What the accumulator of channel `oc` starts with."""
-    dtype = site.output.dtype
-    if len(site.inputs) < 3:
-        return ir.const(0, dtype)
-    return site.inputs[2].as_type(dtype, oc)
 
 
 def multiply(site: Site, x: ir.Expr, w: ir.Expr) -> ir.Expr:

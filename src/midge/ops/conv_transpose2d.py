@@ -23,7 +23,8 @@ from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import MAX_EXTENT, arity, checked_int, fail, image
-from midge.ops.conv2d import check_bias, group_start, initial, multiply, output_dtype, when
+from midge.ops._sums import finished, initial
+from midge.ops.conv2d import check_bias, group_start, multiply, output_dtype, when
 from midge.ops.onnx_window import FLAT, Axis, from_image, spatial_of, to_image
 
 
@@ -52,25 +53,33 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = (a.astype(np.float64) for a in inputs[:2])
+    """Integers exactly; floats as `_sums` says."""
+    exact = inputs[0].dtype == np.float32
+    x, w = (a if exact else a.astype(np.float64) for a in inputs[:2])
     n, h, width, c = x.shape
     oc, kh, kw, ic = w.shape
     groups = c // ic
     (sh, sw), (dh, dw) = integers(attrs, "strides"), integers(attrs, "dilations")
     (top, left), (oh, ow) = integers(attrs, "origin"), integers(attrs, "size")
     margin_h, margin_w = max(-top, 0), max(-left, 0)
-    full = np.zeros((
+    size = (
         n, margin_h + max((h - 1) * sh + (kh - 1) * dh + 1, top + oh),
         margin_w + max((width - 1) * sw + (kw - 1) * dw + 1, left + ow), oc,
-    ))  # fmt: skip
+    )  # fmt: skip
+    full = np.zeros(size, x.dtype)
     grouped = x.reshape(n, h, width, groups, ic)
     for r in range(kh):
         for s in range(kw):
             kernel = w[:, r, s].reshape(groups, oc // groups, ic)
-            part = np.einsum("nhwgi,goi->nhwgo", grouped, kernel, optimize=True)
             rows = slice(margin_h + r * dh, margin_h + r * dh + (h - 1) * sh + 1, sh)
             cols = slice(margin_w + s * dw, margin_w + s * dw + (width - 1) * sw + 1, sw)
-            full[:, rows, cols] += part.reshape(n, h, width, oc)
+            if exact:
+                for i in range(ic):
+                    part = grouped[..., i, None] * kernel[..., i]
+                    full[:, rows, cols] += part.reshape(n, h, width, oc)
+            else:
+                part = np.einsum("nhwgi,goi->nhwgo", grouped, kernel, optimize=True)
+                full[:, rows, cols] += part.reshape(n, h, width, oc)
     first_h, first_w = top + margin_h, left + margin_w
     acc = full[:, first_h : first_h + oh, first_w : first_w + ow]
     if len(inputs) == 3:
@@ -158,7 +167,7 @@ def _nest(site: Site, rows: _Phase, cols: _Phase) -> ir.Block:
         acc.alloc,
         acc.set(initial(site, oc)),
         *(taps if rows.taps and cols.taps else ()),
-        *site.store((n, rows.row(qh), cols.row(qw), oc), acc()),
+        *site.store((n, rows.row(qh), cols.row(qw), oc), finished(site, acc(), oc)),
     )
     return nest((n, qh, qw, oc), (batch, rows.count, cols.count, w.type.shape[0]), body)
 

@@ -25,13 +25,19 @@ from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.graph.real_product import first_at_least, fit_multiplier, round_product
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
-from midge.ops._common import arity, checked_int, fail, tflite_activation, weight_values
+from midge.ops._common import (
+    arity,
+    checked_int,
+    fail,
+    tflite_activation,
+    weight_values,
+)
 from midge.ops._export import activation_code
+from midge.ops._sums import finished, float_weights, initial
 from midge.ops.conv2d import (
     channel_scales,
     check_bias,
     float_inputs,
-    initial,
     multiply,
     output_dtype,
 )
@@ -56,8 +62,15 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
-    acc = (x - number(attrs, "x_zero", 0)) @ w.T
+    """Integers exactly; floats as `_sums` says."""
+    if inputs[0].dtype == np.float32:
+        x, w = inputs[0], float_weights(inputs[1], attrs)
+        acc: Array = np.zeros((x.shape[0], w.shape[0]), np.float32)
+        for k in range(x.shape[1]):
+            acc += x[:, k, None] * w[:, k]
+    else:
+        x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
+        acc = (x - number(attrs, "x_zero", 0)) @ w.T
     if len(inputs) == 3:
         acc = acc + inputs[2].reshape(-1)
     return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
@@ -72,7 +85,7 @@ def loops(site: Site) -> ir.Block:
         acc.alloc,
         acc.set(initial(site, n)),
         *nest((k,), (w.type.shape[1],), (acc.update("+", product),)),
-        *site.store((m, n), acc()),
+        *site.store((m, n), finished(site, acc(), n)),
     )
     return nest((m, n), site.output.shape, body)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integers, number
+from midge.graph.attrs import number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import accumulator
 from midge.graph.importers import IMPORTERS, Foreign
@@ -24,19 +24,18 @@ from midge.ops._common import (
     checked_int,
     fail,
     image,
-    pad_image,
     taps,
     tflite_activation,
     tflite_window,
     weight_values,
     window_output,
 )
+from midge.ops._sums import finished, float_weights, initial, taps_of
 from midge.ops.conv2d import (
     WINDOWS,
     check_bias,
     expand_conv,
     guarded,
-    initial,
     multiply,
     output_dtype,
     padding_product,
@@ -64,19 +63,16 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x, w = inputs[0].astype(np.float64), weight_values(inputs[1], attrs)
-    zero = number(attrs, "x_zero", 0)
-    x = pad_image(x, integers(attrs, "padding"), number(attrs, "pad_value", 0)) - zero
+    """Integers exactly; floats as `_sums` says."""
+    exact = inputs[0].dtype == np.float32
+    w = float_weights(inputs[1], attrs) if exact else weight_values(inputs[1], attrs)
+    x = inputs[0] if exact else inputs[0].astype(np.float64) - number(attrs, "x_zero", 0)
     _, kh, kw, oc = w.shape
     x = np.repeat(x, oc // x.shape[3], axis=3)
-    (sh, sw), (dh, dw) = integers(attrs, "strides"), integers(attrs, "dilations")
-    oh = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1
-    ow = (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    acc = np.zeros((x.shape[0], oh, ow, oc))
-    for r in range(kh):
-        for s in range(kw):
-            part = x[:, r * dh :, s * dw :][:, : (oh - 1) * sh + 1 : sh, : (ow - 1) * sw + 1 : sw]
-            acc += part * w[0, r, s]
+    parts = list(taps_of(x, (kh, kw), attrs))
+    acc = np.zeros(parts[0][2].shape, x.dtype)
+    for r, s, part in parts:
+        acc += part * w[0, r, s]
     if len(inputs) == 3:
         acc = acc + inputs[2].reshape(-1)
     return (checked_int(acc, accumulator(DType.of(inputs[0]))),)
@@ -100,7 +96,7 @@ def loops(site: Site) -> ir.Block:
         acc.alloc,
         acc.set(initial(site, oc)),
         *guarded(site, (rows, cols), (kh, kw), (ih, iw), tap, border),
-        *site.store((n, oh, ow, oc), acc()),
+        *site.store((n, oh, ow, oc), finished(site, acc(), oc)),
     )
     return nest((n, oh, ow, oc), site.output.shape, body)
 

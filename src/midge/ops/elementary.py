@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.core import angles, reals
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.exporters import EXPORTERS
@@ -50,23 +51,13 @@ def by_function(ctx: Expansion, real: Real) -> None:
         raise ModelError(f"quantised {dtype.value} is not supported", where=ctx.node.where)
 
 
-def rounded(function: Callable[..., Any]) -> Callable[..., Array]:
-    """A NumPy function in double precision, its result rounded to binary32."""
-
-    def values(*args: Array) -> Array:
-        with np.errstate(all="ignore"):
-            result: Array = function(*(a.astype(np.float64) for a in args)).astype(np.float32)
-        return result
-
-    return values
-
-
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """name: also of the intrinsic, if `element` is none.  exact: on NumPy arrays of any float type.
-    low, high: of the samples.  tflite: element types of the framework's kernel."""
+    """name: also of the intrinsic.  meaning: as C computes it.  exact: in double precision, for
+    tables.  low, high: of the samples.  tflite: element types of the framework's kernel."""
 
     name: str
+    meaning: Callable[[Array], Array]
     exact: Callable[..., Any]
     onnx: str = ""
     tflite: tuple[DType, ...] = ()
@@ -75,7 +66,7 @@ class _Function:
     expand: Callable[[Node, Expansion], None] | None = None
 
     def reference(self, inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        return (rounded(self.exact)(inputs[0]),)
+        return (self.meaning(inputs[0]),)
 
     def element(self, e: Element) -> ir.Expr:
         if self.name == "rsqrt":
@@ -155,29 +146,37 @@ def expand_rsqrt(node: Node, ctx: Expansion) -> None:
 
 _FLOAT, _LUT = (DType.F32,), (DType.F32, DType.I8, DType.I16)
 _erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _inverse_root(x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        result: Array = f32(1) / reals.sqrt(x)
+    return result
+
+
 for _f in (
-    _Function("exp", np.exp, "Exp", _LUT),
-    _Function("expm1", np.expm1),
-    _Function("log", np.log, "Log", _LUT, 1, 40, expand_log),
-    _Function("log1p", np.log1p, low=1),
-    _Function("sqrt", np.sqrt, "Sqrt", (DType.F32, DType.I8), 1, 40, expand_sqrt),
-    _Function("rsqrt", lambda x: 1 / np.sqrt(x), "", _LUT, 1, 40, expand_rsqrt),
-    _Function("erf", _erf, "Erf"),
-    _Function("sin", np.sin, "Sin", _FLOAT, -40, 40),
-    _Function("cos", np.cos, "Cos", _FLOAT, -40, 40),
-    _Function("tan", np.tan, "Tan", low=-1, high=1),
-    _Function("asin", np.arcsin, "Asin", low=-1, high=1),
-    _Function("acos", np.arccos, "Acos", low=-1, high=1),
-    _Function("atan", np.arctan, "Atan"),
-    _Function("sinh", np.sinh, "Sinh"),
-    _Function("cosh", np.cosh, "Cosh"),
-    _Function("asinh", np.arcsinh, "Asinh"),
-    _Function("acosh", np.arccosh, "Acosh", low=1, high=40),
-    _Function("atanh", np.arctanh, "Atanh", low=-1, high=1),
-    _Function("floor", np.floor, "Floor", _FLOAT),
-    _Function("ceil", np.ceil, "Ceil", _FLOAT),
-    _Function("rint", np.rint, "Round", _FLOAT),
-    _Function("trunc", np.trunc),
+    _Function("exp", reals.exp, np.exp, "Exp", _LUT),
+    _Function("expm1", reals.expm1, np.expm1),
+    _Function("log", reals.log, np.log, "Log", _LUT, 1, 40, expand_log),
+    _Function("log1p", reals.log1p, np.log1p, low=1),
+    _Function("sqrt", reals.sqrt, np.sqrt, "Sqrt", (DType.F32, DType.I8), 1, 40, expand_sqrt),
+    _Function("rsqrt", _inverse_root, lambda x: 1 / np.sqrt(x), "", _LUT, 1, 40, expand_rsqrt),
+    _Function("erf", reals.erf, _erf, "Erf"),
+    _Function("sin", angles.sin, np.sin, "Sin", _FLOAT, -40, 40),
+    _Function("cos", angles.cos, np.cos, "Cos", _FLOAT, -40, 40),
+    _Function("tan", angles.tan, np.tan, "Tan", low=-1, high=1),
+    _Function("asin", angles.asin, np.arcsin, "Asin", low=-1, high=1),
+    _Function("acos", angles.acos, np.arccos, "Acos", low=-1, high=1),
+    _Function("atan", angles.atan, np.arctan, "Atan"),
+    _Function("sinh", reals.sinh, np.sinh, "Sinh"),
+    _Function("cosh", reals.cosh, np.cosh, "Cosh"),
+    _Function("asinh", reals.asinh, np.arcsinh, "Asinh"),
+    _Function("acosh", reals.acosh, np.arccosh, "Acosh", low=1, high=40),
+    _Function("atanh", reals.atanh, np.arctanh, "Atanh", low=-1, high=1),
+    _Function("floor", reals.floor, np.floor, "Floor", _FLOAT),
+    _Function("ceil", reals.ceil, np.ceil, "Ceil", _FLOAT),
+    _Function("rint", reals.rint, np.rint, "Round", _FLOAT),
+    _Function("trunc", reals.trunc, np.trunc),
 ):
     OPS.add(
         _f.name,

@@ -17,12 +17,11 @@ from midge.graph.fixed_point import (
     too_coarse,
     too_fine,
 )
-from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import QUANTIZING, QuantRule
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
-from midge.ops import _onnx
 from midge.ops._common import arity, fail
 from midge.ops.lookup import by_table
 
@@ -106,6 +105,15 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     return (op.node("hard_swish"),)
 
 
+def from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """As its schema defines it; `passes.fuse_hard_swish` makes one operator of it."""
+    op.expect_inputs(1)
+    op.expect_dtype(0, DType.F32)
+    steps = Steps(op)
+    ramp = steps.emit("hard_sigmoid", op.inputs, {"alpha": 1 / 6, "beta": 0.5})
+    return steps.finish("mul", [op.inputs[0], ramp])
+
+
 def to_tflite(op: Exporting) -> None:
     op.emit("HARD_SWISH", options="HardSwishOptions")
 
@@ -118,4 +126,4 @@ SCALAR_RULES.add("hard_swish", ScalarRule(("x",), element))
 IMPORTERS["tflite"].add("HARD_SWISH", from_tflite)
 EXPORTERS["tflite"].add("hard_swish", to_tflite)
 QUANTIZING.add("hard_swish", QuantRule(dtypes=(DType.I8,)))
-IMPORTERS["onnx"].add("HardSwish", _onnx.elementwise("hard_swish", 1, DType.F32))
+IMPORTERS["onnx"].add("HardSwish", from_onnx)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.rounding import round_shift
 from midge.core.types import Array, DType, TensorType
@@ -27,6 +28,7 @@ from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops import _onnx
 from midge.ops._common import arity, fail
 from midge.ops._export import plain
+from midge.ops._sums import summed
 from midge.ops.softmax import exp_table
 from midge.ops.softmax_int16 import rows
 
@@ -45,9 +47,8 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x = inputs[0].astype(np.float64)
-    x = x - x.max(-1, keepdims=True)
-    return ((x - np.log(np.exp(x).sum(-1, keepdims=True))).astype(np.float32),)
+    x = inputs[0] - inputs[0].max(-1, keepdims=True)
+    return (x - reals.log(summed(reals.exp(x), (x.ndim - 1,))),)
 
 
 def loops(site: Site) -> ir.Block:

@@ -58,13 +58,23 @@ def macs(inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     dtype = accumulator(DType.of(inputs[0]))
-    wide = np.int64 if dtype in (DType.I32, DType.I64) else np.float64
     parts = []
     for name, x in zip("ab", inputs, strict=True):
-        part = x.astype(wide) - integer(attrs, f"{name}_zero", 0)
+        part = x if dtype.is_float else x.astype(np.int64) - integer(attrs, f"{name}_zero", 0)
         parts.append(part.swapaxes(-1, -2) if integer(attrs, f"transpose_{name}", 0) else part)
     with np.errstate(all="ignore"):
+        if dtype.is_float:
+            return (_float_product(*parts),)
         return (checked_int(np.matmul(*parts), dtype),)
+
+
+def _float_product(a: Array, b: Array) -> Array:
+    """As `_sums` says."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    acc = np.zeros((*batch, a.shape[-2], b.shape[-1]), np.float32)
+    for k in range(a.shape[-1]):
+        acc += a[..., :, k, None] * b[..., None, k, :]
+    return acc
 
 
 def loops(site: Site) -> ir.Block:

@@ -22,6 +22,7 @@ from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail
+from midge.ops._sums import summed
 from midge.ops.requantize import requantize, requantize_fixed
 from midge.ops.rescale import expand_rescaled, factor, is_rescaled, plain_attrs
 
@@ -50,6 +51,8 @@ def _sum_dtype(dtype: DType) -> DType:
 
 
 def sum_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+    if inputs[0].dtype == np.float32:
+        return (summed(inputs[0], integers(attrs, "axes")),)
     wide = np.int64 if inputs[0].dtype == np.int64 else np.float64
     x = inputs[0].astype(wide) - integer(attrs, "x_zero", 0)
     total = x.sum(integers(attrs, "axes"), keepdims=True)
@@ -57,8 +60,9 @@ def sum_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 
 def mean_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x = inputs[0].astype(np.float64)
-    return (x.mean(integers(attrs, "axes"), keepdims=True).astype(np.float32),)
+    (x,) = inputs
+    axes = integers(attrs, "axes")
+    return (summed(x, axes) / np.float32(prod(x.shape[d] for d in axes)),)
 
 
 def _loops(site: Site, divide: bool) -> ir.Block:

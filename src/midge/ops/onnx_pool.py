@@ -10,7 +10,7 @@ import numpy as np
 
 from midge.core.types import DType
 from midge.graph.importers import IMPORTERS, Foreign, Steps
-from midge.graph.ir import Node
+from midge.graph.ir import Attr, Node
 from midge.ops.onnx_slices import axis_of
 from midge.ops.onnx_window import (
     FLAT,
@@ -63,14 +63,37 @@ def max_from_onnx(op: Foreign) -> tuple[Node, ...]:
 def average_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(1)
     op.expect_dtype(0, DType.F32)
+    axes = pool_axes(op)
+    order = op.attrs.get("order", _order(axes))
     if not op.attrs.get("count_include_pad", 0):
-        return _pooled(op, "avg_pool2d", pool_axes(op))
+        return _pooled(op, "avg_pool2d", axes, order=order)
     inner = window(op, spatial_of(op, op.type(0)), op.attrs.get("kernel_shape", ()))
-    return _pooled(op, "avg_pool2d", pool_axes(op), inner)
+    return _pooled(op, "avg_pool2d", axes, inner, order=order)
+
+
+_WIDEST = 1500  # an image whose columns of windows fit ONNX Runtime's buffer
+
+
+def _order(axes: Sequence[Axis]) -> str:
+    """The order in which ONNX Runtime adds the elements of a window (`pool2d`); of dilated windows
+    it is not known."""
+    if all(a.kernel == a.size and a.stride == 1 and a.before == a.after == 0 for a in axes):
+        return "lanes"
+    across = axes[-1]
+    plain = all(a.dilation == 1 for a in axes)
+    if not plain:
+        return ""
+    columns = len(axes) == 2 and across.stride <= 2 and across.size <= _WIDEST
+    return "columns" if columns else "rows"
 
 
 def _pooled(
-    op: Foreign, kind: str, axes: Sequence[Axis], counted: Sequence[Axis] = ()
+    op: Foreign,
+    kind: str,
+    axes: Sequence[Axis],
+    counted: Sequence[Axis] = (),
+    *,
+    order: str = "",
 ) -> tuple[Node, ...]:
     """The pool; the padding that `counted` has is made of zeros that count."""
     steps = Steps(op)
@@ -82,6 +105,8 @@ def _pooled(
             for a, c in zip(axes, counted, strict=True)
         ]
     attributes = {**window_attrs(axes), "window": kernel_of(axes)}
+    if order:
+        attributes["order"] = order
     return from_image(steps, steps.emit(kind, [image], attributes), len(op.type(0).shape))
 
 
@@ -97,7 +122,10 @@ def global_average_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(1)
     op.expect_dtype(0, DType.F32)
     spatial = spatial_of(op, op.type(0))
-    return (op.node("mean", {"axes": tuple(range(2, 2 + len(spatial)))}),)
+    attrs: dict[str, Attr] = {"axes": tuple(range(2, 2 + len(spatial)))}
+    if "order" not in op.attrs:
+        attrs["order"] = "lanes"
+    return (op.node("mean", attrs),)
 
 
 def global_max_from_onnx(op: Foreign) -> tuple[Node, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, Quant
 from midge.graph.importers import IMPORTERS, Foreign, Steps
-from midge.graph.ir import Attrs, Node
+from midge.graph.ir import Attr, Attrs, Node
 from midge.ops._compose import Composer
 from midge.ops._onnx import integer
 
@@ -40,7 +40,10 @@ def quantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
     narrow = DType.I8 if dtype is DType.U8 else dtype
     point = int(zero.reshape(())) - (128 if dtype is DType.U8 else 0)
     quant = Quant.per_tensor(_positive(op, scale)[0], point)
-    attrs: Attrs = {"dtype": narrow.value, "rounding": "even"}
+    rounding = op.attrs.get("rounding", "even")
+    attrs: dict[str, Attr] = {"dtype": narrow.value, "rounding": rounding}
+    if rounding != "even" and dtype is DType.U8:
+        attrs["shift"] = 128
     result = steps.emit("quantize", [x], attrs)
     op.quants[result] = quant
     return steps.finish("flip_sign" if dtype is DType.U8 else "copy", [result])
@@ -146,9 +149,11 @@ class _Quantized(Composer):
         name = f"{self.op.outputs[0]}/{len(self.nodes)}/real"
         return self.call("DequantizeLinear", inputs, {"axis": axis}, name)
 
-    def quantized(self, value: str, scale: str, zero: str) -> tuple[Node, ...]:
+    def quantized(
+        self, value: str, scale: str, zero: str, rounding: str = "even"
+    ) -> tuple[Node, ...]:
         inputs = [value, scale, *([zero] if zero else [])]
-        self.call("QuantizeLinear", inputs, {}, self.op.outputs[0])
+        self.call("QuantizeLinear", inputs, {"rounding": rounding}, self.op.outputs[0])
         return tuple(self.nodes)
 
 
@@ -173,16 +178,19 @@ def _between(kind: str, count: int, *kept: str) -> None:
 
 
 def pool_from_onnx(op: Foreign) -> tuple[Node, ...]:
-    """com.microsoft's QLinearAveragePool and QLinearGlobalAveragePool."""
+    """com.microsoft's QLinearAveragePool and QLinearGlobalAveragePool. The first adds floats row by
+    row and rounds its result with the zero point (QLinearPoolDescriptor in onnxruntime/contrib_ops/
+    cpu/quantization/qlinear_pool.cc), the second adds integers."""
     if op.attrs.get("channels_last", 0):
         raise op.error("channels_last is not supported", "export with the channels first")
     op.expect_inputs(4, 5)
     composer = _Quantized(op)
     names = [*op.inputs, ""]
-    attrs = {k: v for k, v in op.attrs.items() if k != "channels_last"}
+    attrs = {k: v for k, v in op.attrs.items() if k != "channels_last"} | {"order": "rows"}
     kind = op.kind.removeprefix("com.microsoft.QLinear")
     value = composer.call(kind, [composer.real(*_three(names, 0))], attrs, f"{op.outputs[0]}/float")
-    return composer.quantized(value, *names[3:5])
+    rounding = "even_sum" if kind == "AveragePool" else "even"
+    return composer.quantized(value, names[3], names[4], rounding)
 
 
 def concat_from_onnx(op: Foreign) -> tuple[Node, ...]:

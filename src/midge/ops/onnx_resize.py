@@ -6,7 +6,7 @@ does both; otherwise each axis is resampled with a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.interpolation import neighbours, positions
 from midge.graph.ir import Attr, Node
 from midge.ops._common import MAX_EXTENT
 from midge.ops.resize import bilinear_matrix, sources
@@ -74,7 +75,7 @@ def from_onnx(op: Foreign) -> tuple[Node, ...]:
     if mode == "nearest":
         return _nearest(op, axes, place)
     op.expect_dtype(0, DType.F32)
-    return _weighted(op, axes, lambda a: _matrix(a, op.attrs, place, mode))
+    return _weighted(op, axes, mode, place)
 
 
 def _place(op: Foreign) -> str:
@@ -144,20 +145,24 @@ def _nearest(op: Foreign, axes: Sequence[_Axis], place: str) -> tuple[Node, ...]
     return steps.finish("copy", [value])
 
 
-def _weighted(
-    op: Foreign, axes: Sequence[_Axis], matrix: Callable[[_Axis], Array]
-) -> tuple[Node, ...]:
-    matrices = [matrix(a) for a in axes]
+def _weighted(op: Foreign, axes: Sequence[_Axis], mode: str, place: str) -> tuple[Node, ...]:
+    matrices = [_matrix(a, op.attrs, place, mode) for a in axes]
     moved = [
         d
         for d, (a, w) in enumerate(zip(axes, matrices, strict=True))
         if w.shape != (a.n, a.n) or not np.array_equal(w, np.eye(a.n))
     ]
+    between = mode == "linear" and not op.attrs.get("antialias", 0)
+    if len(axes) == 2 and between and (place != "align_corners" or _exact(axes)):
+        return _interpolated(op, axes, place)
     if len(axes) == 4 and moved and min(moved) > 1:
         for flags in _FLAGS:
             ours = [bilinear_matrix(axes[d].n, axes[d].m, *map(bool, flags)) for d in (2, 3)]
             if all(np.allclose(o, matrices[d], 0, 1e-5) for o, d in zip(ours, (2, 3), strict=True)):
-                return _image(op, "resize_bilinear", axes, flags)
+                order = {"order": place} if between and _exact(axes[2:]) else {}
+                return _image(op, "resize_bilinear", axes, flags, order)
+        if between and (place != "align_corners" or _exact(axes[2:])):
+            return _interpolated(op, axes[2:], place)
     steps = Steps(op)
     value = op.inputs[0]
     for d in moved:
@@ -165,6 +170,28 @@ def _weighted(
         tables = [steps.const(indices, "rows"), steps.const(weights, "weights")]
         value = steps.emit("resample", [value, *tables], {"axis": d})
     return steps.finish("copy", [value])
+
+
+def _exact(axes: Sequence[_Axis]) -> bool:
+    """Whether the scales say no more than the sizes do."""
+    return all(np.float32(a.scale) == np.float32(a.m) / np.float32(a.n) for a in axes)
+
+
+def _interpolated(op: Foreign, axes: Sequence[_Axis], place: str) -> tuple[Node, ...]:
+    """Of height and width, with ONNX Runtime's positions and order."""
+    steps = Steps(op)
+    shape = op.type(0).shape
+    if len(shape) == 2:
+        inputs = [steps.emit("reshape", op.inputs[:1], {"shape": (1, *shape, 1)})]
+    else:
+        inputs = [steps.emit("transpose", op.inputs[:1], {"perm": (0, 2, 3, 1)})]
+    for a in axes:
+        tables = neighbours(a.n, positions(a.n, a.m, np.float32(a.scale), place))
+        inputs += [steps.const(t, n) for t, n in zip(tables, ("rows", "weights"), strict=True)]
+    between = steps.emit("interpolate", inputs)
+    if len(shape) == 2:
+        return steps.finish("reshape", [between], {"shape": tuple(a.m for a in axes)})
+    return steps.finish("transpose", [between], {"perm": (0, 3, 1, 2)})
 
 
 def _taps(matrix: Array) -> tuple[Array, Array]:
@@ -176,7 +203,11 @@ def _taps(matrix: Array) -> tuple[Array, Array]:
 
 
 def _image(
-    op: Foreign, kind: str, axes: Sequence[_Axis], flags: tuple[int, int]
+    op: Foreign,
+    kind: str,
+    axes: Sequence[_Axis],
+    flags: tuple[int, int],
+    order: Mapping[str, Attr] = {},
 ) -> tuple[Node, ...]:
     steps = Steps(op)
     image = steps.emit("transpose", op.inputs[:1], {"perm": (0, 2, 3, 1)})
@@ -184,6 +215,7 @@ def _image(
         "size": (axes[2].m, axes[3].m),
         "align_corners": flags[0],
         "half_pixel": flags[1],
+        **order,
     }
     resized = steps.emit(kind, [image], attrs)
     return steps.finish("transpose", [resized], {"perm": (0, 3, 1, 2)})

@@ -2,11 +2,18 @@
 
 The average divides by the taps inside the image: on integers rounded to nearest, ties away from
 zero, in the scale of the input (AveragePool in lite/kernels/internal/reference/integer_ops).
+
+Floats are added row by row, or as attribute `order` says, which is how ONNX Runtime's kernels add
+(MlasPool2DVectorKernel and MlasPoolGlobalKernel in onnxruntime/core/mlas/lib/pooling.cpp):
+"columns", each column of the window apart and then their sums; "lanes", for a window that is the
+image, every fourth element apart. With attributes `scale` and `zero` the average is one of the
+reals that integers stand for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,7 +39,12 @@ from midge.ops._common import (
     window_rows,
 )
 from midge.ops._export import activation_code, window
+from midge.ops._reals import reads_integers, real_element, reals_of, without_quant
+from midge.ops._sums import summed
 from midge.ops.conv2d import when
+
+ORDERS = ("rows", "columns", "lanes")
+LANES = 4
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -41,6 +53,9 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     n, h, w, c = image(x)
     kernel = integers(attrs, "window", 2)
     oh, ow = window_output((h, w), (kernel[0], kernel[1]), attrs)
+    if reads_integers(attrs):
+        without_quant(x, attrs)
+        return (TensorType((n, oh, ow, c), DType.F32),)
     return (TensorType((n, oh, ow, c), x.dtype),)
 
 
@@ -61,14 +76,34 @@ def windows(x: Array, attrs: Attrs, outside: float) -> tuple[Array, Array]:
 
 
 def avg_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    values, valid = windows(inputs[0], attrs, 0.0)
-    total, count = values.sum(-1), valid.sum(-1)
-    if DType.of(inputs[0]).is_float:
-        return ((total / count).astype(np.float32),)
-    acc = total.astype(np.int64)
+    x = reals_of(inputs[0], attrs)
+    values, valid = windows(x, attrs, 0.0)
+    count = valid.sum(-1)
+    if DType.of(x).is_float:
+        total = _float_total(values.astype(np.float32), attrs)
+        return (total / count.astype(np.float32),)
+    acc = values.sum(-1).astype(np.int64)
     half = count // 2
     mean = np.where(acc > 0, (acc + half) // count, -((half - acc) // count))
     return (mean.astype(inputs[0].dtype),)
+
+
+def _float_total(values: Array, attrs: Attrs) -> Array:
+    """The sum of each window, taps last, in its order."""
+    match text(attrs, "order", ORDERS[0]):
+        case "columns":
+            columns = values.reshape(*values.shape[:-1], *integers(attrs, "window"))
+            return summed(summed(columns, (4,)), (5,))[..., 0, 0]
+        case "lanes":
+            whole = values.shape[-1] // LANES * LANES
+            lanes = values[..., :whole].reshape(*values.shape[:-1], -1, LANES)
+            a, b, c, d = np.moveaxis(summed(lanes, (4,))[..., 0, :], -1, 0)
+            total: Array = (a + c) + (b + d)
+            for i in range(whole, values.shape[-1]):
+                total = total + values[..., i]
+            return total
+        case _:
+            return summed(values, (4,))[..., 0]
 
 
 def max_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
@@ -83,22 +118,66 @@ def _border(site: Site) -> list[bool]:
 
 def avg_loops(site: Site) -> ir.Block:
     (x,) = site.inputs
+    if text(site.attrs, "order", ORDERS[0]) == "lanes":
+        return _lanes(site)
     n, oh, ow, c, kh, kw = site.axes("n oh ow c kh kw")
     rows, cols = integers(site.attrs, "window")
     dtype = arithmetic(site.output.dtype)
     acc, count = site.local("acc", dtype), site.local("count", DType.I32)
     clipped = any(_border(site))
     ih, iw = taps(site, oh, ow, kh, kw)
-    tap: ir.Block = (acc.update("+", x.wide(n, ih, iw, c)),)
+    value = real_element(site, x, n, ih, iw, c) if dtype.is_float else x.wide(n, ih, iw, c)
+    tap: ir.Block = (acc.update("+", value),)
     start: ir.Block = (acc.alloc, acc.set(ir.const(0, dtype)))
     if clipped:
         tap = (*tap, count.update("+", ir.i32(1)))
         start = (*start, count.alloc, count.set(ir.i32(0)))
     row_ok, col_ok = inside(site, x.type, (rows, cols), ih, iw)
+    if text(site.attrs, "order", ORDERS[0]) == "columns":
+        column = site.local("column", dtype)
+        one = (column.update("+", value), *tap[1:])
+        inner = (
+            column.alloc,
+            column.set(ir.const(0, dtype)),
+            *nest((kh,), (rows,), when(row_ok, one)),
+            acc.update("+", column()),
+        )
+        window = nest((kw,), (cols,), when(col_ok, inner))
+    else:
+        window = nest((kh,), (rows,), when(row_ok, nest((kw,), (cols,), when(col_ok, tap))))
     body = (
         *start,
-        *nest((kh,), (rows,), when(row_ok, nest((kw,), (cols,), when(col_ok, tap)))),
+        *window,
         *site.store((n, oh, ow, c), mean(acc(), count() if clipped else rows * cols, site)),
+    )
+    return nest((n, oh, ow, c), site.output.shape, body)
+
+
+def _lanes(site: Site) -> ir.Block:
+    """The average of the whole image: four sums of every fourth element, the rest one by one."""
+    (x,) = site.inputs
+    n, oh, ow, c, i = site.axes("n oh ow c i")
+    rows, cols = integers(site.attrs, "window")
+    lanes = [site.local(f"lane{k}", DType.F32) for k in range(LANES)]
+    whole = rows * cols // LANES
+
+    def element(at: ir.Expr) -> ir.Expr:
+        row, column = ir.Bin("/", at, ir.i32(cols)), ir.Bin("%", at, ir.i32(cols))
+        return real_element(site, x, n, row, column, c)
+
+    start = tuple(s for lane in lanes for s in (lane.alloc, lane.set(ir.f32(0))))
+    first = ir.mul(i, ir.i32(LANES))
+    adds = tuple(
+        lane.update("+", element(ir.add(first, ir.i32(k)))) for k, lane in enumerate(lanes)
+    )
+    a, b, c_, d = (lane() for lane in lanes)
+    total: ir.Expr = ir.Bin("+", ir.Bin("+", a, c_), ir.Bin("+", b, d))
+    for k in range(whole * LANES, rows * cols):
+        total = ir.Bin("+", total, element(ir.i32(k)))
+    body = (
+        *start,
+        *(nest((i,), (whole,), adds) if whole else ()),
+        *site.store((n, oh, ow, c), mean(total, rows * cols, site)),
     )
     return nest((n, oh, ow, c), site.output.shape, body)
 
@@ -217,11 +296,28 @@ def _samples() -> tuple[Sample, ...]:
     )
 
 
-for _name, _reference, _loops, _rows, _kind in (
-    ("avg_pool2d", avg_reference, avg_loops, avg_rows, "AVERAGE_POOL_2D"),
-    ("max_pool2d", max_reference, max_loops, max_rows, "MAX_POOL_2D"),
+def _ordered_samples() -> tuple[Sample, ...]:
+    """In the other orders, and of integers with a scale."""
+    whole = {"strides": (1, 1), "dilations": (1, 1), "padding": (0, 0, 0, 0), "window": (3, 5)}
+    found = []
+    for sample in _samples()[-4:]:
+        found.append(replace(sample, attrs={**sample.attrs, "order": "columns"}))
+    for size in ((3, 5), (1, 3), (4, 4)):
+        x = TensorType((2, *size, 3), DType.F32)
+        found.append(Sample((x,), {**whole, "window": size, "order": "lanes"}))
+    integers_ = {"scale": 0.037, "zero": -3}
+    for sample in (*_samples()[-4:], *tuple(found)):
+        x = TensorType(sample.inputs[0].shape, DType.I8)
+        found.append(replace(sample, inputs=(x,), attrs={**sample.attrs, **integers_}))
+    return tuple(found)
+
+
+for _name, _reference, _loops, _rows, _kind, _more in (
+    ("avg_pool2d", avg_reference, avg_loops, avg_rows, "AVERAGE_POOL_2D", _ordered_samples()),
+    ("max_pool2d", max_reference, max_loops, max_rows, "MAX_POOL_2D", ()),
 ):
-    _op = OpDef(_name, infer, _reference, expand, activation=True, rows=_rows, samples=_samples())
+    _all = (*_samples(), *_more)
+    _op = OpDef(_name, infer, _reference, expand, activation=True, rows=_rows, samples=_all)
     OPS.add(_name, _op)
     LOOP_RULES.add(_name, LoopRule(("x",), _loops))
     IMPORTERS["tflite"].add(_kind, from_tflite(_name))

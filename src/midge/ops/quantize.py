@@ -1,7 +1,8 @@
 """quantize: real numbers or integers to integers of another scale; dequantize: back to reals.
 
 quantize on f32: round(x / scale) + zero, limited to the type; ties away from zero, or with
-rounding="even" (ONNX, PyTorch) to even; NaN becomes the least.
+rounding="even" (ONNX, PyTorch) to even; NaN becomes the least. "even_sum", of some kernels of ONNX
+Runtime: round(x / scale + zero), to even, zero being `shift` more when it is added.
 """
 
 from __future__ import annotations
@@ -36,10 +37,15 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     dtype = DType(text(attrs, "dtype"))
-    scaled = (inputs[0] / f32(number(attrs, "scale"))).astype(np.float64)
+    steps = inputs[0] / f32(number(attrs, "scale"))
+    scaled = steps.astype(np.float64)
     near = np.trunc(scaled + np.copysign(0.5, scaled))
-    if text(attrs, "rounding", "away") == "even":
+    rounding = text(attrs, "rounding", "away")
+    if rounding == "even":
         near = np.rint(scaled)
+    if rounding == "even_sum":
+        point = integer(attrs, "zero") + integer(attrs, "shift", 0)
+        near = np.rint(steps + f32(point)).astype(np.float64) - point
     near = np.where(np.isnan(near), -_FLOAT_LIMIT, near)
     rounded = np.clip(near, -_FLOAT_LIMIT, _FLOAT_LIMIT)
     result = rounded.astype(np.int64) + integer(attrs, "zero")
@@ -50,9 +56,13 @@ def element(e: Element) -> ir.Expr:
     (x,) = e.args
     dtype = DType(text(e.attrs, "dtype"))
     scale = ir.f32(float(f32(number(e.attrs, "scale"))))
-    even = text(e.attrs, "rounding", "away") == "even"
-    rounded = ir.Call("round_even" if even else "round_to_int", (ir.Bin("/", x, scale),))
-    result = ir.add(rounded, ir.i32(integer(e.attrs, "zero")))
+    rounding, zero = text(e.attrs, "rounding", "away"), integer(e.attrs, "zero")
+    steps: ir.Expr = ir.Bin("/", x, scale)
+    if rounding == "even_sum":
+        steps = ir.Bin("+", steps, ir.f32(zero + integer(e.attrs, "shift", 0)))
+        zero = -integer(e.attrs, "shift", 0)
+    rounded = ir.Call("round_to_int" if rounding == "away" else "round_even", (steps,))
+    result = ir.add(rounded, ir.i32(zero))
     result = ir.Bin("max", result, ir.i32(dtype.min))
     return ir.Bin("min", result, ir.i32(dtype.max))
 
@@ -141,7 +151,7 @@ _SAMPLES = tuple(
         low=-9,
         high=9,
     )
-    for r in ("away", "even")
+    for r in ("away", "even", "even_sum")
     for s, k, z, d in (
         ((2, 3), 0.1, 3, "i8"),
         ((), 0.013, -128, "i8"),

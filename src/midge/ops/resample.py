@@ -45,11 +45,10 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         return (np.ascontiguousarray(np.take(x, indices[:, 0], axis)),)
     shape = [1] * x.ndim
     shape[axis] = -1
-    total = np.zeros(1)
+    total = np.zeros(1, np.float32)
     for k in range(indices.shape[1]):
-        weight = weights[0][:, k].astype(np.float64).reshape(shape)
-        total = total + np.take(x, indices[:, k], axis) * weight
-    return (total.astype(np.float32),)
+        total = total + np.take(x, indices[:, k], axis) * weights[0][:, k].reshape(shape)
+    return (total,)
 
 
 def loops(site: Site) -> ir.Block:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
@@ -130,13 +131,6 @@ def table_q16() -> Array:
     return (np.array([*values, 65535]) - 32768).astype(np.int16)
 
 
-def _logistic(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow for any x."""
-    small = np.exp(-np.abs(x))
-    result: Array = np.where(x >= 0, 1.0, small) / (1.0 + small)
-    return result
-
-
 @dataclass(frozen=True, slots=True)
 class _Function:
     """name: also of the intrinsic.  real: on a binary32 value, rounded as the kernel does.
@@ -147,9 +141,7 @@ class _Function:
     most: int
 
     def reference(self, inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        (x,) = inputs
-        wide = x.astype(np.float64)
-        return ((_logistic(wide) if self.name == "logistic" else np.tanh(wide)).astype(np.float32),)
+        return ((reals.logistic if self.name == "logistic" else reals.tanh)(inputs[0]),)
 
     def element(self, e: Element) -> ir.Expr:
         return ir.Call(self.name, e.args)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.rounding import high_mul, round_shift
 from midge.core.types import Array, DType, TensorType
@@ -26,6 +27,7 @@ from midge.loop.intrinsics import INTRINSICS
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops import softmax_int16
 from midge.ops._common import arity, fail
+from midge.ops._sums import summed
 from midge.ops.softmax_int16 import rows
 
 _SUM_BITS = 12  # integer bits of the sum of exponentials: rows of up to 4096 elements
@@ -40,9 +42,10 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    x = inputs[0].astype(np.float64) * number(attrs, "beta")
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return ((e / e.sum(-1, keepdims=True)).astype(np.float32),)
+    (x,) = inputs
+    shifted = x - x.max(-1, keepdims=True)
+    e = reals.exp(shifted * np.float32(number(attrs, "beta")))
+    return (e / summed(e, (x.ndim - 1,)),)
 
 
 def loops(site: Site) -> ir.Block:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from midge.core.types import DType
 from midge.graph.attrs import number
 from midge.graph.ir import Graph, Node
+from midge.graph.islands import becoming_integers
 
 _CLOSE = 1e-5
 
@@ -17,12 +18,17 @@ def fuse_hard_swish(graph: Graph) -> Graph:
     """y = x * hard_sigmoid(x)   ->   y = hard_swish(x)
 
     Also with clip(x + 3, 0, 6) / 6 in place of hard_sigmoid(x), divided before or after the
-    product. What lies between may have other readers.
+    product. What lies between may have other readers. The result is rounded otherwise, so what
+    becomes integers stays.
     """
     if not any(n.op in ("hard_sigmoid", "clip") for n in graph.nodes):
         return graph
-    ramps = _Ramps(graph)
-    found = {n.outputs[0]: x for n in graph.nodes if (x := ramps.hard_swish(n))}
+    ramps, decisive = _Ramps(graph), becoming_integers(graph)
+    found = {
+        n.outputs[0]: x
+        for n in graph.nodes
+        if n.outputs[0] not in decisive and (x := ramps.hard_swish(n))
+    }
     return graph.with_nodes(
         replace(n, op="hard_swish", inputs=(found[n.outputs[0]],), attrs={})
         if n.outputs[0] in found

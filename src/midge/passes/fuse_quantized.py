@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from math import prod
 
 import numpy as np
 
-from midge.core.types import TensorType
+from midge.core.types import Quant, TensorType
 from midge.graph.attrs import Attr, integer, integers, number, text
 from midge.graph.fixed_point import ACTIVATIONS, f32
 from midge.graph.ir import OPS, Graph, Node
@@ -120,9 +121,10 @@ class _Fuser(Operands):
             return False
         attrs = node.attrs
         if node.op == "pad":
-            if number(attrs, "value") != 0:
+            value = _stored(number(attrs, "value"), self.types[inputs[0]])
+            if value is None:
                 return False
-            attrs = {**attrs, "value": quant.zero_point[0]}
+            attrs = {**attrs, "value": value}
         t = TensorType(self.types[y].shape, self.types[inputs[0]].dtype, replace(quant, axis=axis))
         result = self.value(f"{y}/quantized", t)
         self.emit(replace(node, inputs=tuple(inputs), outputs=(result,), attrs=attrs))
@@ -175,11 +177,28 @@ class _Fuser(Operands):
         rule = _RULES.get(step.node.op) if step is not None else None
         if step is None or rule is None:
             return False
+        if self.undecided(step.node, quant):
+            return False
         made = rule(self, step.node)
         if made is None:
             return False
         self.finish(step, made, node)
         return True
+
+    def undecided(self, node: Node, quant: Quant) -> bool:
+        """Whether results of a mean can be ties, which the last digits of a known order of floats
+        decide: then floats are added up."""
+        x = (
+            self.activations(node.inputs[0])
+            if node.op == "mean" and "order" in node.attrs
+            else None
+        )
+        if x is None:
+            return False
+        own = self.quant(x)
+        assert own is not None
+        y = self.types[node.outputs[0]]
+        return _ties(own, quant, self.types[x].elements // max(y.elements, 1))
 
     def before(self, value: str) -> _Step | None:
         """The operator that makes `value` for nobody else."""
@@ -204,7 +223,7 @@ class _Fuser(Operands):
         t = self.types[y]
         assert t.quant is not None
         value = made.outputs[0]
-        result = y if not step.views else self.value(f"{value}/quantized", t)
+        result = y if not step.views else self.value(f"{y}/computed", t)
         self.types[result] = replace(t, shape=self.types[value].shape)
         limits: dict[str, Attr] = {
             "scaling": "binary32",
@@ -222,6 +241,19 @@ class _Fuser(Operands):
                 self.types[following] = replace(t, shape=self.types[view.outputs[0]].shape)
             self.keep(replace(view, inputs=(result,), outputs=(following,)))
             result = following
+
+
+def _stored(x: float, t: TensorType) -> int | None:
+    """The integer that stands for exactly `x`, if there is one."""
+    assert t.quant is not None
+    if t.quant.axis is not None:
+        return 0 if x == 0 and not any(t.quant.zero_point) else None
+    scale, zero = f32(t.quant.scale[0]), t.quant.zero_point[0]
+    with np.errstate(all="ignore"):
+        steps = np.rint(f32(x) / scale)
+    if not t.dtype.min - zero <= steps <= t.dtype.max - zero or f32(steps) * scale != f32(x):
+        return None
+    return int(steps) + zero
 
 
 def _limited(x: float, t: TensorType, end: int) -> int:
@@ -271,7 +303,19 @@ def _dense(fuser: _Fuser, node: Node, a: str) -> Node | None:
 
 def _mean(fuser: _Fuser, node: Node) -> Node | None:
     x = fuser.activations(node.inputs[0])
-    return None if x is None else replace(node, inputs=(x,))
+    if x is None:
+        return None
+    return replace(node, inputs=(x,), attrs={k: v for k, v in node.attrs.items() if k != "order"})
+
+
+def _ties(x: Quant, y: Quant, count: int) -> bool:
+    """Whether the average of `count` bytes can be exactly between two steps of y.
+
+    Of sums s of integers, s * p / q is half an odd number, p / q being the ratio of the scales over
+    the count in lowest terms, only for odd multiples of q / 2.
+    """
+    ratio = Fraction(x.scale[0]) / (Fraction(y.scale[0]) * count)
+    return ratio.denominator % 2 == 0 and ratio.denominator // 2 <= 255 * count
 
 
 _RULES: dict[str, Callable[[_Fuser, Node], Node | None]] = {

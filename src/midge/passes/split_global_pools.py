@@ -32,5 +32,7 @@ def split_global_pools(graph: Graph) -> Graph:
 def _is_global(node: Node, x: TensorType) -> bool:
     if node.op != "avg_pool2d" or x.quant is not None or x.dtype not in _SUMS:
         return False
+    if node.attrs.get("order", "rows") != "rows" or "scale" in node.attrs:
+        return False
     whole = tuple(integers(node.attrs, "window")) == x.shape[1:3]
     return whole and not any(integers(node.attrs, "padding"))

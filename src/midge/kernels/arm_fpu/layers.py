@@ -1,8 +1,8 @@
 """Float convolutions and fully connected layers by the micro-kernel `products`.
 
-The unit is a few pixels of an output row and all channels. The sums stand in scratch memory, start
-with the bias, and take one row of the window after the other; the operators that follow take them
-from there. Pixels whose windows reach over an edge add the part of the row that is inside, so
+The unit is a few pixels of an output row and all channels. The sums stand in scratch memory and
+take one row of the window after the other; the operators that follow take them from there, with the
+bias. Pixels whose windows reach over an edge add the part of the row that is inside, so
 nothing is copied. A convolution of one tap is a single row of pixels, and so is a matrix.
 """
 
@@ -110,9 +110,11 @@ def _layer(request: Request, node: Node) -> Layer | None:
 
 
 def _candidates(request: Request, layer: Layer, channels: int) -> tuple[Candidate, ...]:
-    fused = _fused_first(request.target)
+    fused = _fused_first(request.target) and not request.exact
     straight = _STRAIGHT.get(request.optimize, (2, 1))
-    kinds = [(fused, n) for n in straight] + [(not fused, straight[0])]
+    kinds = [(fused, n) for n in straight]
+    if not request.exact:
+        kinds.append((not fused, straight[0]))
     return tuple(_Writer(request, layer, channels, *kind).candidate() for kind in kinds)
 
 
@@ -164,9 +166,10 @@ class _Writer(KernelWriter):
         """`size` pixels from `column` on, which have the taps of column `first`."""
         layer = self.layer
         p, oc, q, c = (ir.Var(self.fresh(v)) for v in ("p", "oc", "p", "oc"))
-        start = site.inputs[2].as_type(DType.F32, oc) if len(site.inputs) > 2 else ir.f32(0)
-        init = ir.Store("sums", (_at(p, layer.channels, oc),), start)
-        value = ir.Load("sums", (_at(q, layer.channels, c),))
+        init = ir.Store("sums", (_at(p, layer.channels, oc),), ir.f32(0))
+        value: ir.Expr = ir.Load("sums", (_at(q, layer.channels, c),))
+        if len(site.inputs) > 2:
+            value = ir.Bin("+", value, site.inputs[2].as_type(DType.F32, c))
         store = site.store(self.place(oh, ir.add(column, q), c), value)
         extents = (size, layer.channels)
         sums = self.sums(oh, column, size, _inside(layer, first))

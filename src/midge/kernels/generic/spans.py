@@ -40,7 +40,10 @@ def spans(size: int, taps: int, stride: int, before: int, outputs: int) -> tuple
 
 
 def pool_spans(graph: Graph, node: Node) -> tuple[tuple[Span, ...], tuple[Span, ...]] | None:
-    """Spans of rows and of columns of a pool; None if they are too many, or windows dilated."""
+    """Spans of rows and of columns of a pool; None if they are too many, windows dilated, or taps
+    not simply added up."""
+    if node.attrs.get("order", "rows") != "rows" or "scale" in node.attrs:
+        return None
     (_, height, width, _), (_, oh, ow, _) = (
         graph.types[v].shape for v in (node.inputs[0], node.outputs[0])
     )
