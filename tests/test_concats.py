@@ -97,6 +97,19 @@ def test_nested_ones_become_one_and_functions_go_to_the_parts() -> None:
     assert join_parts(parse_graph(BEFORE)) == parse_graph(AFTER)
 
 
+def test_functions_of_constant_parts_are_computed() -> None:
+    driver.load_operators()
+    text = """graph g(x: i8[1x2]):
+  const k: i8[1x2] = [-3, 4]
+  b: i8[1x4] = concat(x, k, axis=1) @ "1" "A"
+  c: i8[1x4] = abs(b) @ "2" "B"
+  return c
+"""
+    joined = join_parts(parse_graph(text))
+    assert joined.consts["k/abs"].tolist() == [[3, 4]]
+    assert [n.op for n in joined.nodes].count("abs") == 1
+
+
 def test_what_others_read_is_copied_to_its_place() -> None:
     driver.load_operators()
     text = """graph g(x: i8[1x2x2x3]):

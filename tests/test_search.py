@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import midge
 from conftest import unsearched
 from midge import driver
 from midge.core.errors import KernelWarning, UsageError
@@ -16,6 +17,7 @@ from midge.core.options import GOALS, CompileOptions
 from midge.core.types import DType
 from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
+from midge.graph.text import parse_graph
 from midge.loop import ir
 from midge.lower.build import build
 from midge.lower.candidates import LOWERINGS, Candidate, Request
@@ -44,6 +46,20 @@ def test_searched_packages_are_right_and_repeatable(goal: str) -> None:
     if goal == "speed":
         cycles = [run.cycles or 0 for run in runs]
         assert 0 < cycles[1] <= cycles[0]
+
+
+def test_what_reads_constants_only_is_measured() -> None:
+    """An output that depends on no input stays computed."""
+    driver.load_operators()
+    text = """graph g(x: i32[1x16]):
+  const k: i32[4x4] = [-4, 4, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 0, -1, -2, -3]
+  a: i32[1x16] = abs(x) @ "1" "A"
+  b: i32[4x4] = abs(k) @ "2" "B"
+  return a, b
+"""
+    package = midge.compile(parse_graph(text), "cortex-m4", search=True)
+    done = midge.run(package, np.arange(-8, 8, dtype=np.int32)[None])
+    assert done.outputs["b"].tolist() == [[4, 4, 1, 2], [3, 4, 5, 6], [0, 1, 2, 3], [0, 1, 2, 3]]
 
 
 def test_without_an_emulator_the_first_is_taken() -> None:

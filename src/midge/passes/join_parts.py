@@ -9,6 +9,7 @@ from math import prod
 from midge.core.types import TensorType
 from midge.graph.attrs import integer
 from midge.graph.ir import OPS, Attr, Graph, Node, fresh
+from midge.passes.fold_constants import fold_constants
 
 _MOST = 256  # operands of a concatenation
 
@@ -20,7 +21,7 @@ def join_parts(graph: Graph) -> Graph:
     functions of its elements go to its parts: f(concat(a, b)) -> concat(f(a), f(b)).
     """
     while (found := _flattened(graph) or _distributed(graph)) is not None:
-        graph = found
+        graph = fold_constants(found)
     return _Joiner(graph, dict(graph.types)).run()
 
 

@@ -161,6 +161,8 @@ class Bench:
     operations: list[Operation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not any(p.mode == "in" for m in self.matches for p in m.plain.kernel.func.params):
+            self.shared["in_unread"] = TensorType((1,), DType.I8)  # a package has an input
         for number, match in enumerate(self.matches):
             order = _inputs_of(match.plain)
             plain = self.lane(match.plain, number, order)
