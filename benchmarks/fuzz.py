@@ -1,129 +1,181 @@
-"""Damage model files in many ways: each must compile or raise ModelError, nothing else.
+"""Random TFLite and ONNX models, compiled with options that cover each other in pairs.
 
-    python benchmarks/fuzz.py [--flips 2000] [--cuts 200] [--jobs 2] [MODEL ...]
+    python benchmarks/fuzz.py [--count 2000] [--first 0] [--jobs 2] [--minutes M] [--log FILE]
 
-Every case has 60 s and 2 GB; a crash, a hang, another exception or more memory is a failure.
-Prints one line a model and exits with 1 if anything failed.
+Every model is judged by its framework in NumPy, and its C by NumPy: on this host to the bit, in the
+emulator for five targets. A case has its own process, 300 s and 4 GB. Prints what was found, by
+target and verdict, and how many pairs of options a right package was made with; exits with 1 if
+anything was wrong, or failed by anything but a MidgeError.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import random
 import resource
 import signal
 import sys
+import tempfile
 import time
-import traceback
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-SHARED = Path(__file__).parents[2] / "shared" / "models"
-OWN = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
-SECONDS = 60
-LIMIT_BYTES = 2 << 30
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from fuzzing.check import Outcome, check
+from fuzzing.models import Made
+from fuzzing.onnx_graphs import random_onnx
+from fuzzing.options import CHOICES, Row, covering_rows, pairs, possible_pairs
+from fuzzing.tflite_graphs import random_tflite
 
-@dataclass
-class Tally:
-    compiled: int = 0
-    refused: int = 0
-    failures: list[str] = field(default_factory=list)
-    peak_bytes: int = 0
-    slowest_s: float = 0.0
+SECONDS, BYTES = 300, 4 << 30
+MAKERS = {"tflite": random_tflite, "onnx": random_onnx}
 
 
-def damages(size: int, cuts: int, flips: int, seed: int) -> list[tuple[str, int]]:
-    """The cases of a file of `size` bytes: cut off at `cuts` places, and `flips` times one random
-    bit flipped; as ("cut" or "bit", where)."""
-    rng = random.Random(seed)
-    cases = [("cut", n) for n in sorted(rng.sample(range(size), cuts))]
-    return cases + [("bit", rng.randrange(8 * size)) for _ in range(flips)]
+@dataclass(frozen=True)
+class Case:
+    format: str
+    seed: int
+    row: Row
+
+    def made(self) -> Made:
+        return MAKERS[self.format](self.seed)
 
 
-def damaged(data: bytes, how: str, where: int) -> bytes:
-    """`data` cut off before byte `where`, or with bit `where` flipped."""
-    if how == "cut":
-        return data[:where]
-    broken = bytearray(data)
-    broken[where // 8] ^= 1 << (where % 8)
-    return bytes(broken)
+def cases(first: int, count: int) -> Iterator[Case]:
+    """Both formats in turn, every row of options in turn; what takes long, search and proof, in
+    every eighth model only."""
+    rows = covering_rows()
+    quick = [{**row, "search": False, "prove": False} for row in rows]
+    for i in range(first, first + count):
+        row = rows[i // 8 % len(rows)] if i % 8 == 0 else quick[i % len(quick)]
+        for format_ in MAKERS:
+            yield Case(format_, i, row)
 
 
-def try_all(path: str, cuts: int, flips: int, part: int, parts: int) -> Tally:
-    """Every `parts`-th case of one file, in this process."""
-    from midge import driver
-    from midge.core.errors import ModelError
-    from midge.core.options import CompileOptions
-    from midge.frontends import tflite
-    from midge.target import load_target
+def isolated(case: Case, folder: Path) -> Outcome:
+    """The case in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _run(case, folder, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        lines = pipe.read().decode(errors="replace").splitlines()
+    _, status = os.waitpid(child, 0)
+    last = lines[-1] if lines else ""
+    if last.startswith("{"):
+        return Outcome(**json.loads(last))
+    if last == "framework":
+        return Outcome("framework", f"it ends the process ({status})")
+    return Outcome("internal", f"ended with status {status} while it was at: {last}")
 
-    driver.load_operators()
-    target = load_target("cortex-m4")
-    resource.setrlimit(resource.RLIMIT_AS, (2 * LIMIT_BYTES, 2 * LIMIT_BYTES))
-    tally = Tally()
 
-    def expired(signum: int, frame: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, expired)
-    whole = Path(path).read_bytes()
-    for how, where in damages(len(whole), cuts, flips, 1)[part::parts]:
-        data = damaged(whole, how, where)
-        start = time.monotonic()
+def _run(case: Case, folder: Path, pipe: int) -> None:
+    """Never returns."""
+    try:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         signal.alarm(SECONDS)
-        try:
-            driver.compile_graph(
-                tflite.read(data, "model"), target, CompileOptions(search=False), model_hash="-"
-            )
-            tally.compiled += 1
-        except ModelError:
-            tally.refused += 1
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is a failure
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            tally.failures.append(
-                f"{how} {where}: {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
-            )
-        finally:
-            signal.alarm(0)
-        tally.slowest_s = max(tally.slowest_s, time.monotonic() - start)
-    tally.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return tally
+        outcome = check(
+            case.made(), case.row, folder, lambda name: os.write(pipe, f"{name}\n".encode())
+        )
+        os.write(pipe, json.dumps(asdict(outcome)).encode())
+    except BaseException as error:  # noqa: BLE001  # it must not return to the parent's code
+        os.write(pipe, f"{type(error).__name__}: {error}".encode())
+    finally:
+        os._exit(0)
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.verdicts: Counter[tuple[str, str]] = Counter()
+        self.targets: Counter[tuple[str, str]] = Counter()
+        self.covered: set[Any] = set()
+        self.faults: list[str] = []
+        self.refusals: Counter[str] = Counter()
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        self.verdicts[case.format, outcome.verdict] += 1
+        if outcome.verdict == "right":
+            used = outcome.row or case.row
+            self.targets[used["target"], used["runner"]] += 1
+            self.covered |= pairs(used)
+        elif not outcome.ok:
+            self.faults.append(f"{case.format} {case.seed}: {outcome.verdict}: {outcome.why}")
+        elif outcome.verdict == "refused":
+            self.refusals[outcome.why.split(": ")[0]] += 1
+
+    def show(self, seconds: float) -> None:
+        for format_ in MAKERS:
+            found = {v: n for (f, v), n in sorted(self.verdicts.items()) if f == format_}
+            print(f"{format_:7} {sum(found.values()):5} models: {found}")
+        for (target, runner), n in sorted(self.targets.items()):
+            print(f"  right on {target:14} {runner:9} {n:5}")
+        possible = possible_pairs()
+        print(f"pairs of options with a right package: {len(self.covered & possible)} of "
+              f"{len(possible)}")  # fmt: skip
+        for pair in sorted(possible - self.covered, key=repr)[:12]:
+            print(f"    not: {pair}")
+        print(f"refused by: {dict(self.refusals)}; {seconds:.0f} s")
+        for fault in self.faults:
+            print(f"FAULT {fault}")
+
+
+def part(options: argparse.Namespace, number: int) -> list[tuple[Case, Outcome]]:
+    """Every `jobs`-th case, until the time is over; written to the log as they come."""
+    found = []
+    deadline = time.monotonic() + 60 * options.minutes
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(f"{options.log}.{number}", "a", encoding="utf-8") as log,
+    ):
+        for i, case in enumerate(cases(options.first, options.count)):
+            if i % options.jobs != number:
+                continue
+            if time.monotonic() > deadline:
+                break
+            start = time.monotonic()
+            outcome = isolated(case, Path(folder))
+            found.append((case, outcome))
+            entry = {
+                **asdict(case),
+                **asdict(outcome),
+                "asked": case.row,
+                "s": round(time.monotonic() - start, 2),
+            }
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            if not outcome.ok:
+                print(f"{case.format} {case.seed}: {outcome.verdict}: {outcome.why}", flush=True)
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--flips", type=int, default=2000)
-    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--count", type=int, default=2000, help="models of each format")
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=1e6)
+    parser.add_argument("--log", default="/tmp/midge-fuzz")
     options = parser.parse_args()
-    models = options.models or [OWN, *sorted(SHARED.glob("*.tflite"))]
-    failed = 0
-    for path in models:
-        # Fresh processes for each file, so that the peak is this file's.
-        with ProcessPoolExecutor(options.jobs) as pool:
-            parts = [
-                pool.submit(try_all, str(path), options.cuts, options.flips, i, options.jobs)
-                for i in range(options.jobs)
-            ]
-            tallies = [p.result() for p in parts]
-        failures = [f for t in tallies for f in t.failures]
-        peak = max(t.peak_bytes for t in tallies)
-        if peak > LIMIT_BYTES:
-            failures.append(f"{peak} bytes of memory")
-        print(
-            f"{path.stem:20} compiled {sum(t.compiled for t in tallies):5}"
-            f"  refused {sum(t.refused for t in tallies):5}  failed {len(failures):3}"
-            f"  peak {peak >> 20} MB  slowest {max(t.slowest_s for t in tallies):.1f} s",
-            flush=True,
-        )
-        for failure in failures[:20]:
-            print(f"    {failure}")
-        failed += len(failures)
-    return 1 if failed else 0
+    start = time.monotonic()
+    print(f"{len(covering_rows())} rows of {len(CHOICES)} options", flush=True)
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        parts = pool.starmap(part, [(options, i) for i in range(options.jobs)])
+    tally = Tally()
+    for case, outcome in (x for found in parts for x in found):
+        tally.add(case, outcome)
+    tally.show(time.monotonic() - start)
+    return 1 if tally.faults else 0
 
 
 if __name__ == "__main__":

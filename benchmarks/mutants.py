@@ -10,8 +10,9 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 (`return`, `continue`, `raise`), a condition with a name, what a function `-> bool` returns, what a
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
-Each mutant runs in a process of its own, on the tests that run its line, the fastest first, until
-one fails. One that survives is listed in mutants.json; `argued` there says why it may.
+Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
+that run its line, the fastest first, until one fails. One that survives is listed in mutants.json;
+`argued` there says why it may.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ import argparse
 import ast
 import contextlib
 import copy
+import gc
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import pytest
@@ -46,10 +47,11 @@ FILES = (
     *sorted((SOURCE / "kernels").rglob("*.py")), SOURCE / "lower" / "fuse.py",
     *sorted((SOURCE / "passes").glob("*.py")),
 )  # fmt: skip
-SECONDS = 100.0  # that a mutant may live
-MOST = 60  # tests of a mutant
+SECONDS, TIMES = 20.0, 4.0  # how long a mutant may live: so long, and so often what its tests take
+MOST, LONGEST = 60, 40.0  # tests of a mutant, and how long they may take together
 JOBS = 2
 BASE = Path(tempfile.gettempdir()) / "midge-mutants"
+TODO, FOUND = BASE / "todo.json", BASE / "found.json"
 PYTEST = ("-q", "-p", "no:cacheprovider")
 # Tests that judge: those of kernels, passes and whole small networks.
 JUDGES = (
@@ -57,7 +59,7 @@ JUDGES = (
     "test_fuse.py", "test_move_transposes.py", "test_concats.py", "test_cascades.py",
     "test_inplace.py", "test_random_graphs.py", "test_onnx_quantized.py", "test_quantizer.py",
     "test_quantize_rules.py", "test_trees*.py", "test_frontend_onnx.py", "test_package_c.py",
-    "test_real_networks.py",
+    "test_real_networks.py", "test_islands.py", "ops/test_*.py",
 )  # fmt: skip
 
 _STRICT = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
@@ -175,11 +177,13 @@ class _Replace(ast.NodeTransformer):
 
 
 class Tracer:
-    """A pytest plugin: lines of the files that each test runs, and how long it takes."""
+    """A pytest plugin: lines of the files that each test runs, and how long it takes. Only tests
+    that pass judge."""
 
     def __init__(self) -> None:
         self.files = {str(path): str(path.relative_to(SOURCE)) for path in FILES}
         self.found: dict[str, dict[str, Any]] = {}
+        self.failed: set[str] = set()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -197,27 +201,34 @@ class Tracer:
             lines.setdefault(self.files[name], set()).add(frame.f_lineno)
             return local
 
-        start = time.process_time()
+        start = time.monotonic()
         sys.settrace(entered)
         yield
         sys.settrace(None)
-        seconds = time.process_time() - start
+        seconds = time.monotonic() - start
         own = {name: sorted(found) for name, found in lines.items()}
         self.found[item.nodeid] = {"seconds": round(seconds, 3), "lines": own}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.passed:
+            self.failed.add(report.nodeid)
 
 
 def trace(tests: Sequence[str]) -> None:
     """Run the tests in two processes, and write what they found."""
-    files = [str(p) for t in tests for p in sorted((ROOT / "tests").glob(t))]
-    parts = [files[i::JOBS] for i in range(JOBS)]
+    files = _files(tests)
     TRACE.parent.mkdir(exist_ok=True)
-    with ThreadPoolExecutor(JOBS) as pool:
-        list(pool.map(lambda i: _child("_trace", str(i), *parts[i]), range(JOBS)))
+    _together("_trace", [files[i::JOBS] for i in range(JOBS)])
     merged: dict[str, Any] = {}
     for i in range(JOBS):
-        merged |= json.loads(_part(i).read_text())
+        merged |= json.loads(_part(TRACE, i).read_text())
     TRACE.write_text(json.dumps(merged))
-    print(f"{len(merged)} tests")
+    print(f"{len(merged)} tests, {sum('lines' in t and bool(t['lines']) for t in merged.values())} "
+          "of them run lines of these files")  # fmt: skip
+
+
+def _files(tests: Sequence[str]) -> list[str]:
+    return [str(p) for t in tests for p in sorted((ROOT / "tests").glob(t))]
 
 
 def _base(name: str) -> Path:
@@ -227,92 +238,211 @@ def _base(name: str) -> Path:
     return folder
 
 
-def _part(i: int) -> Path:
-    return TRACE.with_suffix(f".{i}.json")
+def _part(path: Path, i: int) -> Path:
+    return path.with_suffix(f".{i}.json")
 
 
 def _trace_part(i: int, files: Sequence[str]) -> None:
     tracer = Tracer()
     pytest.main([*PYTEST, f"--basetemp={_base(f'trace{i}') / 'x'}", *files], plugins=[tracer])
-    _part(i).write_text(json.dumps(tracer.found))
+    found = {test: own for test, own in tracer.found.items() if test not in tracer.failed}
+    _part(TRACE, i).write_text(json.dumps(found))
 
 
-def _child(*words: str, seconds: float | None = None) -> int:
-    """This script in a process of its own, which can be ended with all that it started."""
+def _together(verb: str, words: Sequence[Sequence[str]]) -> None:
+    """This script with `verb`, once for each of `words`, at the same time."""
     environment = {**os.environ, "PYTEST_XDIST_WORKER": "gw0", "PYTHONHASHSEED": "0"}
-    process = subprocess.Popen(
-        [sys.executable, __file__, *words], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return -1
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+
+    def child(i: int) -> None:
+        with open(BASE / f"{verb}{i}.log", "w", encoding="utf-8") as log:
+            subprocess.run(
+                [sys.executable, __file__, verb, str(i), *words[i]], cwd=ROOT, env=environment,
+                stdout=log, stderr=log, check=True,
+            )  # fmt: skip
+
+    BASE.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(child, range(JOBS)))
 
 
 # Breaking.
 
 
-def judges(mutant: Mutant, lines: range, known: dict[str, Any]) -> list[str]:
+class Breaker:
+    """A pytest plugin: in the place of running the tests, it breaks the code in forks of this
+    process, one after the other, and runs there the tests that run the broken line."""
+
+    def __init__(self, todo: Sequence[Mutant], known: Mapping[str, Any], log: Path) -> None:
+        self.todo, self.known, self.log = todo, known, log
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        sound = sorted(self.known, key=lambda test: float(self.known[test]["seconds"]))[:200]
+        code, by = self.lived([items[t] for t in sound if t in items], None, 300)
+        if code:
+            raise pytest.UsageError(f"{by} fails before anything is broken")
+        gc.freeze()
+        with self.log.open("w", encoding="utf-8") as log:
+            for mutant in self.todo:
+                log.write(json.dumps([mutant.name, self.outcome(mutant, items)]) + "\n")
+                log.flush()
+        return True
+
+    def outcome(self, mutant: Mutant, items: Mapping[str, pytest.Item]) -> dict[str, Any]:
+        tests = judges(mutant, self.known)
+        if not tests:
+            return {"state": "lived", "by": "no test runs it"}
+        seconds = SECONDS + TIMES * sum(self.known[t]["seconds"] for t in tests)
+        code, by = self.lived([items[t] for t in tests], mutant, seconds)
+        match code:
+            case 0:
+                return {"state": "lived", "tests": len(tests)}
+            case _Exit.OUTSIDE:
+                return {"state": "lived", "by": "not in a function"}
+            case _:
+                return {"state": "died", "by": by}
+
+    def lived(
+        self, items: Sequence[pytest.Item], mutant: Mutant | None, seconds: float
+    ) -> tuple[int, str]:
+        """0, or how it ended; and the test that it ended in."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            os.setsid()
+            _live(items, mutant, writing)
+        os.close(writing)
+        code = _waited(child, seconds)
+        with os.fdopen(reading, "rb") as pipe:
+            tests = pipe.read().decode().split("\n")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        return code, tests[-1] + (" (endless)" if code == _Exit.ENDLESS else "")
+
+
+class _Exit:
+    FAILED, OUTSIDE, ENDLESS = 1, 3, 4
+
+
+def _waited(child: int, seconds: float) -> int:
+    stop = time.monotonic() + seconds
+    pause = 0.005
+    while time.monotonic() < stop:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status) and (
+                os.waitstatus_to_exitcode(status) % 256 or 1
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return _Exit.ENDLESS
+
+
+def _live(items: Sequence[pytest.Item], mutant: Mutant | None, pipe: int) -> None:
+    """Never returns: ends with 0 if all the tests pass."""
+    code = _Exit.FAILED
+    try:
+        if mutant is not None and not break_code(mutant):
+            os._exit(_Exit.OUTSIDE)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            os.write(pipe, f"\n{item.nodeid}".encode())
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if item.session.testsfailed:
+                os._exit(_Exit.FAILED)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def judges(mutant: Mutant, known: Mapping[str, Any]) -> list[str]:
     """The tests that run the mutant's lines, the fastest first."""
-    able = [
+    lines = range(mutant.line, mutant.stop + 1)
+    able = sorted(
         (own["seconds"], test)
         for test, own in known.items()
         if any(line in lines for line in own["lines"].get(mutant.file, ()))
-    ]
-    return [test for _, test in sorted(able)[:MOST]]
+    )
+    found, total = [], 0.0
+    for seconds, test in able[:MOST]:
+        total += seconds
+        if found and total > LONGEST:
+            break
+        found.append(test)
+    return found
 
 
-def _die(file: str, number: int, tests: Sequence[str]) -> int:
-    """0 if the tests pass with this mutant in the place of what it mutates."""
-    path = SOURCE / file
-    code = compile(mutants_of(path)[number][1], str(path), "exec")
-    usual = SourceFileLoader.get_code
-
-    def get_code(self: SourceFileLoader, name: str) -> Any:
-        return code if self.path == str(path) else usual(self, name)
-
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    base = _base("runs") / str(os.getpid())
-    try:
-        return int(pytest.main([*PYTEST, "-x", f"--basetemp={base}", *tests]))
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+def break_code(mutant: Mutant) -> bool:
+    """Give the functions of the mutant's file its code. False if it is in none."""
+    path = SOURCE / mutant.file
+    tree = mutants_of(path)[mutant.number][1]
+    old = compile(ast.parse(path.read_text()), str(path), "exec")
+    new = {a: b for a, b in _pairs(old, compile(tree, str(path), "exec")) if a != b}
+    found = False
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType) and function.__code__ in new:
+            function.__code__ = new[function.__code__]
+            found = True
+    return found
 
 
-def run(only: str, seconds: float) -> None:
-    """Break one after the other; what is known of a mutant whose file is as it was is kept."""
+def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
+    """Functions and classes of the same place in both, as far as both have them."""
+    yield old, new
+    places: defaultdict[tuple[str, int], list[list[CodeType]]] = defaultdict(lambda: [[], []])
+    for which, code in enumerate((old, new)):
+        for const in code.co_consts:
+            if isinstance(const, CodeType):
+                places[const.co_name, const.co_firstlineno][which].append(const)
+    for one, other in places.values():
+        if len(one) == len(other):
+            for a, b in zip(one, other, strict=True):
+                yield from _pairs(a, b)
+
+
+def run(only: str) -> None:
+    """Break one after the other; what died once is not tried again."""
+    results = _results()
+    died = {name for name, m in results["mutants"].items() if m["state"] == "died"}
+    todo = [m.name for m in every() if only in m.file and m.name not in died]
+    BASE.mkdir(exist_ok=True)
+    for i in range(JOBS):
+        _part(TODO, i).write_text(json.dumps(todo[i::JOBS]))
+    _together("_run", [()] * JOBS)
+    keep(results)
+
+
+def _results() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    return {"mutants": {}} | found
+
+
+def every() -> list[Mutant]:
+    return [mutant for path in FILES for mutant, _ in mutants_of(path)]
+
+
+def _run_part(i: int) -> None:
+    names = set(json.loads(_part(TODO, i).read_text()))
     known = json.loads(TRACE.read_text())
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"mutants": {}}
+    breaker = Breaker([m for m in every() if m.name in names], known, _part(FOUND, i))
+    base = _base("runs") / str(i)
+    code = pytest.main([*PYTEST, f"--basetemp={base}", *_files(JUDGES)], plugins=[breaker])
+    if code not in (0, 5):
+        sys.exit(int(code))
+
+
+def keep(results: dict[str, Any]) -> None:
+    """What was found, among the results; what is no mutant any more goes."""
     old = results["mutants"]
-    todo = []
-    for path in FILES:
-        for mutant, _ in mutants_of(path):
-            if only in mutant.file and old.get(mutant.name, {}).get("state") in (None, "lived"):
-                todo.append(mutant)
-    stop = time.monotonic() + seconds
-
-    def one(mutant: Mutant) -> tuple[Mutant, dict[str, Any]] | None:
-        if time.monotonic() > stop:
-            return None
-        tests = judges(mutant, range(mutant.line, mutant.stop + 1), known)
-        if not tests:
-            return mutant, {"state": "lived", "by": "no test runs it"}
-        code = _child("_die", mutant.file, str(mutant.number), *tests, seconds=SECONDS)
-        return mutant, {"state": "lived" if code == 0 else "died", "tests": len(tests)}
-
-    with ThreadPoolExecutor(JOBS) as pool:
-        for done in pool.map(one, todo):
-            if done is None:
-                continue
-            mutant, outcome = done
-            argued = old.get(mutant.name, {}).get("argued")
-            old[mutant.name] = {**outcome, **({"argued": argued} if argued else {})}
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    for i in range(JOBS):
+        for line in _part(FOUND, i).read_text().splitlines():
+            name, outcome = json.loads(line)
+            argued = old.get(name, {}).get("argued")
+            old[name] = {**outcome, **({"argued": argued} if argued else {})}
+    results["mutants"] = {m.name: old[m.name] for m in every() if m.name in old}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     summary(results)
 
 
@@ -325,10 +455,9 @@ def summary(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("verb", choices=["count", "trace", "run", "show", "_trace", "_die"])
+    parser.add_argument("verb", choices=["count", "trace", "run", "keep", "show", "_trace", "_run"])
     parser.add_argument("words", nargs="*")
     parser.add_argument("--only", default="", help="files whose name has this in it")
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after that")
     args = parser.parse_args()
     match args.verb:
         case "count":
@@ -337,17 +466,18 @@ def main() -> None:
         case "trace":
             trace(args.words or JUDGES)
         case "run":
-            run(args.only, args.seconds)
+            run(args.only)
+        case "keep":
+            keep(_results())
         case "show":
-            for name, m in json.loads(RESULTS.read_text())["mutants"].items():
+            for name, m in _results()["mutants"].items():
                 if m["state"] == "lived" and args.only in name:
                     print(name, "|", m.get("argued", m.get("by", "")))
-            summary(json.loads(RESULTS.read_text()))
+            summary(_results())
         case "_trace":
             _trace_part(int(args.words[0]), args.words[1:])
-        case "_die":
-            file, number, *tests = args.words
-            sys.exit(_die(file, int(number), tests))
+        case "_run":
+            _run_part(int(args.words[0]))
 
 
 if __name__ == "__main__":

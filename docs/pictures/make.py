@@ -20,7 +20,8 @@ from matplotlib.patches import Rectangle
 from midge import driver
 from midge.cli.memory import STYLE, colour_of, compact, draw
 from midge.codegen.arrange import layout_of
-from midge.driver import Compiled, Memory
+from midge.core.options import CompileOptions
+from midge.driver import Compiled
 from midge.plan.arena import Layout
 from midge.plan.rows import Life, Stage
 from midge.target import load_target
@@ -28,18 +29,17 @@ from midge.target import load_target
 HERE = Path(__file__).parent
 MODELS = HERE.parents[2] / "shared" / "models"
 PLANS = {
-    "kws_whole": ("kws_int8", Memory(bands=False)),
-    "kws_bands": ("kws_int8", Memory()),
-    "vww_bands": ("vww_int8", Memory()),
-    "vww_streamed": ("vww_int8", Memory(stream_input=True)),
+    "kws_whole": ("kws_int8", CompileOptions(bands=False)),
+    "kws_bands": ("kws_int8", CompileOptions()),
+    "vww_bands": ("vww_int8", CompileOptions()),
+    "vww_streamed": ("vww_int8", CompileOptions(stream_input=True)),
 }
 
 
 def main(models: Path) -> None:
-    for name, (model, memory) in PLANS.items():
-        compiled = driver.compile_file(
-            models / f"{model}.tflite", load_target("cortex-m4"), search=True, memory=memory
-        )
+    for name, (model, options) in PLANS.items():
+        path = models / f"{model}.tflite"
+        compiled = driver.compile_file(path, load_target("cortex-m4"), options)
         draw(compiled, HERE / f"{name}.svg")
         print(f"{name}: {compiled.arena.size} bytes")
         if name == "kws_bands":
