@@ -277,11 +277,9 @@ class Breaker:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        sound = sorted(self.known, key=lambda test: float(self.known[test]["seconds"]))[:200]
-        code, by = self.lived([items[t] for t in sound if t in items], None, 300)
+        code, by = self.lived([items[t] for t in quickest(self.known)], None, 300)
         if code:
             raise pytest.UsageError(f"{by} fails before anything is broken")
-        gc.freeze()
         with self.log.open("w", encoding="utf-8") as log:
             for mutant in self.todo:
                 log.write(json.dumps([mutant.name, self.outcome(mutant, items)]) + "\n")
@@ -360,13 +358,19 @@ def _live(items: Sequence[pytest.Item], mutant: Mutant | None, pipe: int) -> Non
 def judges(mutant: Mutant, known: Mapping[str, Any]) -> list[str]:
     """The tests that run the mutant's lines, the fastest first."""
     lines = range(mutant.line, mutant.stop + 1)
-    able = sorted(
-        (own["seconds"], test)
-        for test, own in known.items()
-        if any(line in lines for line in own["lines"].get(mutant.file, ()))
+    return quickest(
+        {
+            test: own
+            for test, own in known.items()
+            if any(line in lines for line in own["lines"].get(mutant.file, ()))
+        }
     )
+
+
+def quickest(tests: Mapping[str, Any]) -> list[str]:
+    """MOST of them, and no more than LONGEST together but for the first."""
     found, total = [], 0.0
-    for seconds, test in able[:MOST]:
+    for seconds, test in sorted((own["seconds"], test) for test, own in tests.items())[:MOST]:
         total += seconds
         if found and total > LONGEST:
             break
