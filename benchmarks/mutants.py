@@ -34,10 +34,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "midge"
@@ -181,33 +182,31 @@ class Tracer:
     that pass judge."""
 
     def __init__(self) -> None:
-        self.files = {str(path): str(path.relative_to(SOURCE)) for path in FILES}
-        self.found: dict[str, dict[str, Any]] = {}
+        self.lines = Coverage(data_file=None, include=[*map(str, FILES)], config_file=False)
+        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        lines: dict[str, set[int]] = {}
-
-        def local(frame: FrameType, event: str, arg: object) -> Any:
-            if event == "line":
-                lines[self.files[frame.f_code.co_filename]].add(frame.f_lineno)
-            return local
-
-        def entered(frame: FrameType, event: str, arg: object) -> Any:
-            name = frame.f_code.co_filename
-            if name not in self.files:
-                return None
-            lines.setdefault(self.files[name], set()).add(frame.f_lineno)
-            return local
-
+        self.lines.start()
+        self.lines.switch_context(item.nodeid)
         start = time.monotonic()
-        sys.settrace(entered)
         yield
-        sys.settrace(None)
-        seconds = time.monotonic() - start
-        own = {name: sorted(found) for name, found in lines.items()}
-        self.found[item.nodeid] = {"seconds": round(seconds, 3), "lines": own}
+        self.seconds[item.nodeid] = round(time.monotonic() - start, 3)
+        self.lines.stop()
+
+    def found(self) -> dict[str, Any]:
+        """Test -> seconds, and file -> lines."""
+        data = self.lines.get_data()
+        lines: dict[str, defaultdict[str, list[int]]] = {
+            test: defaultdict(list) for test in self.seconds if test not in self.failed
+        }
+        for path in data.measured_files():
+            name = str(Path(path).relative_to(SOURCE))
+            for line, tests in data.contexts_by_lineno(path).items():
+                for test in lines.keys() & tests:
+                    lines[test][name].append(line)
+        return {t: {"seconds": self.seconds[t], "lines": own} for t, own in lines.items()}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
@@ -245,8 +244,7 @@ def _part(path: Path, i: int) -> Path:
 def _trace_part(i: int, files: Sequence[str]) -> None:
     tracer = Tracer()
     pytest.main([*PYTEST, f"--basetemp={_base(f'trace{i}') / 'x'}", *files], plugins=[tracer])
-    found = {test: own for test, own in tracer.found.items() if test not in tracer.failed}
-    _part(TRACE, i).write_text(json.dumps(found))
+    _part(TRACE, i).write_text(json.dumps(tracer.found()))
 
 
 def _together(verb: str, words: Sequence[Sequence[str]]) -> None:
