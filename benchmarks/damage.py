@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from damaging import trying  # noqa: E402
 from damaging.cases import FORMATS, case  # noqa: E402
 from damaging.kept import PLACES, Kept, kept_case  # noqa: E402
+from damaging.sources import sources  # noqa: E402
 from midge import driver  # noqa: E402
 
 VERDICTS = ("refused", "accepted", "unread", "internal", "time", "memory", "killed", "wrong")
@@ -45,6 +47,7 @@ def try_part(form: str, numbers: Sequence[int], seed: int, log: Path) -> None:
     if form == "keras":
         with contextlib.suppress(ImportError):
             importlib.import_module("tensorflow")
+    _warm(form)
     with log.open("a") as out, tempfile.TemporaryDirectory() as folder:
         kept = Kept(Path(folder)) if form in PLACES else None
         for number in numbers:
@@ -61,13 +64,24 @@ def try_part(form: str, numbers: Sequence[int], seed: int, log: Path) -> None:
             out.flush()
 
 
+def _warm(form: str) -> None:
+    """Read and compile whole files, so that the cases have everything imported and remembered."""
+    for _, data in sources(form) if form not in (*PLACES, "keras") else ():
+        found = trying.attempt(partial(trying.compiled, data, form))
+        assert found.verdict == "accepted", found
+
+
 def _work(made: Any) -> Any:
-    return lambda stage: trying.compiled(made.data, made.form, stage)
+    return partial(trying.compiled, made.data, made.form)
 
 
 def run(forms: Sequence[str], options: argparse.Namespace) -> None:
-    """What the log does not have yet."""
-    done = {(line["form"], line["number"]) for line in _lines(options.log)}
+    """What the log does not have yet, or as a fault."""
+    done = {
+        (line["form"], line["number"])
+        for line in _lines(options.log)
+        if line["verdict"] in trying.GOOD
+    }
     for form in forms:
         todo = [n for n in range(options.first, options.first + options.cases)
                 if (form, n) not in done]  # fmt: skip
@@ -86,7 +100,9 @@ def run(forms: Sequence[str], options: argparse.Namespace) -> None:
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    """The last line of each case."""
+    lines = map(json.loads, log.read_text().splitlines() if log.is_file() else [])
+    return [*{(line["form"], line["number"]): line for line in lines}.values()]
 
 
 def show(log: Path) -> int:
@@ -143,9 +159,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument(
-        "--log", type=Path, help="a line for each case; those in it are not repeated"
-    )
+    parser.add_argument("--log", type=Path, help="a line a case; only faults are repeated")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--case", metavar="FORMAT:N")
     options = parser.parse_args()

@@ -229,7 +229,7 @@ def _shape_word(rng: random.Random, text: str, old: str) -> str:
 def _scale_word(rng: random.Random, text: str, old: str) -> str:
     if re.fullmatch(r"-?\d+", old):
         return str(integer(rng, int(old)))
-    return rng.choice((f"{real(rng, 0.1)!r}", f"{old} {old}", "", "1e999", "-1e-400"))
+    return rng.choice((json.dumps(real(rng, 0.1)), f"{old} {old}", "", "1e999", "-1e-400"))
 
 
 def _index_word(rng: random.Random, text: str, old: str) -> str:
@@ -249,7 +249,9 @@ def _option_word(rng: random.Random, text: str, old: str) -> str:
         return f"({' '.join(map(str, parts))})"
     if old.startswith('"'):
         return rng.choice(('""', '"x"', '"relu"', '"\\u0000"', "1"))
-    return rng.choice((str(integer(rng, 1)), repr(real(rng, 0.5)), "nan", "inf", "()", '"x"'))
+    return rng.choice(
+        (str(integer(rng, 1)), json.dumps(real(rng, 0.5)), "NaN", "-Infinity", "()", '"x"')
+    )
 
 
 def _operator_word(rng: random.Random, text: str, old: str) -> str:

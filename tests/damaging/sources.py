@@ -17,7 +17,7 @@ from graphs import random_graph
 from midge import driver
 from midge.export import writer_for
 from midge.graph.archive import pack
-from midge.graph.ir import Graph
+from midge.graph.ir import OPS, Graph, Node, Sample
 from tflite_builder import TFLiteModel
 
 DATA = Path(__file__).parents[1] / "data"
@@ -176,6 +176,32 @@ def _midge() -> Iterator[tuple[str, bytes]]:
         if not name.startswith(("random", "int", "float")):
             yield name, pack(small_models.graph(data))
     yield from ((f"random {i}", pack(g)) for i, g in enumerate(_graphs(12)))
+    yield from _samples()
+
+
+def _samples() -> Iterator[tuple[str, bytes]]:
+    """The first and the last sample of every operator, as a graph of one node."""
+    for name in OPS:
+        samples = OPS[name].samples
+        for sample in (*samples[:1], *samples[1:][-1:]):
+            graph = sampled(name, sample)
+            if graph.inputs:
+                yield f"{name} sample", pack(graph)
+
+
+def sampled(op: str, sample: Sample) -> Graph:
+    """A graph of one use of an operator."""
+    names = tuple(f"v{i}" for i in range(len(sample.inputs)))
+    consts = {names[i]: array for i, array in sample.consts.items()}
+    made = OPS[op].infer(sample.inputs, sample.attrs)
+    results = tuple(f"y{i}" for i in range(len(made)))
+    node = Node(op, names, results, sample.attrs)
+    types = {
+        **dict(zip(names, sample.inputs, strict=True)),
+        **dict(zip(results, made, strict=True)),
+    }
+    inputs = tuple(n for n in names if n not in consts)
+    return Graph("model", inputs, results, types, consts, (node,))
 
 
 def _keras() -> Iterator[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ import numpy as np
 
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType
-from midge.graph.ir import Graph, expand, verify
+from midge.graph.ir import Graph, check_tables, expand, verify
 from midge.graph.text import parse_graph, print_graph
 from midge.graph.untrusted import MAX_ELEMENTS, MAX_RANK
 
@@ -100,6 +101,7 @@ def unpack(data: bytes, name: str) -> Graph:
         graph = replace(graph, name=name, consts={**graph.consts, **consts})
         _check_types(graph)
         verify(graph)
+        check_tables(graph)
         for node in graph.nodes:
             expand(node, graph.types, graph.consts)  # refuses attributes and scales without meaning
     return graph
@@ -167,7 +169,10 @@ def _array(data: bytes, name: str) -> Array:
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError(f"constant {name!r} has another npy version")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except tokenize.TokenError as error:
+        raise ValueError(f"constant {name!r} has a damaged header ({error.args[0]})") from None
     dtype = dtype.newbyteorder("=")
     DType.of(np.empty(0, dtype))
     raw = data[stream.tell() :]

@@ -19,7 +19,7 @@ import numpy as np
 from midge.core.errors import ModelError, VerifyError
 from midge.core.registry import Registry
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import Attr, Attrs
+from midge.graph.attrs import Attr, Attrs, Limits, check_limits
 
 __all__ = [
     "OPS",
@@ -31,6 +31,7 @@ __all__ = [
     "OpDef",
     "Rows",
     "Sample",
+    "check_tables",
     "expand",
     "fresh",
     "is_plain",
@@ -167,6 +168,9 @@ class OpDef:
     macs: input and output types -> multiply-accumulates.
     rows: attributes and input types -> how the rows of an image that it makes depend on those of
     its inputs; None where a row needs more than that. Elementwise operators need no rule.
+    limits: what attributes that are numbers may be; `verify` refuses others.
+    check: for an operator whose constants are indices: constant inputs by position, types and
+    attributes -> VerifyError if one is of nothing that there is. Nothing else looks at them.
     samples: small uses of the plain operator, edges included.
     """
 
@@ -181,6 +185,8 @@ class OpDef:
     channel_axis: int | None = None
     macs: Callable[[Sequence[TensorType], Sequence[TensorType]], int] | None = None
     rows: Callable[[Attrs, Sequence[TensorType]], Rows | None] | None = None
+    limits: Limits = field(default_factory=dict)
+    check: Callable[[Mapping[int, Array], Sequence[TensorType], Attrs], None] | None = None
     samples: tuple[Sample, ...] = ()
 
 
@@ -291,12 +297,27 @@ def verify(graph: Graph) -> None:
             raise VerifyError(f"output {name!r} is never defined", where=graph.name)
 
 
+def check_tables(graph: Graph) -> None:
+    """VerifyError for constants that would make an operator read what is not there."""
+    for node in graph.nodes:
+        check = OPS[node.op].check
+        if check is not None:
+            given = enumerate(node.inputs)
+            consts = {i: graph.consts[n] for i, n in given if n in graph.consts}
+            try:
+                check(consts, [graph.types[n] for n in node.inputs], node.attrs)
+            except VerifyError as error:
+                raise VerifyError(error.what, where=node.where, hint=error.hint) from None
+
+
 def _verify_node(graph: Graph, node: Node, defined: set[str]) -> None:
     for name in node.inputs:
         if name not in defined:
             raise VerifyError(f"input {name!r} is used before it is defined", where=node.where)
+    inputs = [graph.types[n] for n in node.inputs]
     try:
-        inferred = OPS[node.op].infer([graph.types[n] for n in node.inputs], node.attrs)
+        check_limits(node.attrs, OPS[node.op].limits, inputs)
+        inferred = OPS[node.op].infer(inputs, node.attrs)
     except VerifyError as error:
         raise VerifyError(error.what, where=node.where, hint=error.hint) from None
     if len(inferred) != len(node.outputs):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from midge.core.types import DType
 
 BinOp = Literal[
@@ -176,11 +178,18 @@ def i32(value: int) -> Const:
 
 
 def f32(value: float) -> Const:
-    return Const(float(value), DType.F32)
+    """The nearest value of binary32."""
+    return const(value, DType.F32)
 
 
 def const(value: float, dtype: DType) -> Const:
-    return Const(float(value) if dtype.is_float else int(value), dtype)
+    """A constant; of floats the nearest that the type has."""
+    return Const(_nearest(value, dtype) if dtype.is_float else int(value), dtype)
+
+
+def _nearest(value: float, dtype: DType) -> float:
+    with np.errstate(over="ignore"):
+        return float(dtype.numpy.type(value))
 
 
 def cast(dtype: DType, e: Expr, source: DType) -> Expr:

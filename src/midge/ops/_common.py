@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,17 @@ def broadcast(*types: TensorType) -> tuple[int, ...]:
     except ValueError:
         shapes = ", ".join(str(t) for t in types)
         raise fail(f"shapes {shapes} do not broadcast") from None
+
+
+def check_indices(
+    consts: Mapping[int, Array], position: int, least: int, most: int, what: str
+) -> None:
+    """VerifyError unless input `position` is a constant of numbers from `least` to `most`."""
+    if position not in consts:
+        raise fail(f"{what} are computed at run time, expected constants")
+    found = consts[position]
+    if found.size and not (least <= found.min() and found.max() <= most):
+        raise fail(f"{what} go from {found.min()} to {found.max()}, expected {least} to {most}")
 
 
 def shifted(ctx: Expansion, value: str, zero: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from midge.core import reals
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, number
+from midge.graph.attrs import FLOAT, integer, number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32
 from midge.graph.importers import IMPORTERS, Foreign
@@ -156,6 +156,9 @@ def shrink_meaning(x: Array, attrs: Attrs) -> Array:
     return np.where(x < -edge, x + bias, np.where(x > edge, x - bias, 0))
 
 
+_LIMITS = dict.fromkeys(("alpha", "beta", "gamma", "lambd", "bias"), FLOAT)
+
+
 @dataclass(frozen=True, slots=True)
 class _Activation:
     """meaning: on binary32 arrays, as `build` computes it.  onnx: operator -> attributes of ours
@@ -185,7 +188,15 @@ class _Activation:
             for attrs in self.samples
             for s in ((2, 3), (), (40,))
         )
-        op = OpDef(self.name, infer, self.reference, self.expand, elementwise=True, samples=every)
+        op = OpDef(
+            self.name,
+            infer,
+            self.reference,
+            self.expand,
+            elementwise=True,
+            limits=_LIMITS,
+            samples=every,
+        )
         OPS.add(self.name, op)
         SCALAR_RULES.add(self.name, ScalarRule(("x",), lambda e: self.build(e.args[0], e.attrs)))
         for kind, attrs in self.onnx.items():

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import INT32, SHIFT, integer, text
 from midge.graph.ir import OPS, Attr, Attrs, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -98,5 +98,12 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-OPS.add("affine", OpDef("affine", infer, reference, elementwise=True, samples=_samples()))
+_LIMITS = {
+    "shift": SHIFT, "left_shift": SHIFT, "centre": INT32, "nudge": INT32, "low": INT32,
+    "high": INT32,
+}  # fmt: skip
+OPS.add(
+    "affine",
+    OpDef("affine", infer, reference, elementwise=True, limits=_LIMITS, samples=_samples()),
+)
 SCALAR_RULES.add("affine", ScalarRule(("x", "factor", "offset", "x", "factor"), element))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import number
+from midge.graph.attrs import FLOAT, limits_of, number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor, quantize_value
 from midge.graph.importers import IMPORTERS, Foreign, Steps
@@ -21,13 +21,19 @@ from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule, arithmetic
 from midge.ops import _onnx
-from midge.ops._common import arity
+from midge.ops._common import arity, fail
 from midge.ops.requantize import requantize
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 1)
-    return (inputs[0].plain,)
+    (x,) = inputs
+    for name in ("low", "high"):
+        limit = number(attrs, name)
+        least, most = FLOAT if x.quant is not None else limits_of(x.dtype)
+        if not (math.isinf(limit) or least <= limit <= most):
+            raise fail(f"attribute {name} is {limit}, expected {least:g} to {most:g}")
+    return (x.plain,)
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:

@@ -376,6 +376,7 @@ OPS.add(
         channel_axis=0,
         macs=macs,
         rows=rows,
+        limits={"x_zero": 0, "pad_value": 0},
         samples=_SAMPLES,
     ),
 )

@@ -252,6 +252,7 @@ OPS.add(
         activation=True,
         channel_axis=0,
         macs=macs,
+        limits={"x_zero": 0},
         samples=_samples(),
     ),
 )

@@ -145,6 +145,7 @@ OPS.add(
         channel_axis=3,
         macs=macs,
         rows=rows,
+        limits={"x_zero": 0, "pad_value": 0},
         samples=_SAMPLES,
     ),
 )

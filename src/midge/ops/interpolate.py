@@ -8,16 +8,17 @@ x is float, or integers with attributes `scale` and `zero`: then their reals cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
+from midge.graph.attrs import SCALE
 from midge.graph.interpolation import neighbours
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
-from midge.ops._common import arity, fail, image
+from midge.ops._common import arity, check_indices, fail, image
 from midge.ops._reals import real_element, reals_of, without_quant
 
 
@@ -34,6 +35,12 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
         sizes.append(indices.shape[0])
     without_quant(x, attrs)
     return (TensorType((n, *sizes, c), DType.F32),)
+
+
+def check(consts: Mapping[int, Array], inputs: Sequence[TensorType], attrs: Attrs) -> None:
+    _, height, width, _ = image(inputs[0])
+    check_indices(consts, 1, 0, height - 1, "rows")
+    check_indices(consts, 3, 0, width - 1, "columns")
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
@@ -92,7 +99,18 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-OPS.add("interpolate", OpDef("interpolate", infer, reference, expand, samples=_samples()))
+OPS.add(
+    "interpolate",
+    OpDef(
+        "interpolate",
+        infer,
+        reference,
+        expand,
+        check=check,
+        limits={"scale": SCALE, "zero": 0},
+        samples=_samples(),
+    ),
+)
 LOOP_RULES.add(
     "interpolate",
     LoopRule(("x", "rows", "row_weights", "columns", "column_weights"), loops),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import number
+from midge.graph.attrs import FLOAT, number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
@@ -129,11 +129,26 @@ _SELECTS = tuple(
 )
 OPS.add(
     "leaky_relu",
-    OpDef("leaky_relu", infer, reference, expand, elementwise=True, samples=_SAMPLES),
+    OpDef(
+        "leaky_relu",
+        infer,
+        reference,
+        expand,
+        elementwise=True,
+        limits={"alpha": FLOAT},
+        samples=_SAMPLES,
+    ),
 )
 OPS.add(
     "select_sign",
-    OpDef("select_sign", infer_select, reference_select, elementwise=True, samples=_SELECTS),
+    OpDef(
+        "select_sign",
+        infer_select,
+        reference_select,
+        elementwise=True,
+        limits={"zero": 0},
+        samples=_SELECTS,
+    ),
 )
 SCALAR_RULES.add("leaky_relu", ScalarRule(("x",), element))
 SCALAR_RULES.add("select_sign", ScalarRule(("x", "a", "b"), element_select))

@@ -15,7 +15,7 @@ from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.rounding import round_shift
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer
+from midge.graph.attrs import INT32, integer
 from midge.graph.exporters import EXPORTERS
 from midge.graph.fixed_point import per_tensor, quantize_multiplier
 from midge.graph.gemmlowp import softmax_scaling
@@ -210,7 +210,11 @@ def _samples_q() -> tuple[Sample, ...]:
 
 _SAMPLES = tuple(Sample((TensorType(s, DType.F32),)) for s in ((2, 5), (1, 1), (2, 2, 3), (40,)))
 OPS.add("log_softmax", OpDef("log_softmax", infer, reference, expand, samples=_SAMPLES))
-OPS.add("log_softmax_q", OpDef("log_softmax_q", infer_q, reference_q, samples=_samples_q()))
+_LIMITS = {"divisor": (0, INT32[1]), "shift": (-31, 31), "least": (-INT32[1], INT32[1])}
+OPS.add(
+    "log_softmax_q",
+    OpDef("log_softmax_q", infer_q, reference_q, limits=_LIMITS, samples=_samples_q()),
+)
 LOOP_RULES.add("log_softmax_q", LoopRule(("x", "exp", "scaled"), loops_q))
 LOOP_RULES.add("log_softmax", LoopRule(("x",), loops))
 IMPORTERS["tflite"].add("LOG_SOFTMAX", from_tflite)

@@ -225,7 +225,18 @@ def _samples() -> tuple[Sample, ...]:
     return (*plain, Sample(pair, zeros))
 
 
-OPS.add("matmul", OpDef("matmul", infer, reference, expand, macs=macs, samples=_samples()))
+OPS.add(
+    "matmul",
+    OpDef(
+        "matmul",
+        infer,
+        reference,
+        expand,
+        macs=macs,
+        limits={"a_zero": 0, "b_zero": 1},
+        samples=_samples(),
+    ),
+)
 LOOP_RULES.add("matmul", LoopRule(("a", "b"), loops))
 IMPORTERS["tflite"].add("BATCH_MATMUL", from_tflite)
 IMPORTERS["onnx"].add("MatMul", from_onnx)

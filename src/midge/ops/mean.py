@@ -179,7 +179,10 @@ _WIDE = tuple(
     for axes in ((0,), (1,), ())
 )
 _FLOATS = tuple(s for s in _SAMPLES if s.inputs[0].dtype is DType.F32)
-OPS.add("sum", OpDef("sum", infer, sum_reference, expand_sum, samples=_SAMPLES + _WIDE))
+OPS.add(
+    "sum",
+    OpDef("sum", infer, sum_reference, expand_sum, limits={"x_zero": 0}, samples=_SAMPLES + _WIDE),
+)
 OPS.add("mean", OpDef("mean", infer, mean_reference, expand, samples=_FLOATS))
 LOOP_RULES.add("sum", LoopRule(("x",), lambda site: _loops(site, divide=False)))
 LOOP_RULES.add("mean", LoopRule(("x",), lambda site: _loops(site, divide=True)))

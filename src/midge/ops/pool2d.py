@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integers, text
+from midge.graph.attrs import SCALE, Limits, integers, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import ACTIVATIONS, activation_range
 from midge.graph.importers import IMPORTERS, Foreign
@@ -312,12 +312,15 @@ def _ordered_samples() -> tuple[Sample, ...]:
     return tuple(found)
 
 
+_LIMITS: Limits = {"scale": SCALE, "zero": 0}
 for _name, _reference, _loops, _rows, _kind, _more in (
     ("avg_pool2d", avg_reference, avg_loops, avg_rows, "AVERAGE_POOL_2D", _ordered_samples()),
     ("max_pool2d", max_reference, max_loops, max_rows, "MAX_POOL_2D", ()),
 ):
     _all = (*_samples(), *_more)
-    _op = OpDef(_name, infer, _reference, expand, activation=True, rows=_rows, samples=_all)
+    _op = OpDef(
+        _name, infer, _reference, expand, activation=True, rows=_rows, limits=_LIMITS, samples=_all
+    )
     OPS.add(_name, _op)
     LOOP_RULES.add(_name, LoopRule(("x",), _loops))
     IMPORTERS["tflite"].add(_kind, from_tflite(_name))

@@ -13,7 +13,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, number, text
+from midge.graph.attrs import SCALE, ZERO_POINT, integer, number, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
@@ -160,7 +160,18 @@ _SAMPLES = tuple(
         ((64,), 0.5, 0, "i8"),
     )
 )
-OPS.add("quantize", OpDef("quantize", infer, reference, expand, elementwise=True, samples=_SAMPLES))
+OPS.add(
+    "quantize",
+    OpDef(
+        "quantize",
+        infer,
+        reference,
+        expand,
+        elementwise=True,
+        limits={"scale": SCALE, "zero": ZERO_POINT},
+        samples=_SAMPLES,
+    ),
+)
 OPS.add(
     "dequantize",
     OpDef(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import INT32, SHIFT, ZERO_POINT, integer, text
 from midge.graph.fixed_point import MOST_SHIFT, beyond, multipliers, reduced_multiplier
 from midge.graph.ir import OPS, Attrs, Expansion, OpDef, Sample
 from midge.loop import ir
@@ -26,6 +26,10 @@ from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, broadcast, fail, shifted_clamp
 
 ROUNDINGS = {"twice": MOST_SHIFT, "right": 31, "once": MOST_SHIFT, "wide": 8}  # greatest shifts
+
+_LIMITS = {
+    "zero_in": ZERO_POINT, "zero_out": ZERO_POINT, "left_shift": SHIFT, "low": INT32, "high": INT32,
+}  # fmt: skip
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -170,6 +174,6 @@ def _samples() -> tuple[Sample, ...]:
 
 OPS.add(
     "requantize",
-    OpDef("requantize", infer, reference, elementwise=True, samples=_samples()),
+    OpDef("requantize", infer, reference, elementwise=True, limits=_LIMITS, samples=_samples()),
 )
 SCALAR_RULES.add("requantize", ScalarRule(("x", "multiplier", "shift"), element))

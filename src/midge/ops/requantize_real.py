@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import INT32, ZERO_POINT, integer, text
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, OpDef, Sample
 from midge.graph.real_product import LOW_BITS, split_real
 from midge.loop import ir
@@ -19,6 +19,7 @@ from midge.lower import SCALAR_RULES, Element, ScalarRule
 from midge.ops._common import arity, broadcast, fail, shifted_clamp
 
 _LIMIT = 1 << 30  # where the intrinsic stops
+_LIMITS = {"zero_out": ZERO_POINT, "low": INT32, "high": INT32}
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -75,6 +76,8 @@ def _samples() -> tuple[Sample, ...]:
 
 OPS.add(
     "requantize_real",
-    OpDef("requantize_real", infer, reference, elementwise=True, samples=_samples()),
+    OpDef(
+        "requantize_real", infer, reference, elementwise=True, limits=_LIMITS, samples=_samples()
+    ),
 )
 SCALAR_RULES.add("requantize_real", ScalarRule(("x", "high", "low", "shift"), element))

@@ -16,7 +16,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import ZERO_POINT, integer, text
 from midge.graph.fixed_point import MOST_SHIFT, beyond, f32, per_tensor
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
@@ -164,5 +164,10 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-OPS.add("rescale", OpDef("rescale", infer, reference, elementwise=True, samples=_samples()))
+_EXACT = (-(2**22), 2**22)  # in binary32, also once a zero point is taken off
+_LIMITS = {"zero_out": ZERO_POINT, "low": _EXACT, "high": _EXACT}
+OPS.add(
+    "rescale",
+    OpDef("rescale", infer, reference, elementwise=True, limits=_LIMITS, samples=_samples()),
+)
 SCALAR_RULES.add("rescale", ScalarRule(("x", "scale", "offset"), element))

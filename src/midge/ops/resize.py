@@ -17,7 +17,7 @@ from math import floor
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, integers
+from midge.graph.attrs import FLAG, integer, integers
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, round_half_away
 from midge.graph.importers import IMPORTERS, Foreign
@@ -40,6 +40,12 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
         raise fail(f"cannot resize {x} to {(height, width)}: at most {_MOST} rows and columns")
     _flags(attrs)
     return (TensorType((n, height, width, c), x.dtype),)
+
+
+def infer_bilinear(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    if all(_flags(attrs)):
+        raise fail("align_corners and half_pixel exclude each other")
+    return infer(inputs, attrs)
 
 
 def _flags(attrs: Attrs) -> tuple[bool, bool]:
@@ -362,13 +368,22 @@ def _samples(dtypes: tuple[DType, ...]) -> tuple[Sample, ...]:
 
 _NEAREST = (DType.F32, DType.I8, DType.I16, DType.U8, DType.I32)
 _BILINEAR = (DType.F32, DType.I8, DType.I16)
+_LIMITS = {"align_corners": FLAG, "half_pixel": FLAG}
 OPS.add(
     "resize_nearest",
-    OpDef("resize_nearest", infer, reference_nearest, samples=_samples(_NEAREST[:3])),
+    OpDef(
+        "resize_nearest", infer, reference_nearest, limits=_LIMITS, samples=_samples(_NEAREST[:3])
+    ),
 )
 OPS.add(
     "resize_bilinear",
-    OpDef("resize_bilinear", infer, reference_bilinear, samples=_samples(_BILINEAR)),
+    OpDef(
+        "resize_bilinear",
+        infer_bilinear,
+        reference_bilinear,
+        limits=_LIMITS,
+        samples=_samples(_BILINEAR),
+    ),
 )
 LOOP_RULES.add("resize_nearest", LoopRule(("x",), loops_nearest))
 LOOP_RULES.add("resize_bilinear", LoopRule(("x",), loops_bilinear))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import INT32, SHIFT, integer, text
 from midge.graph.ir import OPS, Attrs, OpDef, Sample
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule
@@ -60,5 +60,8 @@ def _samples() -> tuple[Sample, ...]:
     )
 
 
-OPS.add("scale", OpDef("scale", infer, reference, elementwise=True, samples=_samples()))
+_LIMITS = {"up": SHIFT, "down": SHIFT, "low": INT32, "high": INT32}
+OPS.add(
+    "scale", OpDef("scale", infer, reference, elementwise=True, limits=_LIMITS, samples=_samples())
+)
 SCALAR_RULES.add("scale", ScalarRule(("x", "multiplier", "offset"), element))

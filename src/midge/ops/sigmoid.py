@@ -15,7 +15,7 @@ import numpy as np
 from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, text
+from midge.graph.attrs import INT32, SHIFT, integer, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
@@ -242,7 +242,10 @@ for _f in (_Function("logistic", _logistic32, 0), _Function("tanh", _tanh32, 1))
     IMPORTERS["tflite"].add(_f.name.upper(), _f.from_tflite)
     EXPORTERS["tflite"].add(_f.name, to_tflite)
     QUANTIZING.add(_f.name, QuantRule(fixed=_FIXED[_f.name]))
-OPS.add("sigmoid_lut", OpDef("sigmoid_lut", infer_lut, reference_lut, samples=_LUTS))
+_LIMITS = {"multiplier": INT32, "shift": SHIFT}
+OPS.add(
+    "sigmoid_lut", OpDef("sigmoid_lut", infer_lut, reference_lut, limits=_LIMITS, samples=_LUTS)
+)
 LOOP_RULES.add("sigmoid_lut", LoopRule(("x", "table"), loops_lut))
 for _kind, _name in (("Sigmoid", "logistic"), ("Tanh", "tanh")):
     IMPORTERS["onnx"].add(_kind, _onnx.elementwise(_name, 1, DType.F32))

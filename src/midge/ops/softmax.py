@@ -15,7 +15,7 @@ from midge.core import reals
 from midge.core.errors import ModelError
 from midge.core.rounding import high_mul, round_shift
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import number, text
+from midge.graph.attrs import FLOAT, number, text
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import per_tensor
 from midge.graph.gemmlowp import exp_on_negative_values, softmax_scaling
@@ -190,7 +190,10 @@ def _samples_q() -> tuple[Sample, ...]:
 _FLOAT_SAMPLES = tuple(
     Sample((TensorType(s, DType.F32),), {"beta": b}) for s, b in (((2, 5), 1.0), ((1, 1), 0.5))
 )
-OPS.add("softmax", OpDef("softmax", infer, reference, expand, samples=_FLOAT_SAMPLES))
+OPS.add(
+    "softmax",
+    OpDef("softmax", infer, reference, expand, limits={"beta": FLOAT}, samples=_FLOAT_SAMPLES),
+)
 OPS.add("softmax_q", OpDef("softmax_q", infer_q, reference_q, samples=_samples_q()))
 LOOP_RULES.add("softmax", LoopRule(("x",), loops))
 LOOP_RULES.add("softmax_q", LoopRule(("x", "exp"), loops_q))

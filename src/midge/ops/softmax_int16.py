@@ -14,7 +14,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, number
+from midge.graph.attrs import INT32, integer, number
 from midge.graph.fixed_point import (
     f32,
     multiplier_of,
@@ -204,5 +204,6 @@ def _samples() -> tuple[Sample, ...]:
     )
 
 
-OPS.add("softmax_lut", OpDef("softmax_lut", infer, reference, samples=_samples()))
+_LIMITS = {"multiplier": INT32, "shift": (-31, 31)}
+OPS.add("softmax_lut", OpDef("softmax_lut", infer, reference, limits=_LIMITS, samples=_samples()))
 LOOP_RULES.add("softmax_lut", LoopRule(("x", "exp", "inverse"), loops))

@@ -12,7 +12,7 @@ NaN is below no threshold. Source: the operator TreeEnsemble of ONNX's operator 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from midge.graph.trees import EQUAL, MISSING
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.lower.trees import AGGREGATES, added, begin, end, passes
-from midge.ops._common import arity, fail
+from midge.ops._common import arity, check_indices, fail
 
 FEATURES = (DType.F32, DType.I8, DType.U8, DType.I16, DType.I32, DType.I64)
 VALUES = (DType.F32, DType.U8, DType.I32, DType.I64)
@@ -50,6 +50,32 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     if integer(attrs, "targets") < 1:
         raise fail(f"{attrs['targets']} targets")
     return (TensorType((x.shape[0], integer(attrs, "targets")), values.dtype),)
+
+
+def check(consts: Mapping[int, Array], inputs: Sequence[TensorType], attrs: Attrs) -> None:
+    """Every way ends at a leaf, after `depth` splits at most."""
+    x, thresholds, _, _, targets, _ = inputs
+    splits, leaves = thresholds.shape[0], targets.shape[0]
+    check_indices(consts, 2, -max(leaves, 1), 2**31 - 1, "splits")
+    check_indices(consts, 3, -leaves, splits - 1, "roots")
+    check_indices(consts, 4, 0, integer(attrs, "targets") - 1, "targets")
+    features, ways = consts[2][:, 0], consts[2][:, 1:3].astype(np.int64)
+    if features.min() < 0 or features.max() >= x.shape[1]:
+        raise fail(f"features go from {features.min()} to {features.max()} of {x.shape[1]}")
+    here = np.arange(splits)[:, None]
+    if (ways >= splits).any() or (ways < -leaves).any() or ((ways >= 0) & (ways <= here)).any():
+        raise fail("a split leads to a leaf or a split that does not exist, or back")
+    depth = _depth(ways, consts[3])
+    if not depth <= integer(attrs, "depth") <= splits:
+        raise fail(f"depth {attrs['depth']}, the longest way is {depth} of {splits} splits")
+
+
+def _depth(ways: Array, roots: Array) -> int:
+    """Splits on the longest way; each leads further on only."""
+    depths = [0] * len(ways)
+    for at in range(len(ways) - 1, -1, -1):
+        depths[at] = 1 + max((depths[to] for to in ways[at].tolist() if to >= 0), default=0)
+    return max((depths[root] for root in roots.tolist() if root >= 0), default=0)
 
 
 def _leaves(inputs: Sequence[Array], depth: int) -> Array:
@@ -138,7 +164,7 @@ _SAMPLES = (
     _sample(DType.F32, DType.F32, 2, 2, 4, "max"),
     _sample(DType.I16, DType.I32, 1, 1, 1),
 )
-OPS.add("tree_ensemble", OpDef("tree_ensemble", infer, reference, samples=_SAMPLES))
+OPS.add("tree_ensemble", OpDef("tree_ensemble", infer, reference, check=check, samples=_SAMPLES))
 LOOP_RULES.add(
     "tree_ensemble", LoopRule(("x", "thresholds", "splits", "roots", "targets", "values"), loops)
 )
