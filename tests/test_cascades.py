@@ -52,6 +52,17 @@ def small(kind: str, height: int = 9, width: int = 4) -> Net:
     return Net.of(Graph("g", (x,), (y,), m.types, m.consts, ()).with_nodes(m.nodes))
 
 
+def test_images_of_very_many_rows_are_computed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged or absurd model would be planned for hours."""
+    plain = small("int8").plain
+    counts = []
+    for rows in (5, 4):
+        monkeypatch.setattr(cascading, "_TALLEST", rows)
+        counts.append([name for name, _ in cascading._forms(plain, Wish())])
+    assert len(counts[0]) > 1
+    assert counts[1] == ["whole"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_kind_of_plan(target: str, kind: str) -> None:

@@ -197,7 +197,7 @@ def _forms(graph: Graph, wish: Wish) -> Iterator[tuple[str, Forms]]:
     ]
     heights = {out: graph.types[seen].shape[1] for out, seen in able}
     widths = {out: graph.types[seen].shape[2] for out, seen in able}
-    usable = [out for out, _ in able if heights[out] > 1]
+    usable = [out for out, _ in able if 1 < heights[out] <= _TALLEST]
     if len(usable) < 2 and not wish.arriving:
         return
     seen: list[Forms] = []
@@ -211,6 +211,7 @@ def _forms(graph: Graph, wish: Wish) -> Iterator[tuple[str, Forms]]:
             yield name, forms
 
 
+_TALLEST = 1 << 15  # rows of an image that is computed by bands: planning takes 0.1 ms for each
 # Kinds of plans: name, pixels of a band at least (in at most 4 rows), its rows at least, patience.
 _KINDS = (
     ("rows", 4, 1, False),

@@ -6,262 +6,19 @@ made = random_tflite(7)      # for the same number always the same
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import prod, sqrt
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fuzzing.models import Made
-from tflite_builder import TFLiteModel
-
-_EXTENTS = (1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17)
-_CHANNELS = (1, 1, 2, 3, 4, 5, 7, 8, 12, 16, 17)
-_MOST = 5000  # elements of a value
-_RELU, _RELU_N1_TO_1, _RELU6 = 1, 2, 3
-Shape = tuple[int, ...]
+from fuzzing.tflite_layers import TFLiteLayers
+from fuzzing.tflite_values import CHANNELS, EXTENTS, MOST, Shape, Value
 
 
-@dataclass(frozen=True)
-class Value:
-    """A tensor of the file. scale is None for floats."""
-
-    index: int
-    shape: Shape
-    dtype: str
-    scale: float | None = None
-    zero: int = 0
-
-    @property
-    def quant(self) -> tuple[float | None, int]:
-        return self.scale, self.zero
-
-    @property
-    def is_integer(self) -> bool:
-        return self.scale is not None
-
-
-class TFLiteGraph:
-    """One file under construction. wild: scales lie anywhere."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng, self.numbers = random.Random(seed), np.random.default_rng(seed)
-        self.model = TFLiteModel()
-        self.values: list[Value] = []
-        self.read: set[int] = set()
-        self.steps: list[str] = []
-        self.wild = self.rng.random() < 0.12
-        self.dtype = self.rng.choices(["int8", "int16", "float32"], [7, 1, 2])[0]
-
-    # Values.
-
-    def quant(self, dtype: str) -> tuple[float | None, int]:
-        if dtype == "float32":
-            return None, 0
-        reach = (-6.0, 3.0) if self.wild else (-2.5, 0.0)
-        scale = float(np.float32(10 ** self.rng.uniform(*reach)))
-        zeros = (-128, 127, 0, self.rng.randint(-128, 127), self.rng.randint(-128, 127))
-        return scale, 0 if dtype == "int16" else self.rng.choice(zeros)
-
-    def sized(self, scale: float, dtype: str) -> tuple[float | None, int]:
-        """A quantisation of about that scale, or a wild one."""
-        _, zero = self.quant(dtype)
-        if dtype == "float32" or (self.wild and self.rng.random() < 0.6):
-            return self.quant(dtype)
-        factor = self.rng.choice((0.3, 1.0, 1.0, 1.7, 3.0))
-        return max(float(np.float32(scale * factor)), 1e-12), zero
-
-    def input(self, shape: Shape) -> None:
-        scale, zero = self.quant(self.dtype)
-        index = self.model.input(shape, self.dtype, scale, zero)
-        self.values.append(Value(index, shape, self.dtype, scale, zero))
-
-    def write(
-        self,
-        kind: str,
-        inputs: Sequence[int],
-        shape: Sequence[int],
-        like: Value,
-        options: str = "",
-        *,
-        quant: tuple[float | None, int] | None = None,
-        dtype: str = "",
-        version: int = 1,
-        **fields: Any,
-    ) -> Value:
-        """An operator; its output is `like` one of its inputs unless said otherwise."""
-        dtype = dtype or like.dtype
-        scale, zero = like.quant if quant is None else quant
-        if dtype in ("float32", "int32", "bool"):
-            scale, zero = None, 0
-        index = self.model.value(shape, dtype, scale, zero)
-        self.model.op(kind, inputs, [index], options, version, **fields)
-        made = Value(index, tuple(shape), dtype, scale, zero)
-        self.values.append(made)
-        self.steps.append(f"{kind} {list(like.shape)} -> {dtype}{list(shape)}")
-        return made
-
-    def pick(self, accept: Callable[[Value], bool] = lambda v: True) -> Value | None:
-        """A value to go on with, the last one mostly."""
-        fitting = [v for v in self.values if accept(v) and v.dtype not in ("bool", "int32")]
-        if not fitting:
-            return None
-        chosen = fitting[-1] if self.rng.random() < 0.65 else self.rng.choice(fitting)
-        self.read.add(chosen.index)
-        return chosen
-
-    def ints(self, *values: int) -> int:
-        return self.model.const(np.array(values, np.int32))
-
-    def constant(self, shape: Sequence[int], like: Value, quant: Any = None) -> int:
-        if like.dtype == "float32":
-            return self.model.const(self.numbers.normal(0, 1, shape).astype(np.float32))
-        info = np.iinfo(like.dtype)
-        array = self.numbers.integers(info.min, info.max, shape, endpoint=True)
-        return self.model.const(array.astype(like.dtype), *(quant or like.quant))
-
-    def activation(self) -> int:
-        return self.rng.choice((0, 0, 0, _RELU, _RELU6, _RELU_N1_TO_1))
-
-    # Layers.
-
-    def weights(self, x: Value, shape: Shape, axis: int) -> tuple[list[int], float]:
-        """Weights, mostly a bias, and the size of a product."""
-        count = shape[axis]
-        if not x.is_integer:
-            w = self.model.const(self.numbers.normal(0, 0.4, shape).astype(np.float32))
-            bias = self.model.const(self.numbers.normal(0, 1, count).astype(np.float32))
-            return [w, bias], 1.0
-        array = self.numbers.integers(-127, 128, shape)
-        mode = self.rng.random()
-        if mode < 0.25:
-            dead = self.numbers.random(count) < (1.0 if mode < 0.05 else 0.4)
-            np.moveaxis(array, axis, 0)[dead] = 0
-        elif mode < 0.35:
-            array = self.numbers.choice([-128, -127, 127], shape)
-        base = 10 ** self.rng.uniform(*((-7, 1) if self.wild else (-4, -1)))
-        scales = [float(np.float32(base))]
-        if self.rng.random() < 0.6:
-            spread = 10 ** self.numbers.uniform(-1, 1, count)
-            scales = [float(s) for s in (base * spread).astype(np.float32)]
-        w = self.model.const(array.astype(np.int8), scales, axis=axis)
-        return [w, self.bias(x, scales, count)], float(np.mean(scales)) * 70
-
-    def bias(self, x: Value, scales: list[float], count: int) -> int:
-        most = self.rng.choice((100, 3000, 30000, 1 << 24))
-        array = self.numbers.integers(-most, most, count)
-        wide = array.astype(np.int64 if x.dtype == "int16" else np.int32)
-        assert x.scale is not None
-        with np.errstate(all="ignore"):
-            units = np.float32(x.scale) * np.array(scales, np.float32)
-        units = np.maximum(units, np.float32(1e-37))
-        return self.model.const(wide, [float(u) for u in units])
-
-    def window(self, x: Value, kernel: Shape, *, dilated: bool) -> tuple[dict[str, int], Shape]:
-        """Strides, dilations, padding, and height and width of the output; () if there is none."""
-        strides = [self.rng.choice((1, 1, 1, 2, 3)) for _ in "hw"]
-        dilations = [1, 1]
-        if dilated and self.rng.random() < 0.2:
-            strides, dilations = [1, 1], [self.rng.choice((1, 2, 3)) for _ in "hw"]
-        padding = self.rng.choice((0, 1))
-        size = []
-        for n, k, s, d in zip(x.shape[1:3], kernel, strides, dilations, strict=True):
-            reach = (k - 1) * d + 1
-            size.append(-(-n // s) if padding == 0 else (n - reach) // s + 1 if n >= reach else 0)
-        fields = {"strideH": strides[0], "strideW": strides[1], "padding": padding}
-        if dilated:
-            fields |= {"dilationHFactor": dilations[0], "dilationWFactor": dilations[1]}
-        return fields, tuple(size) if min(size) > 0 else ()
-
-    def convolution(self) -> None:
-        x = self.pick(lambda v: len(v.shape) == 4)
-        if x is None:
-            return
-        kernel = (self.rng.choice((1, 1, 2, 3, 3, 5)), self.rng.choice((1, 1, 2, 3, 3, 5)))
-        fields, size = self.window(x, kernel, dilated=True)
-        channels, groups = x.shape[3], 1
-        out = self.rng.choice((1, 2, 3, 4, 5, 6, 8, 12, 16, 17))
-        if channels > 1 and self.rng.random() < 0.12:
-            groups = self.rng.choice([g for g in range(2, channels + 1) if channels % g == 0])
-            out = groups * self.rng.choice((1, 2, 3))
-        if not size or x.shape[0] * prod(size) * out > _MOST:
-            return
-        operands, unit = self.weights(x, (out, *kernel, channels // groups), 0)
-        scale = (x.scale or 1.0) * unit * sqrt(prod(kernel) * channels / groups)
-        self.write(
-            "CONV_2D", [x.index, *operands], (x.shape[0], *size, out), x, "Conv2DOptions",
-            quant=self.sized(scale, x.dtype), fusedActivationFunction=self.activation(), **fields,
-        )  # fmt: skip
-
-    def depthwise(self) -> None:
-        x = self.pick(lambda v: len(v.shape) == 4)
-        if x is None:
-            return
-        kernel = (self.rng.choice((1, 2, 3, 3, 5)), self.rng.choice((1, 2, 3, 3, 5)))
-        fields, size = self.window(x, kernel, dilated=True)
-        times = self.rng.choice((1, 1, 1, 1, 2, 3))
-        out = x.shape[3] * times
-        if not size or out > 64 or x.shape[0] * prod(size) * out > _MOST:
-            return
-        operands, unit = self.weights(x, (1, *kernel, out), 3)
-        self.write(
-            "DEPTHWISE_CONV_2D", [x.index, *operands], (x.shape[0], *size, out), x,
-            "DepthwiseConv2DOptions", quant=self.sized((x.scale or 1) * unit * 3, x.dtype),
-            depthMultiplier=times, fusedActivationFunction=self.activation(), **fields,
-        )  # fmt: skip
-
-    def dense(self) -> None:
-        x = self.pick(lambda v: 0 < len(v.shape) <= 4 and prod(v.shape) < 3000)
-        if x is None:
-            return
-        keep = len(x.shape) > 1 and self.rng.random() < 0.3
-        depth = x.shape[-1] if keep or self.rng.random() < 0.5 else prod(x.shape[1:])
-        if depth < 1 or depth > 2000:
-            return
-        out = self.rng.choice((1, 2, 3, 4, 5, 7, 8, 10, 13, 16, 33))
-        operands, unit = self.weights(x, (out, depth), 0)
-        if self.rng.random() < 0.1:
-            operands[1] = -1
-        shape = (*x.shape[:-1], out) if keep else (prod(x.shape) // depth, out)
-        self.write(
-            "FULLY_CONNECTED", [x.index, *operands], shape, x, "FullyConnectedOptions", version=4,
-            quant=self.sized((x.scale or 1) * unit * sqrt(depth), x.dtype), keepNumDims=keep,
-            fusedActivationFunction=self.activation(),
-        )  # fmt: skip
-
-    def pool(self) -> None:
-        x = self.pick(lambda v: len(v.shape) == 4)
-        if x is None:
-            return
-        whole = x.shape[1:3] if self.rng.random() < 0.2 else None
-        kernel = whole or (self.rng.choice((1, 2, 2, 3, 5)), self.rng.choice((1, 2, 2, 3)))
-        fields, size = self.window(x, kernel, dilated=False)
-        if not size:
-            return
-        self.write(
-            self.rng.choice(("AVERAGE_POOL_2D", "MAX_POOL_2D")), [x.index],
-            (x.shape[0], *size, x.shape[3]), x, "Pool2DOptions", filterHeight=kernel[0],
-            filterWidth=kernel[1], fusedActivationFunction=self.activation(), **fields,
-        )  # fmt: skip
-
-    def matmul(self) -> None:
-        x = self.pick(lambda v: 2 <= len(v.shape) <= 4)
-        if x is None:
-            return
-        turned = [self.rng.random() < 0.4 for _ in "ab"]
-        rows, depth = x.shape[-2:] if not turned[0] else x.shape[:-3:-1]
-        columns = self.rng.choice(_EXTENTS)
-        shape = (*x.shape[:-2], *((columns, depth) if turned[1] else (depth, columns)))
-        if prod(shape) > 2000 or prod(x.shape[:-2]) * rows * columns > _MOST:
-            return
-        quant = self.quant(x.dtype)
-        index = self.constant(shape, x, quant)
-        scale = (x.scale or 1) * (quant[0] or 1) * 50 * sqrt(depth)
-        self.write(
-            "BATCH_MATMUL", [x.index, index], (*x.shape[:-2], rows, columns), x,
-            "BatchMatMulOptions", quant=self.sized(scale, x.dtype), adjX=turned[0], adjY=turned[1],
-        )  # fmt: skip
+class TFLiteGraph(TFLiteLayers):
+    """A file that can get any operator."""
 
     # Arithmetic.
 
@@ -463,7 +220,7 @@ class TFLiteGraph:
         if len(pads) == 4 and self.rng.random() < 0.7:
             pads[0] = [0, 0]
         shape = [n + sum(p) for n, p in zip(x.shape, pads, strict=True)]
-        if prod(shape) > _MOST:
+        if prod(shape) > MOST:
             return
         table = self.model.const(np.array(pads, np.int32))
         if self.rng.random() < 0.3:
@@ -494,7 +251,7 @@ class TFLiteGraph:
         self.read.update(p.index for p in parts)
         shape = list(x.shape)
         shape[axis] = sum(p.shape[axis] for p in parts)
-        if prod(shape) > _MOST:
+        if prod(shape) > MOST:
             return
         given = axis if self.rng.random() < 0.5 else axis - len(shape)
         inputs = [p.index for p in parts]
@@ -536,7 +293,7 @@ class TFLiteGraph:
             return
         kind = self.rng.choice(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"))
         size = [self.rng.choice((1, 2, 3, 5, 2 * n)) for n in x.shape[1:3]]
-        if x.shape[0] * prod(size) * x.shape[3] > _MOST:
+        if x.shape[0] * prod(size) * x.shape[3] > MOST:
             return
         align = self.rng.random() < 0.3
         half = not align and self.rng.random() < 0.4
@@ -573,11 +330,11 @@ def _input_shape(rng: random.Random) -> Shape:
     """An image mostly, a series, or a row."""
     kind = rng.random()
     if kind < 0.7:
-        size = rng.choice(_EXTENTS), rng.choice(_EXTENTS)
-        return (rng.choice((1, 1, 1, 2)), *size, rng.choice(_CHANNELS))
+        size = rng.choice(EXTENTS), rng.choice(EXTENTS)
+        return (rng.choice((1, 1, 1, 2)), *size, rng.choice(CHANNELS))
     if kind < 0.85:
-        return (1, rng.choice(_EXTENTS), rng.choice(_EXTENTS))
-    return (rng.choice((1, 3)), rng.choice((*_EXTENTS, 33)))
+        return (1, rng.choice(EXTENTS), rng.choice(EXTENTS))
+    return (rng.choice((1, 3)), rng.choice((*EXTENTS, 33)))
 
 
 def random_tflite(seed: int, most: int = 8) -> Made:
