@@ -49,7 +49,7 @@ FILES = (
     *sorted((SOURCE / "passes").glob("*.py")),
 )  # fmt: skip
 SECONDS, TIMES = 20.0, 4.0  # how long a mutant may live: so long, and so often what its tests take
-MOST, LONGEST = 60, 40.0  # tests of a mutant, and how long they may take together
+MOST, LONGEST = 100, 60.0  # tests of a mutant, and how many seconds they may take together
 JOBS = 2
 BASE = Path(tempfile.gettempdir()) / "midge-mutants"
 TODO, FOUND = BASE / "todo.json", BASE / "found.json"
@@ -270,12 +270,14 @@ class Breaker:
     """A pytest plugin: in the place of running the tests, it breaks the code in forks of this
     process, one after the other, and runs there the tests that run the broken line."""
 
-    def __init__(self, todo: Sequence[Mutant], known: Mapping[str, Any], log: Path) -> None:
-        self.todo, self.known, self.log = todo, known, log
+    def __init__(
+        self, todo: Sequence[Mutant], known: Mapping[str, Any], log: Path, longest: float
+    ) -> None:
+        self.todo, self.known, self.log, self.longest = todo, known, log, longest
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        code, by = self.lived([items[t] for t in quickest(self.known)], None, 300)
+        code, by = self.lived([items[t] for t in quickest(self.known, 20)], None, 300)
         if code:
             raise pytest.UsageError(f"{by} fails before anything is broken")
         with self.log.open("w", encoding="utf-8") as log:
@@ -285,7 +287,7 @@ class Breaker:
         return True
 
     def outcome(self, mutant: Mutant, items: Mapping[str, pytest.Item]) -> dict[str, Any]:
-        tests = judges(mutant, self.known)
+        tests = judges(mutant, self.known, self.longest)
         if not tests:
             return {"state": "lived", "by": "no test runs it"}
         seconds = SECONDS + TIMES * sum(self.known[t]["seconds"] for t in tests)
@@ -353,7 +355,7 @@ def _live(items: Sequence[pytest.Item], mutant: Mutant | None, pipe: int) -> Non
         os._exit(code)
 
 
-def judges(mutant: Mutant, known: Mapping[str, Any]) -> list[str]:
+def judges(mutant: Mutant, known: Mapping[str, Any], longest: float) -> list[str]:
     """The tests that run the mutant's lines, the fastest first."""
     lines = range(mutant.line, mutant.stop + 1)
     return quickest(
@@ -361,16 +363,17 @@ def judges(mutant: Mutant, known: Mapping[str, Any]) -> list[str]:
             test: own
             for test, own in known.items()
             if any(line in lines for line in own["lines"].get(mutant.file, ()))
-        }
+        },
+        longest,
     )
 
 
-def quickest(tests: Mapping[str, Any]) -> list[str]:
-    """MOST of them, and no more than LONGEST together but for the first."""
+def quickest(tests: Mapping[str, Any], longest: float) -> list[str]:
+    """MOST of them, and no more than `longest` seconds together but for the first."""
     found, total = [], 0.0
     for seconds, test in sorted((own["seconds"], test) for test, own in tests.items())[:MOST]:
         total += seconds
-        if found and total > LONGEST:
+        if found and total > longest:
             break
         found.append(test)
     return found
@@ -404,7 +407,7 @@ def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
                 yield from _pairs(a, b)
 
 
-def run(only: str) -> None:
+def run(only: str, longest: float) -> None:
     """Break one after the other; what died once is not tried again."""
     results = _results()
     died = {name for name, m in results["mutants"].items() if m["state"] == "died"}
@@ -412,7 +415,7 @@ def run(only: str) -> None:
     BASE.mkdir(exist_ok=True)
     for i in range(JOBS):
         _part(TODO, i).write_text(json.dumps(todo[i::JOBS]))
-    _together("_run", [()] * JOBS)
+    _together("_run", [[str(longest)]] * JOBS)
     keep(results)
 
 
@@ -425,10 +428,10 @@ def every() -> list[Mutant]:
     return [mutant for path in FILES for mutant, _ in mutants_of(path)]
 
 
-def _run_part(i: int) -> None:
+def _run_part(i: int, longest: float) -> None:
     names = set(json.loads(_part(TODO, i).read_text()))
     known = json.loads(TRACE.read_text())
-    breaker = Breaker([m for m in every() if m.name in names], known, _part(FOUND, i))
+    breaker = Breaker([m for m in every() if m.name in names], known, _part(FOUND, i), longest)
     base = _base("runs") / str(i)
     code = pytest.main([*PYTEST, f"--basetemp={base}", *_files(JUDGES)], plugins=[breaker])
     if code not in (0, 5):
@@ -460,6 +463,7 @@ def main() -> None:
     parser.add_argument("verb", choices=["count", "trace", "run", "keep", "show", "_trace", "_run"])
     parser.add_argument("words", nargs="*")
     parser.add_argument("--only", default="", help="files whose name has this in it")
+    parser.add_argument("--longest", type=float, default=LONGEST, help="seconds of tests of each")
     args = parser.parse_args()
     match args.verb:
         case "count":
@@ -468,7 +472,7 @@ def main() -> None:
         case "trace":
             trace(args.words or JUDGES)
         case "run":
-            run(args.only)
+            run(args.only, args.longest)
         case "keep":
             keep(_results())
         case "show":
@@ -479,7 +483,7 @@ def main() -> None:
         case "_trace":
             _trace_part(int(args.words[0]), args.words[1:])
         case "_run":
-            _run_part(int(args.words[0]))
+            _run_part(int(args.words[0]), float(args.words[1]))
 
 
 if __name__ == "__main__":
