@@ -58,7 +58,7 @@ PYTEST = ("-q", "-p", "no:cacheprovider")
 JUDGES = (
     "kernels/test_*.py", "unit/passes/test_*.py", "unit/lower/test_*.py", "test_passes.py",
     "test_fuse.py", "test_move_transposes.py", "test_concats.py", "test_cascades.py",
-    "test_inplace.py", "test_random_graphs.py", "test_onnx_quantized.py", "test_quantizer.py",
+    "test_inplace.py", "test_small_models.py", "test_onnx_quantized.py", "test_quantizer.py",
     "test_quantize_rules.py", "test_trees*.py", "test_frontend_onnx.py", "test_package_c.py",
     "test_real_networks.py", "test_islands.py", "ops/test_*.py",
 )  # fmt: skip

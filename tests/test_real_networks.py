@@ -64,7 +64,7 @@ def test_the_frameworks_bytes_everywhere(name: str, target: str) -> None:
 def test_every_kernel_agrees(name: str) -> None:
     graph, target = driver.load(path_of(name)), load_target("cortex-m4")
     found = ways(graph, target)
-    outcomes = [measure([m], target, "size", thorough=True)[0] for m in found.matches]
+    outcomes = [measure([m], target, "size")[0] for m in found.matches]
     for own, options in zip(outcomes, found.options, strict=True):
         for outcome, option in zip(own, options, strict=True):
             assert not isinstance(outcome, Unfit), f"{option.candidate.name}: {outcome}"
