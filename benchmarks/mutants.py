@@ -11,7 +11,7 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
 Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
-that run its line, the fastest first, until one fails. One that survives is listed in mutants.json;
+that run its line, the deadliest and then the fastest first, until one fails. One that survives is listed in mutants.json;
 `argued` there says why it may.
 """
 
@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,6 +54,7 @@ JOBS = 2
 BASE = Path(tempfile.gettempdir()) / "midge-mutants"
 TODO, FOUND = BASE / "todo.json", BASE / "found.json"
 PYTEST = ("-q", "-p", "no:cacheprovider")
+DEADLY = 5  # tests in which most of a file's mutants died, tried first
 # Tests that judge: those of kernels, passes and whole small networks.
 JUDGES = (
     "kernels/test_*.py", "unit/passes/test_*.py", "unit/lower/test_*.py", "test_passes.py",
@@ -274,6 +275,7 @@ class Breaker:
         self, todo: Sequence[Mutant], known: Mapping[str, Any], log: Path, longest: float
     ) -> None:
         self.todo, self.known, self.log, self.longest = todo, known, log, longest
+        self.kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
@@ -287,7 +289,7 @@ class Breaker:
         return True
 
     def outcome(self, mutant: Mutant, items: Mapping[str, pytest.Item]) -> dict[str, Any]:
-        tests = judges(mutant, self.known, self.longest)
+        tests = self.judges(mutant)
         if not tests:
             return {"state": "lived", "by": "no test runs it"}
         seconds = SECONDS + TIMES * sum(self.known[t]["seconds"] for t in tests)
@@ -298,7 +300,21 @@ class Breaker:
             case _Exit.OUTSIDE:
                 return {"state": "lived", "by": "not in a function"}
             case _:
+                self.kills[mutant.file][by] += 1
                 return {"state": "died", "by": by}
+
+    def judges(self, mutant: Mutant) -> list[str]:
+        """The tests that run the mutant's lines: those in which others of its file died, then the
+        fastest."""
+        lines = range(mutant.line, mutant.stop + 1)
+        able = {
+            test: own
+            for test, own in self.known.items()
+            if any(line in lines for line in own["lines"].get(mutant.file, ()))
+        }
+        deadly = [t for t, _ in self.kills[mutant.file].most_common(DEADLY) if t in able]
+        others = {test: own for test, own in able.items() if test not in deadly}
+        return [*deadly, *quickest(others, self.longest)]
 
     def lived(
         self, items: Sequence[pytest.Item], mutant: Mutant | None, seconds: float
@@ -353,19 +369,6 @@ def _live(items: Sequence[pytest.Item], mutant: Mutant | None, pipe: int) -> Non
         code = 0
     finally:
         os._exit(code)
-
-
-def judges(mutant: Mutant, known: Mapping[str, Any], longest: float) -> list[str]:
-    """The tests that run the mutant's lines, the fastest first."""
-    lines = range(mutant.line, mutant.stop + 1)
-    return quickest(
-        {
-            test: own
-            for test, own in known.items()
-            if any(line in lines for line in own["lines"].get(mutant.file, ()))
-        },
-        longest,
-    )
 
 
 def quickest(tests: Mapping[str, Any], longest: float) -> list[str]:
