@@ -83,21 +83,31 @@ class Mutant:
         return f"{self.file}:{self.line}: {self.before} -> {self.after}"
 
 
-def mutants_of(path: Path) -> list[tuple[Mutant, ast.Module]]:
-    """All mutants of a file, each with the module as it is then."""
+def mutants_of(path: Path) -> list[Mutant]:
+    """All mutants of a file."""
+    file = str(path.relative_to(SOURCE))
+    return [
+        Mutant(
+            file, place.lineno, place.end_lineno or place.lineno, number, ast.unparse(place),
+            ast.unparse(after),
+        )
+        for number, (place, after) in enumerate(_breaks(ast.parse(path.read_text()), path))
+    ]  # fmt: skip
+
+
+def broken_module(mutant: Mutant) -> ast.Module:
+    """The module of a mutant's file as it is with it."""
+    path = SOURCE / mutant.file
     tree = ast.parse(path.read_text())
-    found = []
+    place, after = list(_breaks(tree, path))[mutant.number]
+    _Replace(place, after).visit(tree)
+    return ast.fix_missing_locations(tree)
+
+
+def _breaks(tree: ast.Module, path: Path) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Preconditions, and what may stand in their place."""
     for place, refuses in _preconditions(tree, path):
-        for after in _broken(place, refuses):
-            changed = copy.deepcopy(tree)
-            target = _same(tree, changed, place)
-            _Replace(target, copy.deepcopy(after)).visit(changed)
-            ast.fix_missing_locations(changed)
-            file = str(path.relative_to(SOURCE))
-            texts = (ast.unparse(place), ast.unparse(after))
-            stop = place.end_lineno or place.lineno
-            found.append((Mutant(file, place.lineno, stop, len(found), *texts), changed))
-    return found
+        yield from ((place, after) for after in _broken(place, refuses))
 
 
 def _preconditions(tree: ast.Module, path: Path) -> Iterator[tuple[ast.expr, bool]]:
@@ -215,12 +225,15 @@ class Tracer:
 
 
 def trace(tests: Sequence[str]) -> None:
-    """Run the tests in two processes, and write what they found."""
+    """Run the tests in two processes, and write what they found beside what is known of others."""
     files = _files(tests)
     TRACE.parent.mkdir(exist_ok=True)
-    _together("_trace", [files[i::JOBS] for i in range(JOBS)])
-    merged: dict[str, Any] = {}
-    for i in range(JOBS):
+    parts = [files[i::JOBS] for i in range(min(JOBS, len(files)))]
+    _together("_trace", parts)
+    traced = {str(Path(file).relative_to(ROOT)) for file in files}
+    known = json.loads(TRACE.read_text()) if TRACE.is_file() else {}
+    merged = {t: own for t, own in known.items() if t.partition("::")[0] not in traced}
+    for i in range(len(parts)):
         merged |= json.loads(_part(TRACE, i).read_text())
     TRACE.write_text(json.dumps(merged))
     print(f"{len(merged)} tests, {sum('lines' in t and bool(t['lines']) for t in merged.values())} "
@@ -261,7 +274,7 @@ def _together(verb: str, words: Sequence[Sequence[str]]) -> None:
 
     BASE.mkdir(exist_ok=True)
     with ThreadPoolExecutor(JOBS) as pool:
-        list(pool.map(child, range(JOBS)))
+        list(pool.map(child, range(len(words))))
 
 
 # Breaking.
@@ -385,7 +398,7 @@ def quickest(tests: Mapping[str, Any], longest: float) -> list[str]:
 def break_code(mutant: Mutant) -> bool:
     """Give the functions of the mutant's file its code. False if it is in none."""
     path = SOURCE / mutant.file
-    tree = mutants_of(path)[mutant.number][1]
+    tree = broken_module(mutant)
     old = compile(ast.parse(path.read_text()), str(path), "exec")
     new = {a: b for a, b in _pairs(old, compile(tree, str(path), "exec")) if a != b}
     found = False
@@ -428,15 +441,19 @@ def _results() -> dict[str, Any]:
 
 
 def every() -> list[Mutant]:
-    return [mutant for path in FILES for mutant, _ in mutants_of(path)]
+    return [mutant for path in FILES for mutant in mutants_of(path)]
 
 
 def _run_part(i: int, longest: float) -> None:
     names = set(json.loads(_part(TODO, i).read_text()))
-    known = json.loads(TRACE.read_text())
-    breaker = Breaker([m for m in every() if m.name in names], known, _part(FOUND, i), longest)
+    todo = [m for m in every() if m.name in names]
+    broken = {m.file for m in todo}
+    traced = json.loads(TRACE.read_text())
+    known = {test: own for test, own in traced.items() if broken & own["lines"].keys()}
+    files = sorted({test.partition("::")[0] for test in known})
+    breaker = Breaker(todo, known, _part(FOUND, i), longest)
     base = _base("runs") / str(i)
-    code = pytest.main([*PYTEST, f"--basetemp={base}", *_files(JUDGES)], plugins=[breaker])
+    code = pytest.main([*PYTEST, f"--basetemp={base}", *files], plugins=[breaker])
     if code not in (0, 5):
         sys.exit(int(code))
 

@@ -70,6 +70,15 @@ def test_a_layer_is_read_as_it_is() -> None:
     assert read({}) == Layer(5, 6, 3, 5, 6, 4, (3, 2), (1, 2), 1, 0, -7)
 
 
+def test_padding_is_zero_if_nothing_is_said() -> None:
+    attrs = {n: v for n, v in ATTRS.items() if n != "pad_value"}
+    node = Node("conv2d", ("x", "w"), ("y",), attrs)
+    types = {n: TensorType(shape, DType.I8) for n, shape in SHAPES.items()}
+    found = layer_of(Graph("g", ("x",), ("y",), types, {}, (node,)), node)
+    assert found is not None
+    assert found.pad_value == 0
+
+
 @pytest.mark.parametrize("dilations", [(2, 1), (1, 2)])
 def test_dilated_windows_are_left(dilations: tuple[int, int]) -> None:
     assert read({"dilations": dilations}) is None
