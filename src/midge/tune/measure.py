@@ -183,6 +183,7 @@ class Bench:
             rows.append(None)
             if p.mode == "const":
                 self.consts[own] = trial.consts[p.name]
+                self.types[own] = TensorType((max(p.elements, 1),), p.dtype)
             elif p.rows:
                 own = f"image{order[value]}_{match}_{p.dtype.value}"
                 height = prod(p.shape[: p.rows])
