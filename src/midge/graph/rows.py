@@ -114,9 +114,11 @@ def _input_rows(
         rows = rule(node.attrs, types) if rule is not None else None
         if rows is None or _height(types[0]) is None:
             return None
+        each = (rows.stride, rows.taps, rows.top) == (1, 1, 0)
         if value in graph.consts:
-            return _WHOLE
-        if (rows.stride, rows.taps, rows.top) == (1, 1, 0):
+            image = each and _height(t) == height and height > 1
+            return None if image else _WHOLE  # rows of a constant are not handed over
+        if each:
             if _height(t) != height:
                 return None  # rows are added below
             rows = SAME

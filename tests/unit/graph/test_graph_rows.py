@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,7 +97,24 @@ def all_cases() -> list[tuple[Graph, Bandable, Sample]]:
         how = how_of(graph)
         assert how is not None
         own.append((graph, how, sample))
-    return own + windows() + elementwise()
+    return own + windows() + elementwise() + with_constants()
+
+
+def with_constants() -> list[tuple[Graph, Bandable, Sample]]:
+    """Every operator of several inputs with one of them constant: an image that is a constant
+    cannot be cut."""
+    rng = np.random.default_rng(6)
+    found = []
+    for name in sorted(OPS):
+        for sample in OPS[name].samples:
+            for i, t in enumerate(sample.inputs if len(sample.inputs) > 1 else ()):
+                consts = {i: random_values(t, rng, sample), **sample.consts}
+                fixed = replace(sample, consts=consts)
+                if len(consts) < len(sample.inputs):
+                    graph = graph_of(name, fixed)
+                    how = how_of(graph)
+                    found += [] if how is None else [(graph, how, fixed)]
+    return found
 
 
 def elementwise() -> list[tuple[Graph, Bandable, Sample]]:
@@ -227,6 +245,15 @@ def test_what_is_no_stream_of_rows() -> None:
     attrs = {"window": (2, 2), "strides": (1, 1), "dilations": (1, 1), "padding": (1, 0, 0, 0)}
     padded = single("avg_pool2d", [image(4)], attrs, TensorType((1, 4, 2, 2), DType.F32))
     assert how_of(padded) is None
+
+
+def test_rows_of_a_constant_are_not_handed_over() -> None:
+    types = {"x": image(4), "k": image(4, 1), "y": image(4, 3)}
+    for names in (("x", "k"), ("k", "x")):
+        node = Node("concat", names, ("y",), {"axis": 3})
+        consts = {"k": np.ones((1, 4, 3, 1), np.float32)}
+        assert how_of(Graph("g", ("x",), ("y",), types, consts, (node,))) is None
+        assert how_of(Graph("g", ("x", "k"), ("y",), types, {}, (node,))) is not None
 
 
 def test_a_window_of_one_row_with_rows_added_below() -> None:
