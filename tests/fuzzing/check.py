@@ -3,7 +3,7 @@
     outcome = check(random_tflite(7), row, folder)
 
 NumPy's integers are the framework's, but for those that the framework's floats decide
-(`midge.oracle.steps`); C's are NumPy's, and on this host its floats, too.
+(`midge.oracle.steps`); C's are NumPy's, and so are the floats that they are made of.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from midge.driver import Compiled
 from midge.frontends import onnx, tflite
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
+from midge.graph.islands import becoming_integers
 from midge.oracle.litert import LiteRTSession
 from midge.oracle.onnxruntime import OnnxRuntimeSession
 from midge.oracle.steps import bounded, evaluate_beside
@@ -124,9 +125,8 @@ def _check_c(graph: Graph, row: Row, sets: Sequence[Inputs], seed: int, stage: A
             with np.errstate(all="ignore"):
                 want = evaluate(made.graph, own)
             have = c.run(own).outputs
-            names = made.graph.outputs
-            _equal(runner, names, [have[t.name] for t in package.outputs],
-                   [want[o] for o in names])  # fmt: skip
+            found = [have[t.name] for t in package.outputs]
+            _equal(runner, made.graph, found, [want[o] for o in made.graph.outputs])
     finally:
         c.close()
     return row
@@ -207,10 +207,11 @@ def compared(
             )
 
 
-def _equal(who: str, names: Sequence[str], have: Sequence[Array], want: Sequence[Array]) -> None:
-    """Integers, and on this host floats: a core with a floating-point unit may fuse those that stay
-    floats."""
-    loose = [] if who == "host" else [i for i, b in enumerate(want) if b.dtype.kind == "f"]
+def _equal(who: str, graph: Graph, have: Sequence[Array], want: Sequence[Array]) -> None:
+    """In every bit; floats that stay floats may be fused, and added row by row."""
+    decisive = becoming_integers(graph)
+    names = graph.outputs
+    loose = [i for i, b in enumerate(want) if b.dtype.kind == "f" and names[i] not in decisive]
     values = {names[i]: want[i] for i in loose}
     compared(who, list(values), [have[i].reshape(want[i].shape) for i in loose], values)
     for i, (name, a, b) in enumerate(zip(names, have, want, strict=True)):

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import midge
 from midge import ops
 from midge.core.errors import ModelError
 from midge.core.types import Array
@@ -180,6 +181,20 @@ def test_reductions(kind: str, axes: tuple[int, ...], keepdims: int) -> None:
 def test_integer_reductions(kind: str, dtype: str) -> None:
     agree(kind, [integers(dtype, 3, 4), np.array([1])], {}, consts=[1])
     agree(kind, [integers(dtype, 3, 4)], {"keepdims": 0})
+
+
+@pytest.mark.parametrize("kind", ["ReduceSum", "ReduceSumSquare", "ReduceL1"])
+def test_sums_that_overflow_wrap(kind: str) -> None:
+    x = np.array([[2**31 - 1, 5, -7], [-(2**31) + 1, -9, 2**20], [70000, 70000, 70000]], np.int32)
+    ops.load()
+    proto = model(kind, [x], {"keepdims": 0}, (), 1, 20)
+    wide = x.astype(np.int64)
+    parts = {"ReduceSum": wide, "ReduceSumSquare": wide * wide, "ReduceL1": np.abs(wide)}[kind]
+    graph = read(proto.SerializeToString(), kind)
+    want = np.array(parts.sum()).astype(np.int32)
+    assert evaluate(graph, {"x0": x})["y0"] == want
+    package = midge.compile(graph, search=False, prove=False)
+    assert midge.run(package, x, on="host").outputs["y0"] == want
 
 
 def test_reductions_of_nothing() -> None:

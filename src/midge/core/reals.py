@@ -41,6 +41,16 @@ def chosen(condition: Array, then: Array | np.float32, other: Array | np.float32
     return result
 
 
+def larger(a: Array, b: Array | np.float32) -> Array:
+    """As midge_max_f32: a NaN or a zero in `a` stays."""
+    return chosen(b > a, b, a)
+
+
+def smaller(a: Array, b: Array | np.float32) -> Array:
+    """As midge_min_f32."""
+    return chosen(b < a, b, a)
+
+
 def signed(x: Array, sign: Array) -> Array:
     result: Array = np.copysign(x, sign)
     return result

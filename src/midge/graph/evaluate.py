@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from midge.core.errors import UsageError
+from midge.core.errors import RunError, UsageError
 from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph, Node, expand
 
@@ -29,11 +29,15 @@ def evaluate_node(
     consts: Mapping[str, Array],
     values: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """The outputs of one node by its expansion; `values` has at least its inputs."""
+    """The outputs of one node by its expansion; `values` has at least its inputs. RunError for sums
+    of integers that overflow: what C gives then is open."""
     expansion = expand(node, types, consts)
     env = {**{n: values[n] for n in node.inputs}, **expansion.new_consts}
     for step in expansion.nodes:
-        results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
+        try:
+            results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
+        except ArithmeticError as error:
+            raise RunError(str(error), where=node.where, hint="give smaller inputs") from None
         env.update(zip(step.outputs, results, strict=True))
     return {n: env[n] for n in node.outputs}
 

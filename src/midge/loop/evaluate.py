@@ -217,9 +217,9 @@ def _float_arithmetic(op: str, a: float, b: float) -> Number:
             case "/":
                 return float(x / y)
             case "min":
-                return float(x if x < y else y)
+                return float(y if y < x else x)
             case "max":
-                return float(x if x > y else y)
+                return float(y if y > x else x)
             case "<" | "<=" | "==" | "!=":
                 return bool(_INTEGER[op](x, y))  # type: ignore[arg-type]
     raise EvaluationError(f"{op!r} is not defined on f32")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import copysign, isnan, prod
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -27,12 +27,26 @@ COMPARISONS = frozenset({"<", "<=", "==", "!="})
 LOGIC = frozenset({"and", "or"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Const:
-    """A literal; bool for BOOL, int for integers, float (a binary32 value) for F32."""
+    """A literal; bool for BOOL, int for integers, float (a binary32 value) for F32.
+
+    Equal are those of the same bits: 0.0 is not -0.0, and NaN is itself.
+    """
 
     value: int | float | bool
     dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Const) or self.dtype is not other.dtype:
+            return False
+        a, b = self.value, other.value
+        if a == b:
+            return bool(a) or copysign(1, a) == copysign(1, b)
+        return isnan(a) and isnan(b)
+
+    def __hash__(self) -> int:
+        return hash((None if isnan(self.value) else self.value, self.dtype))
 
 
 @dataclass(frozen=True, slots=True)

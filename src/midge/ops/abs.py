@@ -38,7 +38,8 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 def element(e: Element) -> ir.Expr:
     (x,) = e.args
     zero = ir.const(0, e.output.dtype)
-    return ir.Select(ir.Bin("<", x, zero), ir.Bin("-", zero, x), x)
+    below: ir.BinOp = "<=" if e.output.dtype.is_float else "<"  # -0.0 becomes 0.0
+    return ir.Select(ir.Bin(below, x, zero), ir.Bin("-", zero, x), x)
 
 
 def expand(node: Node, ctx: Expansion) -> None:

@@ -110,7 +110,7 @@ def softplus(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 
 def softplus_meaning(x: Array, attrs: Attrs) -> Array:
-    result: Array = np.maximum(x, f32(0)) + reals.log1p(reals.exp(-np.abs(x)))
+    result: Array = reals.larger(x, f32(0)) + reals.log1p(reals.exp(-np.abs(x)))
     return result
 
 
@@ -129,7 +129,7 @@ def hard_sigmoid(x: ir.Expr, attrs: Attrs) -> ir.Expr:
 
 def hard_sigmoid_meaning(x: Array, attrs: Attrs) -> Array:
     line = times(x, number(attrs, "alpha")) + f32(number(attrs, "beta"))
-    return np.maximum(np.minimum(line, f32(1)), f32(0))
+    return reals.larger(reals.smaller(line, f32(1)), f32(0))
 
 
 def swish(x: ir.Expr, attrs: Attrs) -> ir.Expr:

@@ -35,9 +35,15 @@ def _reference(greatest: bool) -> Callable[[Sequence[Array], Attrs], tuple[Array
         (x,) = inputs
         axis, last = integer(attrs, "axis"), integer(attrs, "last", 0)
         find = np.argmax if greatest else np.argmin
-        found = find(np.flip(x, axis) if last else x, axis, keepdims=True)
+        if x.dtype.kind == "f":
+            values = np.where(np.isnan(x), -np.inf if greatest else np.inf, x)
+        else:
+            values = x
+        found = find(np.flip(values, axis) if last else values, axis, keepdims=True)
         if last:
             found = x.shape[axis] - 1 - found
+        if x.dtype.kind == "f":  # NaN is passed over, unless it is the first
+            found = np.where(np.isnan(np.take(x, [0], axis)), 0, found)
         return (found.astype(DType(text(attrs, "dtype")).numpy),)
 
     return reference

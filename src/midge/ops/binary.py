@@ -199,7 +199,10 @@ class _Binary:
 
     def element(self, e: Element) -> ir.Expr:
         a, b = e.args
-        return ir.Bin(self.op, a, b)
+        value = ir.Bin(self.op, a, b)
+        if self.op in ("min", "max") and e.output.dtype.is_float and not isinstance(b, ir.Const):
+            return ir.Select(ir.Bin("==", b, b), value, b)  # NaN
+        return value
 
     def from_tflite(self, op: Foreign) -> tuple[Node, ...]:
         op.expect_inputs(2)
@@ -222,13 +225,22 @@ class _Binary:
         )
 
 
+def _larger(a: Array, b: Array) -> Array:
+    """NaN is larger than all; of two zeros the first."""
+    return np.where((b > a) | (b != b), b, a)
+
+
+def _smaller(a: Array, b: Array) -> Array:
+    return np.where((b < a) | (b != b), b, a)
+
+
 _WIDE = (DType.F32, DType.I8, DType.I16, DType.I32, DType.I64)
 for _binary in (
     _Binary("add", np.add, "+", expand_sum, _WIDE),
     _Binary("sub", np.subtract, "-", expand_sum, _WIDE),
     _Binary("mul", np.multiply, "*", expand_product, _WIDE),
-    _Binary("maximum", np.maximum, "max", None, _WIDE),
-    _Binary("minimum", np.minimum, "min", None, _WIDE),
+    _Binary("maximum", _larger, "max", None, _WIDE),
+    _Binary("minimum", _smaller, "min", None, _WIDE),
 ):
     OPS.add(
         _binary.name,

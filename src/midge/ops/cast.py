@@ -53,14 +53,14 @@ def _truncated(x: Array, dtype: DType) -> Array:
 def element(e: Element) -> ir.Expr:
     (x,) = e.args
     source, dtype = e.inputs[0].dtype, e.output.dtype
-    wide = arithmetic(source)
+    wide, wrap = arithmetic(source), bool(integer(e.attrs, "wrap", 0)) and source.is_integer
     if dtype is DType.BOOL:
         return ir.Cast(DType.I32, ir.Bin("!=", x, ir.const(0, wide)))
     if source.is_float and dtype.is_integer:
         wide = arithmetic(dtype)
         x, source = ir.Call(f"trunc_{wide.value}", (x,)), wide
     if dtype.is_integer and source.is_integer:
-        x, wide = _fitted(x, source, dtype, wrap=bool(integer(e.attrs, "wrap", 0)))
+        x, wide = _fitted(x, source, dtype, wrap=wrap)
     return ir.cast(arithmetic(dtype), x, wide)
 
 

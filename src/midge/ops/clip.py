@@ -42,9 +42,9 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     with np.errstate(all="ignore"):
         y = x
         if math.isfinite(low := number(attrs, "low")):
-            y = np.maximum(y, dtype(low))
+            y = np.where(dtype(low) > y, dtype(low), y)
         if math.isfinite(high := number(attrs, "high")):
-            y = np.minimum(y, dtype(high))
+            y = np.where(dtype(high) < y, dtype(high), y)
     return (y,)
 
 

@@ -250,7 +250,8 @@ def element_neg(e: Element) -> ir.Expr:
 def element_sign(e: Element) -> ir.Expr:
     (x,) = e.args
     zero, one, less = (ir.const(v, arithmetic(e.output.dtype)) for v in (0, 1, -1))
-    below = ir.Select(ir.Bin("<", x, zero), less, zero)
+    rest = ir.Select(ir.Bin("==", x, x), zero, x) if e.output.dtype.is_float else zero  # NaN
+    below = ir.Select(ir.Bin("<", x, zero), less, rest)
     return ir.Select(ir.Bin("<", zero, x), one, below)
 
 

@@ -12,6 +12,7 @@ reals that integers stand for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -107,7 +108,9 @@ def _float_total(values: Array, attrs: Attrs) -> Array:
 
 
 def max_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    return (windows(inputs[0], attrs, -np.inf)[0].max(-1).astype(inputs[0].dtype),)
+    """Of floats the greatest that is a number, -inf where none is."""
+    values = windows(inputs[0], attrs, -np.inf)[0]
+    return (np.fmax.reduce(values, -1, initial=-np.inf).astype(inputs[0].dtype),)
 
 
 def _border(site: Site) -> list[bool]:
@@ -201,7 +204,7 @@ def max_loops(site: Site) -> ir.Block:
     rows, cols = integers(site.attrs, "window")
     element = site.output.dtype
     dtype = arithmetic(element)
-    least = -float(np.finfo(np.float32).max) if dtype.is_float else element.min
+    least = -math.inf if dtype.is_float else element.min
     best = site.local("best", dtype)
     ih, iw = taps(site, oh, ow, kh, kw)
     row_ok, col_ok = inside(site, x.type, (rows, cols), ih, iw)
@@ -269,7 +272,7 @@ def to_tflite(op: Exporting) -> None:
 def max_rows(attrs: Attrs, inputs: Sequence[TensorType]) -> Rows:
     """Rows beyond the image hold what is the maximum of nothing."""
     dtype = inputs[0].dtype
-    least = -float(np.finfo(np.float32).max) if dtype.is_float else dtype.min
+    least = -math.inf if dtype.is_float else dtype.min
     return window_rows(integers(attrs, "window")[0], attrs, least)
 
 

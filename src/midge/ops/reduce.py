@@ -6,7 +6,7 @@ Greatest and least values keep their type and scale; products wrap like multipli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -37,6 +37,12 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(kept_shape(x.shape, axes), x.dtype),)
 
 
+# Of floats: NaN is passed over.
+_EXTREMES: Mapping[str, tuple[np.ufunc, float]] = {
+    "max": (np.fmax, -np.inf), "min": (np.fmin, np.inf),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Reduction:
     """start: of the accumulator; None for the first element."""
@@ -56,6 +62,9 @@ class _Reduction:
         (x,) = inputs
         axes = integers(attrs, "axes")
         with np.errstate(all="ignore"):
+            if x.dtype == np.float32 and self.op in _EXTREMES:
+                function, start = _EXTREMES[self.op]
+                return (function.reduce(x, axis=axes, keepdims=True, initial=start),)
             return (self.function(x, axis=axes, keepdims=True).astype(x.dtype),)
 
     def loops(self, site: Site) -> ir.Block:
@@ -71,6 +80,8 @@ class _Reduction:
             index[d], first[d] = axis, ir.i32(0)
         acc = site.local("acc", wide)
         start = x.wide(*first) if self.start is None else ir.const(self.start, wide)
+        if wide.is_float and self.op in _EXTREMES:
+            start = ir.const(_EXTREMES[self.op][1], wide)
         body = (
             acc.alloc,
             acc.set(start),
@@ -144,7 +155,10 @@ class _Reduce:
         if self.op not in ("reduce_max", "reduce_min"):
             value = widened(steps, value)
         for name in self.before:
+            if name == "mul":
+                value = self.summable(steps, value)
             value = steps.emit(name, [value, value] if name == "mul" else [value])
+        value = self.summable(steps, value)
         if self.op == "log_sum_exp":
             return log_sum_exp(steps, value, axes)
         value = reduced(steps, self.op, value, axes)
@@ -153,6 +167,12 @@ class _Reduce:
                 raise steps.op.error(f"{steps.op.kind} of {steps.op.type(0)} is not supported")
             value = steps.emit(name, [value])
         return value
+
+    def summable(self, steps: Steps, value: str) -> str:
+        """Integers in 64 bits, whose sums do not overflow."""
+        if self.op not in ("sum", "mean") or steps.type(value).dtype is not DType.I32:
+            return value
+        return steps.emit("cast", [value], {"dtype": "i64"})
 
 
 def reduced(steps: Steps, name: str, value: str, axes: tuple[int, ...]) -> str:

@@ -256,6 +256,20 @@ def test_rows_of_a_constant_are_not_handed_over() -> None:
         assert how_of(Graph("g", ("x", "k"), ("y",), types, {}, (node,))) is not None
 
 
+def test_sums_of_floats_that_become_integers_keep_their_order() -> None:
+    types = {"x": image(4), "s": image(1), "y": TensorType((1, 1, 3, 2), DType.I8)}
+    types["s"] = replace(types["s"], shape=(1, 1, 1, 2))
+    types["y"] = TensorType((1, 1, 1, 2), DType.I8)
+    total = Node("sum", ("x",), ("s",), {"axes": (1, 2)})
+    rounding = Node("quantize", ("s",), ("y",), {"dtype": "i8", "scale": 0.1, "zero": 0})
+    alone = Graph("g", ("x",), ("s",), types, {}, (total,))
+    how = bandable(alone, (total,), total)
+    assert how is not None
+    assert how.accumulates
+    rounded = Graph("g", ("x",), ("y",), types, {}, (total, rounding))
+    assert bandable(rounded, (total,), total) is None
+
+
 def test_a_window_of_one_row_with_rows_added_below() -> None:
     """Its input is not as high as its output: row by row they are not the same."""
     types = [image(2), TensorType((2, 1, 1, 2), DType.F32)]

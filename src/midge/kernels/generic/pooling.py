@@ -7,9 +7,8 @@ Cortex-M3. Windows without padding gain nothing from either.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-
-import numpy as np
 
 from midge.graph.attrs import integers
 from midge.kernels.generic.blocks import FEW_REGISTERS
@@ -91,7 +90,7 @@ def _start(op: str, site: Site) -> ir.Const:
     dtype = site.output.dtype
     if op != "max_pool2d":
         return ir.const(0, arithmetic(dtype))
-    least = -float(np.finfo(np.float32).max) if dtype.is_float else dtype.min
+    least = -math.inf if dtype.is_float else dtype.min
     return ir.const(least, arithmetic(dtype))
 
 

@@ -24,15 +24,15 @@ static inline int64_t midge_max_i64(int64_t a, int64_t b)
     return (a > b) ? a : b;
 }
 
-/* A NaN in `a` gives `b`. */
+/* A NaN in `a` stays, one in `b` is not seen. */
 static inline float midge_min_f32(float a, float b)
 {
-    return (a < b) ? a : b;
+    return (b < a) ? b : a;
 }
 
 static inline float midge_max_f32(float a, float b)
 {
-    return (a > b) ? a : b;
+    return (b > a) ? b : a;
 }
 
 #endif /* MIDGE_MINMAX_H */
