@@ -184,7 +184,7 @@ def test_two_inputs_want_names(tmp_path: Path) -> None:
 def test_unknown_runners_and_toolchains(package: midge.Package) -> None:
     with pytest.raises(midge.UsageError, match="unknown runner"):
         midge.run(package, zeros(package), on="mainframe")
-    with pytest.raises(midge.ToolchainError, match="unknown toolchain"):
+    with pytest.raises(midge.UsageError, match="unknown toolchain"):
         midge.run(package, zeros(package), toolchain="tcc")
     with pytest.raises(midge.UsageError, match="optimisation"):
         midge.run(package, zeros(package), optimize="best")

@@ -339,7 +339,7 @@ def test_require_framework(midge: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     result = midge("verify", DIGITS, "--on", "host", "--count", "1")
     assert result.code == 0
     assert "self-check only" in result.out
-    assert "No framework has judged it: not installed" in result.out
+    assert "No framework has judged it:\nLiteRT reference kernels: not installed" in result.out
     required = midge("verify", DIGITS, "--on", "host", "--count", "1", "--require-framework")
     assert required.code == 2
     assert "pip install it" in required.err

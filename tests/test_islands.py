@@ -20,6 +20,7 @@ from midge.run import RUNNERS
 from midge.run.machine_code import disassemble
 from midge.target import load_target
 from midge.toolchain import build_image
+from test_onnx_quantized import onnx
 
 SEEDS = range(16)
 
@@ -90,16 +91,124 @@ def test_gcc_fuses_nothing_in_its_own_mode() -> None:
     assert not any(n.startswith(("vfma", "vfms", "vfnm")) for n in names)
 
 
+ON_HOST = ("--on", "host", "--no-search", "--no-prove")
+
+
+def saved(path: Path, island: Island, *values: str) -> Path:
+    path.write_bytes(island.finished(values))
+    return path
+
+
+def tied(path: Path, columns: int) -> Path:
+    """A product whose first columns are multiples of half a step: there the order decides."""
+    m = Island(1)
+    m.dtype = np.int8
+    w = m.rng.normal(0, 0.1, (256, 48))
+    w[:, :columns] = 0.025 * m.rng.integers(-8, 8, (256, columns))
+    x = m.through(m.input("x", (1, 256)), 0.5, np.int8(0))
+    product = m.op("MatMul", x, m.const(w.astype(np.float32)))
+    m.scale = 1 / 128
+    return saved(path, m, m.op("Tanh", m.through(product, 0.025, np.int8(0))))
+
+
 def test_verify_says_what_is_bounded_and_judges_the_rest_by_it(tmp_path: Path, midge: Cli) -> None:
     island = Island(3)
-    x = island.op("Softmax", island.source(4, 10))
-    path = tmp_path / "m.onnx"
-    path.write_bytes(island.finished([x]))
-    done = midge("verify", path, "--on", "host", "-n", 3)
+    path = saved(tmp_path / "m.onnx", island, island.op("Softmax", island.source(4, 10)))
+    done = midge("verify", path, *ON_HOST, "-n", 3)
     assert done.code == 0
-    assert "Bounded by one step" in done.out
-    found = midge("verify", path, "--on", "host", "-n", 3, "--json").json["stages"][1]["bounded"]
-    assert [b["elements"] for b in found] == [120]
+    found = midge("verify", path, *ON_HOST, "-n", 3, "--json").json
+    (row,) = found["stages"][1]["bounded"]
+    assert (row["operator"], row["elements"], row["ok"]) == ("QuantizeLinear", 120, True)
+    bytes_agree = row["differing"] == 0
+    assert ("byte for byte" in done.out) is bytes_agree
+    assert ("none does here" in done.out) is bytes_agree
+    assert row["tensor"] in done.out
+
+
+def test_a_verdict_with_steps_in_it_claims_no_bytes(tmp_path: Path, midge: Cli) -> None:
+    """And the outputs' distance from the framework is theirs, not what they are judged by."""
+    path = tied(tmp_path / "m.onnx", 2)
+    inputs = np.random.default_rng(5).normal(0, 1, (60, 1, 256)).astype(np.float32)
+    np.save(tmp_path / "x.npy", inputs)
+    args = ("verify", path, *ON_HOST, "-i", tmp_path / "x.npy")
+    done, found = midge(*args), midge(*args, "--json").json
+    assert (done.code, found["ok"]) == (0, True)
+    assert "right: the framework's bytes, but for 1 tensor that its floats" in done.out
+    assert "byte for byte" not in done.out + found["verdict"]
+    graph = driver.load(path)
+    session = OnnxRuntimeSession(path.read_bytes(), graph)
+    (output,) = graph.outputs
+    far = [
+        evaluate(graph, {"x": x})[output].astype(int) - session.run({"x": x})[output]
+        for x in inputs
+    ]
+    differing, furthest = np.count_nonzero(far), np.abs(far).max()
+    assert differing > 0
+    assert furthest > 1
+    for stage in found["stages"][1:]:
+        (end,) = stage["end_to_end"]
+        assert (end["differing"], end["max_error"]) == (differing, furthest)
+        assert stage["outputs"][0]["differing"] == 0
+        assert stage["ok"]
+    (numpy,) = (line for line in done.out.splitlines() if line.startswith("NumPy reference"))
+    (c,) = (line for line in done.out.splitlines() if line.startswith("C on this host"))
+    assert numpy.split()[2:] == ["2", "880", str(differing), str(furthest), "bounded"]
+    assert c.split()[4:] == ["2", "880", str(differing), str(furthest), "as", "NumPy"]
+    assert f"Outputs in the end: {differing} of 2 880 elements are not the framework's" in done.out
+
+
+def test_a_step_too_often_is_named(tmp_path: Path, midge: Cli) -> None:
+    path = tied(tmp_path / "m.onnx", 48)
+    args = ("verify", path, *ON_HOST, "-n", 20)
+    done, found = midge(*args, "--layers"), midge(*args, "--json").json
+    assert done.code == 1
+    wrong, right = found["stages"][1]["bounded"]
+    assert (wrong["ok"], right["ok"]) == (False, True)
+    name, differing = wrong["tensor"], wrong["differing"]
+    assert f"{name}: {differing} of 960 differ by a step, more than 1 in 50" in done.out
+    rows = [line.split() for line in done.out.splitlines() if line.startswith(f"{name} ")]
+    assert [name, "960", str(differing), "1", "DIFFERS"] in rows
+
+
+def test_many_bounded_tensors_are_a_short_list(tmp_path: Path, midge: Cli) -> None:
+    island = Island(1)
+    ends = [island.op(kind, island.source(2, 8)) for kind in ("Softmax", "Sigmoid") * 5]
+    path = saved(tmp_path / "m.onnx", island, *ends)
+    done = midge("verify", path, *ON_HOST, "-n", 1)
+    assert "and 2 more; --json lists all" in done.out
+    assert sum("QuantizeLinear" in line for line in done.out.splitlines()) == 8
+    assert max(map(len, done.out.splitlines())) <= 80
+    found = midge("verify", path, *ON_HOST, "-n", 1, "--json").json
+    assert len(found["stages"][1]["bounded"]) == 10
+
+
+def test_products_of_bytes_differ_at_ties_alone() -> None:
+    """Midge adds integers, ONNX Runtime the floats that these stand for."""
+    m = Island(0)
+    m.dtype = np.int8
+    scales = x, w, y = 0.1, 0.05, 1.0
+    numbers = m.rng.integers(-128, 128, (2000, 16))
+    weights = m.rng.integers(-127, 128, (16, 24))
+    source = m.through(m.input("x", (2000, 16)), x, np.int8(0))
+    matrix = m.real(m.const(weights.astype(np.int8)), w, np.int8(0))
+    m.scale = y
+    result = m.quantized(m.op("MatMul", source, matrix), y, np.int8(0))
+    kind = onnx.TensorProto.INT8
+    value = onnx.helper.make_tensor_value_info(result, kind, None)
+    made = onnx.helper.make_graph(m.nodes, "g", m.inputs, [value], m.consts)
+    imports = [onnx.helper.make_opsetid("", 17)]
+    data = onnx.helper.make_model(made, opset_imports=imports, ir_version=8).SerializeToString()
+    graph = read(data, "g")
+    prepared = pipeline.prepare(graph).graph
+    assert bounded(prepared, Path("m.onnx"))
+    given = {"x": (numbers * x).astype(np.float32)}
+    own = evaluate(prepared, given)[prepared.outputs[0]].astype(int)
+    apart = own - OnnxRuntimeSession(data, graph).run(given)[graph.outputs[0]]
+    steps = (numbers @ weights) * (scales[0] * scales[1] / scales[2])
+    from_the_middle = np.abs(np.abs(steps - np.trunc(steps)) - 0.5)
+    assert np.abs(apart).max() == 1
+    assert np.count_nonzero(apart) <= apart.size / 50
+    assert from_the_middle[apart != 0].max() < 1e-5
 
 
 def test_a_step_too_often_is_wrong() -> None:

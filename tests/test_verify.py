@@ -14,6 +14,7 @@ from midge import driver
 from midge.data import random_inputs
 from midge.oracle import oracle_for
 from midge.oracle.onnx_departures import BASE, TWO_SCORES, UNSCORED
+from midge.run import RUNNERS
 from midge.target import load_target
 from midge.verify import Verdict, verify
 from onnx_builder import OnnxModel
@@ -53,10 +54,40 @@ def test_without_its_framework_it_is_a_self_check(
     assert "self-check only: agrees with Midge's own NumPy reference" in result.out
     assert "right" not in result.out
     assert "not installed: get it" in result.out
+    (row,) = (line for line in result.out.splitlines() if line.startswith("PyTorch  "))
+    assert row.split() == ["PyTorch", "skipped"]
     required = midge("verify", pt2, *QUICK, "--require-framework")
     assert required.code == 2
-    assert "get it" in required.err
+    assert "PyTorch: not installed: get it" in required.err
     assert midge("verify", pt2, *QUICK, "--json").json["self_check_only"] is True
+
+
+def test_what_cannot_run_the_c_is_said_below_the_table(
+    midge: Cli, pt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "no C compiler: install zig, or gcc, or clang, and put it where it is found"
+    monkeypatch.setattr(type(RUNNERS["host"]), "available", lambda self: why)
+    result = midge("verify", pt2, *QUICK)
+    lines = result.out.splitlines()
+    assert lines[lines.index("C on this host did not run:") + 1] == why
+    (row,) = (line for line in lines if line.startswith("C on this host  "))
+    assert row.split()[4:] == ["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--on", ","), "names no runner"),
+        (("--on", "board"), "unknown runner"),
+        (("--on", "host", "--toolchain", "nope"), "unknown toolchain"),
+    ],
+)
+def test_unknown_places_and_compilers_are_wrong_usage(
+    midge: Cli, pt2: Path, options: tuple[str, ...], what: str
+) -> None:
+    result = midge("verify", pt2, *options)
+    assert result.code == 2
+    assert what in result.err
 
 
 @pytest.mark.parametrize("name", sorted(TORCH))

@@ -4,7 +4,8 @@ framework == NumPy reference == C on the host == C in the emulator (== C in QEMU
 compared with the framework, or with the reference where that cannot be asked. Integer tensors must
 agree in every byte, but for those that the framework's floats decide: these are bounded by a step
 (`oracle.steps`), and what depends on them is judged from the framework's integers in NumPy, by
-NumPy in C. Of float tensors the largest error must stay below FLOAT_BOUND_ULP units in the last
+NumPy in C; how far the outputs are from the framework's in the end is counted beside. Of float
+tensors the largest error must stay below FLOAT_BOUND_ULP units in the last
 place of the largest value that the model computes for that input (sums of products in another order
 differ by so much, and a small result may be the difference of large ones).
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +67,9 @@ class Stage:
     apart: tensor -> how it computes otherwise than the format says; these the reference judges.
     answers: the first output for each input, as real numbers.
     steps: bounded tensors and how they compare.
-    outputs, layers: tensor -> comparison, in order.  makers: tensor -> the operator that makes it,
-    for people."""
+    outputs, layers: tensor -> comparison, in order.  ends: the outputs as they come out, compared
+    with the framework's, where bounded tensors make that another comparison.
+    makers: tensor -> the operator that makes it, for people; in the order of the model."""
 
     name: str
     title: str
@@ -77,6 +80,7 @@ class Stage:
     steps: dict[str, Steps] = field(default_factory=dict)
     outputs: dict[str, Difference] = field(default_factory=dict)
     layers: dict[str, Difference] = field(default_factory=dict)
+    ends: dict[str, Difference] = field(default_factory=dict)
     makers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -114,6 +118,23 @@ class Verdict:
     def ok(self) -> bool:
         return all(s.ok for s in self.stages)
 
+    @property
+    def steps(self) -> dict[str, Steps]:
+        """The bounded tensors."""
+        return {tensor: found for s in self.stages for tensor, found in s.steps.items()}
+
+    @property
+    def apart(self) -> int:
+        """The bounded tensors of which elements differ."""
+        return sum(found.differing > 0 for found in self.steps.values())
+
+    @property
+    def ends(self) -> Difference | None:
+        """How far all outputs of the last stage that ran are from the framework's, where that is
+        not what they are judged by."""
+        ran = [s for s in self.stages if s.ends]
+        return reduce(Difference.merged, ran[-1].ends.values()) if ran else None
+
 
 Values = Mapping[str, Array]
 Computation = Callable[[Values], Values]
@@ -135,6 +156,7 @@ def verify(
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
     loose = bounded(compiled.graph, path)
+    framework_says: dict[int, Values] = {}
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
@@ -142,7 +164,11 @@ def verify(
             expected[i] = values
         else:
             judged = {**expected[i], **_own(compiled, framework.apart, values)}
-            beside = _beside(compiled, reference, given, judged, loose) if loose else values
+            beside = values
+            if loose:
+                framework_says[i] = judged
+                _compare_outputs(compiled, reference.ends, judged, values)
+                beside = _beside(compiled, reference, given, judged, loose)
             _compare(compiled, reference, judged, beside, layers, {})
             expected[i] = {**judged, **_depending(compiled, values, loose)}
         progress(reference.title, i + 1)
@@ -154,6 +180,8 @@ def verify(
             found = run(given)
             stage.answers.append(_answer(compiled, found))
             _compare(compiled, stage, expected[i], found, layers, compiled.dropped.kept)
+            if i in framework_says:
+                _compare_outputs(compiled, stage.ends, framework_says[i], found)
             progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:
@@ -175,7 +203,7 @@ def _judged(
         return Stage(FRAMEWORK, "framework", "no framework knows this format"), {}
     stage, found = Stage(FRAMEWORK, oracle.title), dict[int, Values]()
     if (reason := oracle.available()) is not None:
-        stage.skipped = reason
+        stage.skipped = f"{oracle.title}: {reason}"
         return stage, {}
     try:
         session = oracle.load(path, compiled.model)
@@ -263,13 +291,10 @@ def _compare(
     kept: Mapping[str, tuple[int, ...]],
 ) -> None:
     """kept: the channels that `values` has of those tensors of the model that lost some."""
-    outputs = dict(zip(compiled.package_outputs, compiled.model.outputs, strict=True))
-    largest = largest_value(expected)
-    for mine, theirs in outputs.items():
-        wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
-        _note(stage.outputs, difference(theirs, wanted, got, largest))
+    _compare_outputs(compiled, stage.outputs, expected, values)
     if not layers:
         return
+    outputs, largest = set(compiled.package_outputs), largest_value(expected)
     for node in compiled.graph.nodes:
         for name in node.outputs:
             if OPS[node.op].alias or name in outputs or name not in values:
@@ -281,6 +306,16 @@ def _compare(
                 wanted = wanted[..., kept[name]]
             if wanted.shape == values[name].shape:
                 _note(stage.layers, difference(name, wanted, values[name], largest))
+
+
+def _compare_outputs(
+    compiled: Compiled, into: dict[str, Difference], expected: Values, values: Values
+) -> None:
+    largest = largest_value(expected)
+    outputs = zip(compiled.package_outputs, compiled.model.outputs, strict=True)
+    for mine, theirs in outputs:
+        wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
+        _note(into, difference(theirs, wanted, got, largest))
 
 
 def _answer(compiled: Compiled, values: Values) -> Array:

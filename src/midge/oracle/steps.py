@@ -32,25 +32,28 @@ _SUMS = frozenset({
 # Operators on floats whose last digits are another framework's, by the files that it judges.
 # LiteRT's reference kernels add floats as Midge does.
 _INEXACT: Mapping[str, frozenset[str]] = {".tflite": _FUNCTIONS}
-_FEW = 50  # of so many elements one may be next to the middle; more are no accident
+FEW = 50  # of so many elements one may be next to the middle; more are no accident
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How a bounded value compares. where: the operator.  differing: elements, each by a step."""
+    """How a bounded value compares. operator: what makes it, as the model file calls it.
+    differing: elements, each by a step."""
 
-    where: str
+    operator: str
     elements: int
     differing: int
 
     @property
     def ok(self) -> bool:
         """Whether these are few enough to be next to the middle by chance."""
-        return self.differing <= max(2, self.elements // _FEW)
+        return self.differing <= max(2, self.elements // FEW)
 
     def merged(self, other: Steps) -> Steps:
         """Over several inputs."""
-        return Steps(self.where, self.elements + other.elements, self.differing + other.differing)
+        return Steps(
+            self.operator, self.elements + other.elements, self.differing + other.differing
+        )
 
 
 def bounded(graph: Graph, path: Path) -> frozenset[str]:
@@ -90,7 +93,7 @@ def evaluate_beside(
             near = _within_a_step(values[name], shown) if shown is not None else None
             if near is not None:
                 differing = int((near != values[name]).sum())
-                steps[name] = Steps(node.where, near.size, differing)
+                steps[name] = Steps(node.kind or node.op, near.size, differing)
                 values[name] = near
     return values, steps
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from midge.core.errors import ToolchainError
 from midge.core.registry import Registry
 
 Arch = Literal["arm", "riscv", "host"]
@@ -72,4 +71,4 @@ class Toolchain(Protocol):
         ...
 
 
-TOOLCHAINS: Registry[Toolchain] = Registry("toolchain", ToolchainError)
+TOOLCHAINS: Registry[Toolchain] = Registry("toolchain")

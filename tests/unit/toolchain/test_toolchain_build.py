@@ -150,7 +150,7 @@ def test_a_target_without_memories_has_no_images() -> None:
 
 
 def test_an_unknown_toolchain_is_told_from_one_that_does_not_fit() -> None:
-    with pytest.raises(ToolchainError, match=r"unknown toolchain.*\n.*did you mean"):
+    with pytest.raises(UsageError, match=r"unknown toolchain.*\n.*did you mean"):
         build_image(tiny_package("cortex-m4"), toolchain="zug")
     with pytest.raises(ToolchainError, match="has no flags for riscv64-unknown-elf-gcc"):
         build_image(tiny_package("cortex-m4"), toolchain="riscv64-unknown-elf-gcc")

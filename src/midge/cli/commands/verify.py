@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,8 @@ from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
 from midge.core.types import Array
-from midge.verify import FLOAT_BOUND_ULP, Difference, Stage, Verdict
+from midge.oracle.steps import FEW, Steps
+from midge.verify import FLOAT_BOUND_ULP, REFERENCE, Difference, Stage, Verdict
 
 
 @command("verify")
@@ -55,12 +57,9 @@ def verify_command(
     from rich.progress import Progress
 
     from midge.data import inputs_for, labels_for
-    from midge.run import RUNNERS
     from midge.verify import verify
 
-    runners = [r.strip() for r in on.split(",") if r.strip()]
-    for runner in runners:
-        RUNNERS[runner]
+    runners = _runners(on, toolchain)
     compiled = compile_model(model, target, options)
     check_count(count)
     sets = inputs_for(compiled.model, inputs, count, seed, quantize=quantize_inputs, note=note)
@@ -96,6 +95,21 @@ def verify_command(
         raise typer.Exit(1)
 
 
+def _runners(on: str, toolchain: str | None) -> list[str]:
+    """The names in `on`, once each; UsageError if one is unknown, or the toolchain is."""
+    from midge.run import RUNNERS
+    from midge.toolchain import TOOLCHAINS
+
+    names = dict.fromkeys(r.strip() for r in on.split(",") if r.strip())
+    if not names:
+        raise UsageError("names no runner", where="--on", hint=f"known: {', '.join(RUNNERS)}")
+    for name in names:
+        RUNNERS[name]
+    if toolchain is not None:
+        TOOLCHAINS[toolchain]
+    return list(names)
+
+
 def _accuracy(verdict: Verdict, labels: Array | None) -> dict[str, Any]:
     """The share of right answers by each stage that ran."""
     from midge.quantize.report import top_1
@@ -110,6 +124,7 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
     return {
         "model": name,
         "ok": verdict.ok,
+        "verdict": ": ".join(_sentence(verdict)),
         "against": verdict.against,
         "self_check_only": not verdict.judged,
         "inputs": verdict.inputs,
@@ -124,9 +139,17 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
                 "ok": s.ok,
                 "first_difference": s.first_difference,
                 "outputs": [_difference(d) for d in s.outputs.values()],
+                "end_to_end": [_difference(d) for d in (s.ends or s.outputs).values()],
                 "layers": [_difference(d) for d in s.layers.values()],
                 "bounded": [
-                    {"tensor": t, "elements": b.elements, "differing": b.differing, "steps": 1}
+                    {
+                        "tensor": t,
+                        "operator": b.operator,
+                        "elements": b.elements,
+                        "differing": b.differing,
+                        "steps": 1,
+                        "ok": b.ok,
+                    }
                     for t, b in s.steps.items()
                 ],
             }
@@ -149,78 +172,148 @@ def _difference(d: Difference) -> dict[str, Any]:
 
 def _show(name: str, verdict: Verdict, layers: bool) -> None:
     out = console()
-    rows = []
-    for stage in verdict.stages:
-        rows.append((stage.title, *_cells(stage, verdict)))
+    rows = [(stage.title, *_cells(stage, verdict)) for stage in verdict.stages]
     columns = ("stage", "elements", "differing", "max error", "ulp", "")
     out.print(table(columns, rows, title=f"{name}, {verdict.inputs} inputs", right=" rrrr"))
     if layers:
         for stage in verdict.stages:
-            if stage.layers:
+            if stage.layers or stage.steps:
                 out.print()
                 out.print(_layers(stage))
     out.print()
     for stage in verdict.stages:
         if (bad := stage.first_difference) is not None:
             out.print(f"First difference on {stage.title}: {bad}", soft_wrap=True)
+        for tensor, found in stage.steps.items():
+            if not found.ok:
+                out.print(f"{tensor}: {_too_many(found)}", soft_wrap=True)
     _conclude(out, verdict)
 
 
-def _conclude(out: Any, verdict: Verdict) -> None:
-    framework = verdict.stages[0]
+def _too_many(found: Steps) -> str:
+    return (
+        f"{number(found.differing)} of {number(found.elements)} differ by a step, "
+        f"more than 1 in {FEW}"
+    )
+
+
+def _sentence(verdict: Verdict) -> tuple[str, str]:
+    """The verdict in a word, and what it means."""
     exact = all(d.exact for s in verdict.stages for d in s.outputs.values())
     how = "byte for byte" if exact else f"within {FLOAT_BOUND_ULP:g} ulp"
     judge = "the framework" if verdict.judged else "Midge's own NumPy reference"
     if not verdict.ok:
-        out.print("wrong", style="bold red", end="")
-        out.print(f": differs from {judge}; --layers shows where it begins")
-    elif verdict.judged:
-        out.print("right", style="bold green", end="")
-        out.print(f": agrees with {judge} {how}")
-    else:
-        out.print("self-check only", style="bold yellow", end="")
-        out.print(f": agrees with {judge} {how}")
+        return "wrong", f"differs from {judge}; --layers shows where it begins"
     if not verdict.judged:
-        out.print(f"No framework has judged it: {framework.skipped}")
+        return "self-check only", f"agrees with {judge} {how}"
+    if not verdict.apart:
+        return "right", f"agrees with {judge} {how}"
+    tensors = "1 tensor" if verdict.apart == 1 else f"{verdict.apart} tensors"
+    start = "the framework's bytes" if exact else f"agrees with {judge} {how}"
+    return "right", f"{start}, but for {tensors} that its floats decide within a step"
+
+
+_STYLES = {"right": "bold green", "self-check only": "bold yellow", "wrong": "bold red"}
+
+
+def _conclude(out: Any, verdict: Verdict) -> None:
+    from rich.text import Text
+
+    framework, *others = verdict.stages
+    word, meaning = _sentence(verdict)
+    out.print(Text.assemble((word, _STYLES[word]), f": {meaning}"))
+    for stage in others:
+        if stage.skipped:
+            out.print(f"{stage.title} did not run:")
+            out.print(stage.skipped, soft_wrap=True)
+    if not verdict.judged:
+        out.print("No framework has judged it:")
+        out.print(framework.skipped, soft_wrap=True)
         return
     for text in framework.notes:
         out.print(text)
     for tensor, how in framework.apart.items():
         out.print(f"{tensor} is judged by the NumPy reference: {how}")
-    for stage in verdict.stages:
-        if stage.steps:
-            differing = sum(b.differing for b in stage.steps.values())
-            elements = sum(b.elements for b in stage.steps.values())
-            out.print(
-                f"Bounded by one step, as the framework's own floats decide them: "
-                f"{number(differing)} of {number(elements)} elements differ so, of "
-                f"{len(stage.steps)} tensors; all that follows is judged from the framework's."
-            )
+    if verdict.steps:
+        _show_bounded(out, verdict)
+
+
+_SHOWN = 8  # bounded tensors
+
+
+def _show_bounded(out: Any, verdict: Verdict) -> None:
+    """Which tensors these are, those that differ most first."""
+    count = f"{len(verdict.steps)} tensor{'s' * (len(verdict.steps) > 1)}"
+    if verdict.apart:
+        if (ends := verdict.ends) is not None:
+            out.print(f"Outputs in the end: {_in_the_end(ends)}")
+        out.print()
+        out.print(
+            f"The framework rounds {count} from floats whose last digits are its own. Next to the "
+            "middle between two integers it may take the other one: a step, in at most 1 of "
+            f"{FEW} elements. Each is computed here from the framework's integers before it, so "
+            "these are the differences that begin in it. NumPy judges the C."
+        )
+    else:
+        out.print()
+        out.print(
+            f"The framework rounds {count} from floats whose last digits are its own. Next to the "
+            "middle between two integers it may take the other one: none does here."
+        )
+    out.print()
+    found = sorted(verdict.steps.items(), key=lambda item: (item[1].ok, -item[1].differing))
+    rows = [
+        (shorten(t, 32), shorten(s.operator, 23), number(s.elements), number(s.differing))
+        for t, s in found[:_SHOWN]
+    ]
+    out.print(table(("tensor", "made by", "elements", "differing"), rows, right="  rr"))
+    if len(found) > _SHOWN:
+        out.print(f"and {len(found) - _SHOWN} more; --json lists all")
+
+
+def _in_the_end(ends: Difference) -> str:
+    if ends.differing == 0:
+        return f"all {number(ends.elements)} elements are the framework's"
+    return (
+        f"{number(ends.differing)} of {number(ends.elements)} elements "
+        f"are not the framework's, by at most {ends.max_error:.3g}"
+    )
 
 
 def _cells(stage: Stage, verdict: Verdict) -> tuple[str, str, str, str, str]:
+    """Outputs as they come out, compared with the judge's."""
     if stage.skipped:
-        return "", "", "", "", f"skipped: {shorten(stage.skipped, 28)}"
+        return "", "", "", "", "skipped"
     if stage.name == verdict.against:
         return "", "", "", "", "the judge"
-    total = list(stage.outputs.values())
-    merged = total[0]
-    for d in total[1:]:
-        merged = merged.merged(d)
+    ends = (stage.ends or stage.outputs).values()
+    merged = reduce(Difference.merged, ends)
+    said = "ok"
+    if not stage.ok:
+        said = "DIFFERS"
+    elif not all(d.ok for d in ends):
+        said = "bounded" if stage.name == REFERENCE else "as NumPy"
     return (
         number(merged.elements),
         number(merged.differing),
         f"{merged.max_error:.3g}",
         "" if merged.exact else f"{merged.ulp:.1f}",
-        "ok" if stage.ok else "DIFFERS",
+        said,
     )
 
 
 def _layers(stage: Stage) -> Any:
-    rows = [
-        (shorten(d.tensor, 44), number(d.elements), number(d.differing), f"{d.max_error:.3g}",
-         "ok" if d.ok else "DIFFERS")
-        for d in stage.layers.values()
-    ]  # fmt: skip
+    """Every operator's outputs in the order of the model; bounded ones as they differ."""
+    rows = []
+    for tensor in stage.makers:
+        if (steps := stage.steps.get(tensor)) is not None:
+            said, error = "bounded" if steps.ok else "DIFFERS", float(steps.differing > 0)
+            counts = (steps.elements, steps.differing)
+        elif (d := stage.layers.get(tensor)) is not None:
+            said, error = "ok" if d.ok else "DIFFERS", d.max_error
+            counts = (d.elements, d.differing)
+        else:
+            continue
+        rows.append((shorten(tensor, 44), *map(number, counts), f"{error:.3g}", said))
     columns = ("tensor", "elements", "differing", "max error", "")
     return table(columns, rows, title=stage.title, right=" rrr")
