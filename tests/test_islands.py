@@ -148,6 +148,7 @@ def test_a_verdict_with_steps_in_it_claims_no_bytes(tmp_path: Path, midge: Cli) 
     for stage in found["stages"][1:]:
         (end,) = stage["end_to_end"]
         assert (end["differing"], end["max_error"]) == (differing, furthest)
+        assert "ok" not in end  # it is no judgement
         assert stage["outputs"][0]["differing"] == 0
         assert stage["ok"]
     (numpy,) = (line for line in done.out.splitlines() if line.startswith("NumPy reference"))
@@ -180,6 +181,26 @@ def test_many_bounded_tensors_are_a_short_list(tmp_path: Path, midge: Cli) -> No
     assert max(map(len, done.out.splitlines())) <= 80
     found = midge("verify", path, *ON_HOST, "-n", 1, "--json").json
     assert len(found["stages"][1]["bounded"]) == 10
+
+
+def test_many_that_differ_too_often_are_a_short_list(
+    tmp_path: Path, midge: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    island = Island(1)
+    ends = [island.op("Sigmoid", island.source(2, 8)) for _ in range(10)]
+    path = saved(tmp_path / "m.onnx", island, *ends)
+    run = OnnxRuntimeSession.run
+
+    def moved(self: OnnxRuntimeSession, inputs: dict[str, Array]) -> dict[str, Array]:
+        shown = run(self, inputs).items()
+        ints = {n: a for n, a in shown if a.dtype.kind in "iu"}
+        return {n: np.where(a > 0, a - 1, a + 1).astype(a.dtype) for n, a in ints.items()}
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", moved)
+    done = midge("verify", path, *ON_HOST, "-n", 1)
+    assert done.code == 1
+    assert sum("more than 1 in 50" in line for line in done.out.splitlines()) == 8
+    assert "and 2 more such tensors" in done.out
 
 
 def test_products_of_bytes_differ_at_ties_alone() -> None:

@@ -28,6 +28,8 @@ from midge.core.types import Array
 from midge.oracle.steps import FEW, Steps
 from midge.verify import FLOAT_BOUND_ULP, REFERENCE, Difference, Stage, Verdict
 
+_SHOWN = 8  # bounded tensors at the most
+
 
 @command("verify")
 @with_options
@@ -139,7 +141,7 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
                 "ok": s.ok,
                 "first_difference": s.first_difference,
                 "outputs": [_difference(d) for d in s.outputs.values()],
-                "end_to_end": [_difference(d) for d in (s.ends or s.outputs).values()],
+                "end_to_end": [_distance(d) for d in (s.ends or s.outputs).values()],
                 "layers": [_difference(d) for d in s.layers.values()],
                 "bounded": [
                     {
@@ -159,6 +161,10 @@ def _as_json(name: str, verdict: Verdict) -> dict[str, Any]:
 
 
 def _difference(d: Difference) -> dict[str, Any]:
+    return {**_distance(d), "ok": d.ok}
+
+
+def _distance(d: Difference) -> dict[str, Any]:
     return {
         "tensor": d.tensor,
         "elements": d.elements,
@@ -166,7 +172,6 @@ def _difference(d: Difference) -> dict[str, Any]:
         "max_error": d.max_error,
         "ulp": d.ulp,
         "exact": d.exact,
-        "ok": d.ok,
     }
 
 
@@ -184,9 +189,11 @@ def _show(name: str, verdict: Verdict, layers: bool) -> None:
     for stage in verdict.stages:
         if (bad := stage.first_difference) is not None:
             out.print(f"First difference on {stage.title}: {bad}", soft_wrap=True)
-        for tensor, found in stage.steps.items():
-            if not found.ok:
-                out.print(f"{tensor}: {_too_many(found)}", soft_wrap=True)
+    often = [f"{t}: {_too_many(found)}" for t, found in verdict.steps.items() if not found.ok]
+    for text in often[:_SHOWN]:
+        out.print(text, soft_wrap=True)
+    if len(often) > _SHOWN:
+        out.print(f"and {len(often) - _SHOWN} more such tensors")
     _conclude(out, verdict)
 
 
@@ -236,9 +243,6 @@ def _conclude(out: Any, verdict: Verdict) -> None:
         out.print(f"{tensor} is judged by the NumPy reference: {how}")
     if verdict.steps:
         _show_bounded(out, verdict)
-
-
-_SHOWN = 8  # bounded tensors
 
 
 def _show_bounded(out: Any, verdict: Verdict) -> None:
