@@ -8,7 +8,7 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,25 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
     what = f"cannot be written: {error.strerror or error}"
     hint = _HINTS.get(error.errno or 0, "choose another place, or see to its permissions")
     return UsageError(what, where=str(path), hint=hint)
+
+
+def check_apart(output: Path, option: str, others: Iterable[Path]) -> None:
+    """UsageError if what is written to `output` takes the place of a file of `others` or
+    comes into a folder of them. A link is what it names; pipes and devices are nobody's place.
+    """
+    for other in others:
+        if _is_place_of(output, other):
+            raise UsageError(
+                f"would take the place of {other}, which this command needs",
+                where=f"{option} {output}",
+                hint=f"choose another {option}",
+            )
+
+
+def _is_place_of(output: Path, other: Path) -> bool:
+    if os.path.isdir(other):
+        return Path(os.path.realpath(output)).is_relative_to(os.path.realpath(other))
+    return os.path.isfile(output) and os.path.isfile(other) and os.path.samefile(output, other)
 
 
 def write_file(path: Path, data: bytes) -> None:

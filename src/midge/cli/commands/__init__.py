@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any
+
+from midge.core.files import check_apart
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
 
 
-def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a typer command."""
+def command(
+    name: str, *, writes: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a typer command. writes: its parameters that name what it writes; it does not start
+    if that took the place of one of the other files that it is given."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        COMMANDS[name] = function
+        @wraps(function)
+        def run(**words: Any) -> Any:
+            for word in writes:
+                if (output := words[word]) is not None:
+                    check_apart(output, f"--{word}", files_of(**{**words, word: None}))
+            return function(**words)
+
+        COMMANDS[name] = run
         return function
 
     return add
+
+
+def files_of(**words: Any) -> list[Path]:
+    """The files that a command line names."""
+    paths = [v for v in words.values() if isinstance(v, Path)]
+    board = words.get("target")
+    return [*paths, Path(board)] if board and board.endswith(".toml") else paths

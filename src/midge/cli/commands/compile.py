@@ -14,8 +14,10 @@ from midge.cli.arguments import (
     TargetName,
 )
 from midge.cli.building import compile_model, with_options
-from midge.cli.commands import command
+from midge.cli.commands import command, files_of
 from midge.cli.output import console, number, print_json, table
+from midge.codegen.names import prefix_from
+from midge.core.files import check_apart
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
@@ -40,9 +42,13 @@ def compile_command(
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
+    folder = output if output is not None else Path(options.name or prefix_from(model.stem))
+    given = files_of(model=model, target=target)
+    check_apart(folder, "--output", given)
     compiled = compile_model(model, target, options)
     package = compiled.package
-    folder = output if output is not None else Path(package.name)
+    for name in package.files:
+        check_apart(folder / name, "--output", given)
     package.save(folder, force=force)
     if as_json:
         print_json(

@@ -27,7 +27,7 @@ _WIDEST = 120  # columns; longer lines are hard to follow
 _VIEWS = ("model", "graph", "plain", "loops", "c")
 
 
-@command("inspect")
+@command("inspect", writes=("memory",))
 @with_options
 def inspect_command(
     model: Model,

@@ -11,10 +11,11 @@ import numpy as np
 import typer
 
 from midge.cli.arguments import Json, Model
-from midge.cli.commands import command
+from midge.cli.commands import command, files_of
 from midge.cli.output import console, error_console, note, number, print_json, shorten
 from midge.cli.quality import check_picture, decibels, draw, layers_table, type_name
 from midge.core.errors import UsageError
+from midge.core.files import check_apart
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph
 from midge.quantize.calibrate import Progress
@@ -78,7 +79,7 @@ class Outcome:
     path: Path
 
 
-@command("quantize")
+@command("quantize", writes=("picture",))
 def quantize_command(
     model: Model,
     data: Data = None,
@@ -127,6 +128,7 @@ def quantize_command(
 
     path = output if output is not None else Path(f"{model.stem}.midge")
     writer_for(path)
+    check_apart(path, "--output", files_of(model=model, data=data, test=test, labels=accuracy))
     graph = load(model)
     if float16:
         _halve(graph, path, as_json)

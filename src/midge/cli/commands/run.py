@@ -28,7 +28,7 @@ from midge.core.runner import Run, Sizes
 from midge.core.types import Array
 
 
-@command("run")
+@command("run", writes=("output",))
 @with_options
 def run_command(
     model: Model,
