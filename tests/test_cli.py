@@ -15,6 +15,7 @@ import pytest
 from conftest import DIGITS, NO_SEARCH, Cli
 from midge.core.errors import RunError
 from midge.graph.ir import OPS
+from onnx_builder import OnnxModel
 from small_models import cnn_int8, two_ports
 
 COMMANDS = (
@@ -109,6 +110,11 @@ def used_ops() -> set[str]:
         ["run", DIGITS, "--on", "mainframe"],
         ["run", DIGITS, "--count", "0"],
         ["run", DIGITS, "--count", "many"],
+        ["run", DIGITS, "--count", "9999999999999999"],
+        ["run", DIGITS, "--seed", "-1"],
+        ["verify", DIGITS, "--seed", "-1"],
+        ["compile", DIGITS, "--pool", "a=9223372036854775808"],
+        ["compile", DIGITS, "--max-flash", f"{'9' * 5000}M"],
         ["run", DIGITS, "--optimize", "best"],
         ["run", DIGITS, "--input", "/no/such.npy"],
         ["verify", DIGITS, "--on", "hots"],
@@ -119,7 +125,7 @@ def used_ops() -> set[str]:
         ["profile", DIGITS, "--on", "host"],
         ["schedule", DIGITS, "99"],
     ],
-    ids=lambda a: "_".join(Path(str(x)).name for x in a),
+    ids=lambda a: "_".join(Path(str(x)).name for x in a)[:60],
 )
 def test_wrong_usage_is_2(midge: Cli, args: list[str]) -> None:
     result = midge(*args)
@@ -233,7 +239,7 @@ def test_help_says_what_a_command_does(midge: Cli, command: str) -> None:
         ["verify", DIGITS, "--count", "2", "--layers"], ["profile", DIGITS], ["schedule", DIGITS],
         ["targets"], ["ops"], ["doctor"],
     ],
-    ids=lambda a: "_".join(Path(str(x)).name for x in a),
+    ids=lambda a: "_".join(Path(str(x)).name for x in a)[:60],
 )  # fmt: skip
 def test_tables_fit_80_columns_and_json_parses(midge: Cli, args: list[str]) -> None:
     result = midge(*args)
@@ -254,6 +260,27 @@ def test_run_writes_every_output(midge: Cli, ports: Path, tmp_path: Path) -> Non
         assert {n: outputs[n].shape for n in outputs} == {
             "sum": (3, 1, 4, 6), "product": (3, 1, 4, 6),
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["file", "allow_pickle", "a/../b.npy", "", "\u5165", "a\0b", "n" * 70_000]
+)
+def test_outputs_are_in_the_file_under_their_names(midge: Cli, tmp_path: Path, name: str) -> None:
+    """Or, where no file can have them, by their number."""
+    m = OnnxModel()
+    m.op("Relu", "x", output=name or "y")
+    m.op("Neg", "x", output="output_0")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(m.build([("x", (1, 4))], [name or "y", "output_0"]))
+    np.save(tmp_path / "x.npy", np.array([[1, -2, 3, -4]], np.float32))
+    words = ("--on", "host", "--no-search", "--no-prove", "-i", "x.npy", "-o", "out.npz")
+    result = midge("run", path, *words)
+    assert result.code == 0, result.err
+    safe = "\0" not in name and len(name) < 1000
+    assert ("it is output_0_ there" in result.err) == (not safe)
+    found = np.load(tmp_path / "out.npz")
+    assert found[(name or "y") if safe else "output_0_"].tolist() == [[1, 0, 3, 0]]
+    assert found["output_0"].tolist() == [[-1, 2, -3, 4]]
 
 
 def test_run_counts_per_operator(midge: Cli) -> None:

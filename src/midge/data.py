@@ -28,8 +28,15 @@ def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]
     """`count` sets of inputs: integers over their whole range, floats standard normal, indices
     into tables as far as these go.
 
-    The first two sets of integer models are all least and all greatest values.
+    The first two sets of integer models are all least and all greatest values. UsageError for a
+    seed below 0, and for more than memory is meant for.
     """
+    if seed < 0:
+        raise UsageError(f"{seed} is not a seed", where="--seed", hint="give 0 or more")
+    if (size := count * sum(graph.types[n].size for n in graph.inputs)) > _MOST_RANDOM:
+        raise UsageError(
+            f"{count} inputs are {size} bytes", where="--count", hint=f"at most {_MOST_RANDOM}"
+        )
     rng = np.random.default_rng(seed)
     wanted = index_ranges(graph)
     ranges = {n: _limits(graph.types[n], w) for n, w in wanted.items()}
@@ -45,6 +52,7 @@ def random_inputs(graph: Graph, count: int, seed: int) -> list[dict[str, Array]]
     return sets
 
 
+_MOST_RANDOM = 1 << 33  # bytes
 Limits = tuple[Array, Array]
 
 

@@ -51,7 +51,7 @@ def cache_limit() -> int:
     text = os.environ.get(LIMIT_VARIABLE, "").strip().upper()
     if not text:
         return DEFAULT_LIMIT
-    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    found = re.fullmatch(r"([0-9]{1,18})([KMG]?)", text)
     if found is None:
         raise UsageError(f"{text!r} is not a size", where=LIMIT_VARIABLE, hint="e.g. 500M or 2G")
     return int(found[1]) * _UNITS[found[2]]

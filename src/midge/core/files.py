@@ -8,6 +8,7 @@ import io
 import os
 import secrets
 import stat
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from midge.core import leaving
 from midge.core.errors import UsageError
 
+_LONGEST_NAME = (1 << 16) - 64  # bytes, of an array in an archive
 _HINTS = {
     errno.ENOSPC: "free space there, or choose another place",
     errno.EDQUOT: "free space there, or choose another place",
@@ -84,7 +86,20 @@ def _replace(path: Path, data: bytes, mode: int | None) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, object]) -> None:
-    """A NumPy archive of `arrays`."""
+    """A NumPy archive of `arrays`, whose names must pass `is_npz_name`."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{n: np.asarray(a) for n, a in arrays.items()})  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as file:  # np.savez has parameters, which are no names
+        for name, array in arrays.items():
+            assert is_npz_name(name), "no name of an array in a file"
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     write_file(path, buffer.getvalue())
+
+
+def is_npz_name(name: str) -> bool:
+    """Whether an array in an archive can be called so: zip has 16 bits for the length of a name, of
+    which readers take what is before a NUL."""
+    try:
+        return "\0" not in name and len(name.encode()) < _LONGEST_NAME
+    except UnicodeEncodeError:  # half a letter
+        return False

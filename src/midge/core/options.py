@@ -13,6 +13,8 @@ from typing import Any
 from midge.core.errors import UsageError
 
 GOALS = ("speed", "balanced", "size", "debug")
+MOST_BYTES = (1 << 32) - 1  # of a memory
+_MOST_TOGETHER = (1 << 31) - (1 << 16)  # of memories whose addresses follow each other in an int32
 
 Pools = tuple[tuple[str, int], ...]
 
@@ -39,10 +41,19 @@ class Flag:
 
 def byte_size(text: str, option: str) -> int:
     """ "96K", "1M" or a number of bytes. UsageError for anything else."""
-    found = re.fullmatch(r"([0-9]+)([KM]?)", text.strip().upper())
+    found = re.fullmatch(r"0*([0-9]+)([KM]?)", text.strip().upper())
     if found is None:
         raise UsageError(f"{text!r} is not a size", where=option, hint="e.g. 65536, 64K or 1M")
-    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[found[2]]
+    digits = found[1] if len(found[1]) <= len(str(MOST_BYTES)) else MOST_BYTES + 1
+    return _addressable(int(digits) * {"": 1, "K": 1 << 10, "M": 1 << 20}[found[2]], option)
+
+
+def _addressable(size: int, option: str) -> int:
+    if size > MOST_BYTES:
+        raise UsageError(
+            "is more than 32 bits address", where=option, hint=f"at most {MOST_BYTES} bytes"
+        )
+    return size
 
 
 def pool_sizes(texts: list[str], option: str) -> Pools:
@@ -200,6 +211,7 @@ class CompileOptions:
         for name in ("max_ram", "max_flash"):
             if (size := getattr(self, name)) is not None and size < 0:
                 raise UsageError(f"{size} is no number of bytes", where=_flag(name).word)
+            _addressable(size or 0, _flag(name).word)
         _check_streams(self)
         _check_pools(self)
 
@@ -308,6 +320,12 @@ def _check_pools(options: CompileOptions) -> None:
         )
     if any(size <= 0 for _, size in options.pools):
         raise UsageError("a memory has no bytes", where="--pool", hint="e.g. --pool dtcm=16K")
+    if sum(size for _, size in options.pools) > _MOST_TOGETHER:
+        raise UsageError(
+            "the memories are larger than C can count through",
+            where="--pool",
+            hint=f"together at most {_MOST_TOGETHER} bytes",
+        )
     if options.stream_time is not None or options.check_memory or options.static_arena:
         raise UsageError(
             "goes with one memory only",

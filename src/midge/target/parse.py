@@ -38,7 +38,7 @@ _MEMORY_KEYS = ("name", "kind", "start", "size")
 _EMULATOR_KEYS = ("model", "cycles")
 _QEMU_TEXTS = ("system", "machine", "cpu")
 _QEMU_NUMBERS = ("flash_start", "flash_size", "ram_start", "ram_size")
-_SIZE = re.compile(r"(\d+)([KM]?)")
+_SIZE = re.compile(r"([0-9]{1,18})([KM]?)")
 _UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _ADDRESS_SPACE = 1 << 32
@@ -48,7 +48,7 @@ def read_table(text: str, where: str) -> dict[str, Any]:
     """TOML text as a table; TargetError when it is not TOML."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise TargetError(f"is not TOML: {error}", where=where) from error
 
 

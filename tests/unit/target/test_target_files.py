@@ -94,6 +94,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 # What is wrong: the message, a text of the file above, and what stands there instead.
 MISTAKES = {
     "not TOML": ("is not TOML", 'name = "board"', "name = [["),
+    "endless number": ("is not TOML", 'name = "board"', "name = " + "9" * 5000),
+    "endless size": ("expected a number", '"512K"', f'"{"9" * 5000}K"'),
     "unknown key": (
         'unknown key "fetures".*\n.*did you mean "features"',
         "features =",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from midge.cli.arguments import (
@@ -85,13 +86,20 @@ def _right(package: Package, runs: list[Run], labels: Array) -> float:
 
 def _write(path: Path, package: Package, runs: list[Run]) -> None:
     """Outputs as an npz; several inferences are stacked along a leading axis."""
-    from midge.core.files import write_npz
+    from midge.core.files import is_npz_name, write_npz
 
-    stacked: dict[str, list[Array]] = {t.name: [] for t in package.outputs}
-    for run in runs:
-        for name, values in stacked.items():
-            values.append(run.outputs[name])
-    write_npz(path, {n: v if len(v) > 1 else v[0] for n, v in stacked.items()})
+    arrays: dict[str, Array] = {}
+    names = {t.name for t in package.outputs}
+    for i, tensor in enumerate(package.outputs):
+        name = tensor.name
+        if not is_npz_name(name):
+            name = f"output_{i}"
+            while name in names:
+                name += "_"
+            note(f"{path}: no file has room for the name of output {i}: it is {name} there")
+        values = [run.outputs[tensor.name] for run in runs]
+        arrays[name] = np.stack(values) if len(values) > 1 else values[0]
+    write_npz(path, arrays)
 
 
 def _as_json(package: Package, on: str, runs: list[Run], sizes: Sizes | None) -> dict[str, Any]:
