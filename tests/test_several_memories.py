@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import midge
+from c_program import STRICT, compile_objects, write
 from conftest import DIGITS
 from midge import driver
 from midge.core.errors import PlanError, UsageError
@@ -20,6 +22,7 @@ from midge.driver import Compiled
 from midge.graph.evaluate import evaluate
 from midge.run import RUNNERS
 from midge.target import load_target
+from midge.toolchain import build_shared
 
 TWO = (("dtcm", 600), ("sram", 8192))
 
@@ -72,6 +75,74 @@ def test_what_is_missing_is_said() -> None:
     assert "sram" in str(error.value) or "dtcm" in str(error.value)
 
 
+Call = Callable[..., int]
+
+
+def functions(made: Compiled) -> Callable[[str], Call]:
+    """The C functions of a package, by the end of their names, for this machine."""
+    library = ctypes.CDLL(str(build_shared(made.package)))
+
+    def find(name: str) -> Call:
+        found: Call = getattr(library, f"{made.package.name}_{name}")
+        return found
+
+    return find
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["whole", "rows"])
+@pytest.mark.parametrize("pools", [TWO, (("a", 1), ("b", 8192))], ids=["two", "second only"])
+def test_memories_lie_anywhere(pools: Any, rows: bool) -> None:
+    """Each with guards around it; nothing is written before all are there."""
+    made = compiled(pools=pools, stream_input=rows, hot_weights=not rows)
+    call = functions(made)
+    sizes = list(made.package.metadata["arena"]["pools"].items())
+    memories = [np.full(size + 512, 0xA5, np.uint8) for _, size in sizes]
+    starts = [(m.ctypes.data + 255) // 64 * 64 for m in memories]
+    context = (ctypes.c_uint64 * 64)()
+    at = ctypes.byref(context)
+    pointer, length = ctypes.c_void_p, ctypes.c_size_t
+    inputs = given(made, 1)
+    data = next(iter(inputs.values())).tobytes()
+    for _ in range(2):
+        assert call("init")(at, pointer(starts[0]), length(sizes[0][1])) == 0
+        run = call("feed_rows") if rows else call("run")
+        assert run(at, *((data, length(1)) if rows else ())) != 0
+        for (name, size), start in list(zip(sizes, starts, strict=True))[1:]:
+            assert call(f"use_{name}")(at, pointer(start), length(size)) == 0
+        if not rows:
+            where = call("input")
+            where.restype = ctypes.c_void_p  # type: ignore[attr-defined]
+            ctypes.memmove(where(at), data, len(data))
+        assert run(at, *((data, length(8)) if rows else ())) == 0
+    where = call("output")
+    where.restype = ctypes.c_void_p  # type: ignore[attr-defined]
+    (want,) = evaluate(made.graph, inputs).values()
+    assert ctypes.string_at(where(at), want.nbytes) == want.tobytes()
+    for memory, start, (_, size) in zip(memories, starts, sizes, strict=True):
+        first = start - memory.ctypes.data
+        assert (memory[:first] == 0xA5).all()
+        assert (memory[first + size :] == 0xA5).all()
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize("rows", [False, True], ids=["whole", "rows"])
+def test_any_names_and_sizes_compile_without_warnings(
+    compiler: str, rows: bool, tmp_path: Path
+) -> None:
+    pools = (("a", 1), ("linux", 500), ("next", 8192), ("arena_size", 64))
+    made = compiled(pools=pools, stream_input=rows)
+    assert list(made.package.metadata["arena"]["pools"])[:3] == ["a", "linux", "next"]
+    compile_objects(made.package, write(made.package, tmp_path), compiler, *STRICT, "-Wtype-limits")
+
+
+@pytest.mark.parametrize("name", ["input", "output", "int", "restrict"])
+def test_names_that_c_has_are_refused(name: str) -> None:
+    for pools in ({"a": 600, name: 1 << 16}, {name: 1 << 16}):
+        with pytest.raises(UsageError, match=f"{name} is a .* in C|{name} is a word of C") as error:
+            midge.compile(DIGITS, search=False, pools=pools)
+        assert error.value.where == "--pool"
+
+
 @pytest.mark.parametrize(
     ("options", "where"),
     [
@@ -91,8 +162,6 @@ def test_what_does_not_go_together(options: dict[str, Any], where: str) -> None:
 
 def test_models_take_turns_in_one_arena(tmp_path: Path) -> None:
     """What a run leaves in the arena is nobody's: another model may run there."""
-    from midge.toolchain import build_shared
-
     names = ("first", "second")
     packages = [midge.compile(DIGITS, name=name, search=False) for name in names]
     libraries = [ctypes.CDLL(str(build_shared(p))) for p in packages]

@@ -16,6 +16,7 @@ from midge.cascading import Chosen, Priced, Wish, choose, price_first
 from midge.codegen.arrange import layout_of
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Origin, make_package
+from midge.codegen.pools import check_pool_names
 from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
@@ -105,6 +106,7 @@ def compile_graph(
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
     types = narrowed_types(model, plain)
+    check_pool_names((n for n, _ in options.pools), len(plain.inputs), len(plain.outputs))
     planner = _pools(options, target)
     proves = options.prove and _can_prove(target)
 

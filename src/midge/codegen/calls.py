@@ -258,7 +258,13 @@ class Calls:
         if not self.arena.plan.pools:
             return pointer(param, element)
         const = "const " if param.mode in ("in", "const") else ""
-        return f"({const}void *){self.program.name}_at(context, {element[len('arena[') : -1]})"
+        return f"({const}void *){self.address(element)}"
+
+    def address(self, element: str) -> str:
+        """Of an element of the arena, for C."""
+        if not self.arena.plan.pools:
+            return f"&{element}"
+        return f"{self.program.name}_at(context, {element[len('arena[') : -1]})"
 
 
 def _scratch_of(op: Operation) -> set[str]:

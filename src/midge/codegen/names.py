@@ -18,6 +18,11 @@ _C_WORDS = frozenset(
 )
 
 
+def is_c_word(name: str) -> bool:
+    """Whether C or C++ means something by `name`."""
+    return name in _C_WORDS
+
+
 def prefix_from(text: str) -> str:
     """A C identifier made of a file's name, e.g. "kws_int8.v2" -> "kws_int8_v2"."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"

@@ -181,7 +181,7 @@ class _Maker:
         size = self.program.types[value].dtype.size
         return {
             "rows": stream.height, "row": stream.row, "elements": stream.row // size,
-            "place": self.calls.at(self.program.buffer(value), "context->fed"),
+            "place": self.calls.address(self.calls.at(self.program.buffer(value), "context->fed")),
         }  # fmt: skip
 
     def tensor(self, value: str) -> Tensor:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from midge.codegen.names import is_c_word, port_names
+from midge.core.errors import UsageError
 from midge.loop.program import Program
 from midge.plan.arena import Arena
 
 _ALIGN = 4
+
+
+def check_pool_names(names: Iterable[str], inputs: int, outputs: int) -> None:
+    """UsageError where the macro of a memory, MODEL_NAME_SIZE, is that of an input or output."""
+    ports = {*port_names("input", inputs), *port_names("output", outputs)}
+    for name in names:
+        if name in ports or is_c_word(name):
+            raise UsageError(
+                f"{name} is a word of C" if is_c_word(name) else f"{name} is a tensor's name in C",
+                where="--pool",
+                hint=f"call it otherwise, e.g. {name}_ram",
+            )
 
 
 def hot_constants(program: Program, arena: Arena, room: int) -> Mapping[str, int]:
@@ -48,6 +62,6 @@ def used_pools(
 def pool_rows(used: Sequence[tuple[str, int, int]]) -> list[dict[str, Any]]:
     """What the templates must know of each memory; field: of the context."""
     return [
-        {"name": name, "base": base, "used": size, "field": name if i else "arena"}
+        {"name": name, "base": base, "used": size, "field": f"{name}_memory" if i else "arena"}
         for i, (name, base, size) in enumerate(used)
     ]
