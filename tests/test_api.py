@@ -113,8 +113,10 @@ def test_save_leaves_what_is_not_its_own(package: midge.Package, tmp_path: Path)
     package.save(str(foreign))  # an empty one
     (foreign / "metadata.json").unlink()
     (foreign / "thesis.txt").write_text("three years")
-    with pytest.raises(midge.UsageError, match="not written by Midge"):
+    (foreign / "README.md").write_text("three years")
+    with pytest.raises(midge.UsageError, match=r"not written by Midge: README\.md"):
         package.save(foreign)
+    assert (foreign / "README.md").read_text() == "three years"
     package.save(foreign, force=True)
     assert (foreign / "thesis.txt").read_text() == "three years"
     plain = tmp_path / "file"

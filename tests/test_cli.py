@@ -347,13 +347,16 @@ def test_inspect_prints_every_stage(midge: Cli, tmp_path: Path) -> None:
     assert "midge_status net_run(" in midge("inspect", path, "--show", "c").out
 
 
-def test_compile_does_not_replace_a_folder_that_is_not_its_own(midge: Cli, tmp_path: Path) -> None:
+def test_compile_does_not_replace_a_file_that_is_not_its_own(midge: Cli, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("three years of work")
+    (tmp_path / "out" / "README.md").write_text("how to read it")
     result = midge("compile", DIGITS, "-o", "out")
     assert result.code == 2
+    assert "README.md" in result.err
     assert "--force" in result.err
-    assert (tmp_path / "out" / "thesis.txt").is_file()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"thesis.txt", "README.md"}
+    assert (tmp_path / "out" / "README.md").read_text() == "how to read it"
     assert midge("compile", DIGITS, "-o", "out", "--force").code == 0
     assert (tmp_path / "out" / "thesis.txt").read_text() == "three years of work"
     assert midge("compile", DIGITS, "-o", "out").code == 0

@@ -70,6 +70,33 @@ def test_a_file_that_someone_added_under_the_name_of_a_new_one(tmp_path: Path) -
     assert contents(folder) == files(new()) | {"net_weights.c": "mine"}
 
 
+def test_a_folder_of_someone_else_whose_names_are_others(tmp_path: Path) -> None:
+    """Is as good as an empty one; what is there stays, whatever comes later."""
+    folder = tmp_path / "out"
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref")
+    (folder / "notes.txt").write_text("three years")
+    (folder / "src").symlink_to(".git")
+    mine = {".git/HEAD": "ref", "notes.txt": "three years"}
+    for package in (old(), new(), old()):
+        package.save(folder)
+        assert contents(folder) == files(package) | mine
+    assert (folder / "src").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["README.md", "net.c", METADATA])
+def test_one_of_their_files_that_has_the_name_of_ours_is_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / name).write_text("three years")
+    (folder / "notes.txt").write_text("three years")
+    with pytest.raises(midge.UsageError, match=rf"not written by Midge.*: {name}\n.*--force"):
+        old().save(folder)
+    assert contents(folder) == dict.fromkeys((name, "notes.txt"), "three years")
+    old().save(folder, force=True)
+    assert contents(folder) == files(old()) | {"notes.txt": "three years"}
+
+
 def test_files_that_are_gone_come_back_and_the_same_are_not_written_again(tmp_path: Path) -> None:
     folder = old().save(tmp_path / "out")
     (folder / "net.h").unlink()

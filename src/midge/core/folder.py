@@ -71,14 +71,13 @@ class _Found:
     """What a folder holds: the hash of each file, new or Midge's, that is there.
 
     ours: of each of Midge's files the hashes that it may have.  wanted: those of the new ones.
-    empty: but for what is Midge's own.  blocked: new files whose place a folder takes, or whose
+    blocked: new files whose place a folder takes, or whose
     folder is none.
     """
 
     here: Mapping[str, str]
     ours: Mapping[str, frozenset[str]]
     wanted: Mapping[str, str]
-    empty: bool
     blocked: tuple[str, ...]
 
     @property
@@ -109,7 +108,6 @@ def _look(place: Path, texts: Mapping[str, bytes]) -> _Found:
         {name: value for name, value in hashes.items() if value is not None},
         ours,
         {name: hash_of(text) for name, text in texts.items()},
-        not {*place.iterdir()} - {*_leftovers(place)},
         tuple(n for n in texts if _is_folder(place / n) or not _is_reached(place, n)),
     )
 
@@ -161,18 +159,17 @@ def _check(folder: Path, found: _Found, force: bool) -> None:
         raise UsageError(f"a folder, or a file for one, is in the way of {names}", where=where)
     if force:
         return
-    if not found.ours and not found.empty:
-        raise UsageError(
-            "exists and was not written by Midge, or its metadata.json was edited",
-            where=where,
-            hint="choose another --output; --force overwrites files of the same names, no others",
-        )
-    if found.foreign:
-        raise UsageError(
-            f"edited, or not written by Midge: {', '.join(found.foreign)}",
-            where=where,
-            hint="choose another --output; --force overwrites them if they have a successor",
-        )
+    if not found.foreign:
+        return
+    names = ", ".join(found.foreign)
+    what = f"edited, or not written by Midge: {names}"
+    if not found.ours and METADATA in found.foreign:
+        what = f"was not written by Midge, or its {METADATA} was edited: {names}"
+    raise UsageError(
+        what,
+        where=where,
+        hint="choose another --output; --force overwrites those that have a successor, no others",
+    )
 
 
 def _write(place: Path, texts: Mapping[str, bytes], found: _Found, alone: bool) -> None:
