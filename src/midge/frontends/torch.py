@@ -16,6 +16,7 @@ from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
 from midge.frontends.torch_archive import AGAIN, DTYPES, dtype_of
+from midge.frontends.torch_arguments import Arguments
 from midge.frontends.torch_calls import Call, names
 from midge.frontends.torch_file import STORED, File
 from midge.graph.evaluate import evaluate_node
@@ -26,6 +27,7 @@ from midge.graph.untrusted import broken_file, checked_shape
 _MOST_FOLDED = 1 << 24
 _SCALARS = ("as_int", "as_bool", "as_string")
 _LISTS = ("as_ints", "as_floats", "as_bools")
+_CONVERT = "convert the operands (x.float(), x.to(torch.int32)) before this operator"
 _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
 
 
@@ -82,8 +84,9 @@ class _Reader:
         except ModelError as error:
             self.refused[name] = error  # raised where it is used: counters of batches are not
 
-    def constant(self, name: str, array: Array) -> None:
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+    def constant(self, name: str, array: Array, *, infinite: bool = False) -> None:
+        """infinite: whether it may be, as masks are."""
+        if not infinite and array.dtype.kind == "f" and not np.isfinite(array).all():
             what, hint = "constant data is not finite", "the training has diverged: train again"
             raise ModelError(what, where=f"{self.name}: {name}", hint=hint)
         self.consts[name] = array
@@ -125,17 +128,19 @@ class _Reader:
                 where=src,
                 hint="try ExportedProgram.run_decompositions(), or see docs/pytorch.md",
             )
-        attrs = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
+        given = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
         outputs = tuple(self.results(node["outputs"], src))
-        refs = [v for a in attrs.values() for v in (a if isinstance(a, tuple) else (a,))]
+        refs = [v for a in given.values() for v in (a if isinstance(a, tuple) else (a,))]
         inputs = tuple(str(r) for r in refs if isinstance(r, Ref))
+        attrs = Arguments(given)
         foreign = Foreign(_name(kind), inputs, outputs, attrs, src, self.types, self.consts)
         if not outputs or any(o in self.types or o in self.alias for o in outputs):
             raise foreign.error("has no outputs, or another one's", AGAIN)
         try:
             nodes = importer(foreign)
+            attrs.check_read(foreign)
             for name, array in foreign.new_consts.items():
-                self.constant(name, array)
+                self.constant(name, array, infinite=True)
             for made in _by_name(nodes, foreign):
                 if made.op == "copy" and made.outputs[0] not in foreign.quants:
                     (source,) = made.inputs
@@ -147,6 +152,24 @@ class _Reader:
         for name in outputs:
             if name not in self.types and name not in self.alias:
                 self.refused[name] = foreign.error(f"output {name!r} is not supported")
+            else:
+                self.check_type(name, foreign)
+
+    def check_type(self, name: str, op: Foreign) -> None:
+        """ModelError for a result that has another type than the file says, or another shape. The
+        file knows types that Midge lacks (float64 of numbers), and a batch by name."""
+        meta = self.file.program["tensor_values"].get(name)
+        if meta is None:
+            return
+        found = self.types[self.alias.get(name, name)]
+        dtype = DTYPES.get(meta["dtype"], found.dtype)
+        sizes = [size.get("as_int", -1) for size in meta["sizes"]]
+        fits = len(sizes) == len(found.shape) and all(
+            n in (-1, m) for n, m in zip(sizes, found.shape, strict=True)
+        )
+        if found.dtype is not dtype or not fits:
+            told = f"{dtype.value}[{', '.join('?' if n < 0 else str(n) for n in sizes)}]"
+            raise op.error(f"gives {told}, Midge would compute {found}", _CONVERT)
 
     def argument(self, arg: Mapping[str, Any], src: str) -> Any:
         ((kind, value),) = arg.items()

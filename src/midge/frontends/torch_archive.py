@@ -90,7 +90,8 @@ class Archive:
         if not prod(shape):
             return np.zeros(shape, dtype.numpy)
         steps = [s * dtype.size for s in strides]
-        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat[start:], shape, steps))
+        view = np.lib.stride_tricks.as_strided(flat[start:], shape, steps)
+        return np.ascontiguousarray(view).reshape(shape)
 
 
 def _plain(value: Any) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from midge.core.types import Array, DType, TensorType
 from midge.graph.importers import IMPORTERS, Foreign, Ref
-from midge.graph.ir import OPS, Attrs, Node
+from midge.graph.ir import OPS, Attr, Attrs, Node
 from midge.ops._compose import Composer
 
 _RANKS = [DType.BOOL, DType.U8, DType.I8, DType.I16, DType.I32, DType.I64, DType.F16, DType.F32]
@@ -98,10 +98,12 @@ class Aten(Composer):
         return f"{self.op.outputs[0]}/{self.count}"
 
     def value(self, array: Any, dtype: DType = DType.I64) -> str:
-        """A constant; infinities, which masks are made of, as the largest number there is."""
+        """A constant. ModelError for integers that the type cannot hold, and for NaN."""
         number = np.asarray(array)
-        if dtype is DType.F32:
-            number = np.nan_to_num(number.astype(np.float32))
+        if np.isnan(number).any():
+            raise self.op.error("a constant is NaN, which is not supported")
+        if dtype.is_integer and not ((number >= dtype.min) & (number <= dtype.max)).all():
+            raise self.op.error(f"a number is beyond {dtype.value}", "convert the tensor: x.int()")
         return self.const(number.astype(dtype.numpy), self.named().rpartition("/")[2] + "c")
 
     def onnx(self, kind: str, inputs: Sequence[str], **attrs: Any) -> str:
@@ -119,7 +121,21 @@ class Aten(Composer):
     def cast(self, value: str, dtype: DType) -> str:
         if self.types[value].dtype is dtype:
             return value
-        return self.node("cast", [value], {"dtype": dtype.value})
+        attrs: dict[str, Attr] = {"dtype": dtype.value}
+        if dtype.is_integer and self.types[value].dtype.is_integer:
+            attrs["wrap"] = 1
+        return self.node("cast", [value], attrs)
+
+    def typed(self, value: str) -> str:
+        """A value in the type that the argument dtype names, if it names one."""
+        return self.cast(value, self.scalar_type("dtype") or self.types[value].dtype)
+
+    def summable(self, value: str) -> str:
+        """The same; sums and products of integers are of I64 unless told otherwise."""
+        dtype = self.scalar_type("dtype")
+        if dtype is None and not self.types[value].dtype.is_float:
+            dtype = DType.I64
+        return self.cast(value, dtype or self.types[value].dtype)
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:
         if self.shape(value) == tuple(shape):
@@ -135,11 +151,15 @@ class Aten(Composer):
         if isinstance(value, Ref):
             return str(value)
         if isinstance(value, bool | int | float):
-            real = isinstance(value, float) or (like is not None and like.is_float)
-            fallback = DType.I64 if like in (None, DType.BOOL) else like
-            assert fallback is not None
-            return self.value(value, DType.F32 if real else fallback)
+            return self.number_as(value, like)
         raise self.op.error(f"argument {name} is {value!r}, expected a tensor or a number")
+
+    def number_as(self, value: float, like: DType | None) -> str:
+        """A number as a tensor without dimensions, of the type of `like` if that can hold it."""
+        real = isinstance(value, float) or (like is not None and like.is_float)
+        fallback = DType.I64 if like in (None, DType.BOOL) else like
+        assert fallback is not None
+        return self.value(value, DType.F32 if real else fallback)
 
     def promoted(self, *values: str) -> list[str]:
         """Operands of one element type, the widest of theirs; floats before integers, and tensors

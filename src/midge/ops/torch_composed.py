@@ -11,6 +11,7 @@ from midge.core.types import DType
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import Node
 from midge.ops._torch import Aten, add
+from midge.ops.torch_elementwise import operands, rest_of
 from midge.ops.torch_reduce import variance
 from midge.ops.torch_shapes import cut
 
@@ -55,7 +56,7 @@ def _axes(a: Aten, x: str) -> list[int]:
 
 
 def vector_norm(a: Aten) -> str:
-    x = a.tensor("self")
+    x = a.typed(a.tensor("self"))
     order = a.number("ord" if "ord" in a.op.attrs else "p", 2.0)
     return _norm(a, x, order, _axes(a, x), a.op.attrs.get("keepdim") is True)
 
@@ -169,12 +170,12 @@ def exponential(a: Aten) -> str:
 
 
 def remainder(a: Aten) -> str:
-    """x - y * floor(x / y), with the sign of y; of integers, ONNX's Mod."""
-    x, y = a.promoted(a.operand("self"), a.operand("other", a.type(a.operand("self")).dtype))
+    """What remains, with the sign of y; of integers, ONNX's Mod."""
+    x, y = operands(a)
     if a.type(x).dtype.is_integer:
         return a.onnx("Mod", [x, y])
-    whole = a.onnx("Floor", [a.onnx("Div", [x, y])])
-    return a.onnx("Sub", [x, a.onnx("Mul", [whole, y])])
+    rest, turned = rest_of(a, x, y)
+    return a.onnx("Where", [turned, a.onnx("Add", [rest, y]), rest])
 
 
 def logit(a: Aten) -> str:
@@ -197,7 +198,6 @@ add("remainder", remainder)
 add("logit", logit)
 add("erfc", lambda a: a.onnx("Sub", [_number(a, 1.0), a.onnx("Erf", [a.tensor("self")])]))
 add("frac", lambda a: a.onnx("Sub", [a.tensor("self"), a.node("trunc", [a.tensor("self")])]))
-add("cumprod", lambda a: a.onnx("CumProd", [a.tensor("self"), a.value(a.integer("dim"))]))
 
 
 def _moments(op: Foreign) -> tuple[Node, ...]:

@@ -16,8 +16,10 @@ def _unary(kind: str) -> Rule:
     def rule(a: Aten) -> str:
         x = a.tensor("self") or a.tensor("input")
         dtype = a.type(x).dtype
-        if dtype is DType.I64 and kind in ("Abs", "Neg", "Sign"):
-            return a.cast(a.onnx(kind, [a.cast(x, DType.I32)]), dtype)
+        if dtype is DType.I64 and kind == "Abs":
+            return a.onnx("Max", [x, a.node("neg", [x])])
+        if dtype is DType.I64 and kind in ("Neg", "Sign"):
+            return a.node(kind.lower(), [x])
         if dtype.is_integer and kind not in ("Abs", "Neg", "Sign", "Relu"):
             x = a.cast(x, DType.F32)
         return a.onnx(kind, [x])
@@ -30,7 +32,7 @@ for _names, _kind in {
     "sqrt": "Sqrt", "abs": "Abs", "neg": "Neg", "erf": "Erf", "sin": "Sin", "cos": "Cos",
     "tan": "Tan", "asin arcsin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
     "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "floor": "Floor",
-    "ceil": "Ceil", "round": "Round", "sign sgn": "Sign", "reciprocal": "Reciprocal",
+    "ceil": "Ceil", "sign sgn": "Sign", "reciprocal": "Reciprocal",
     "hardswish": "HardSwish", "mish": "Mish", "selu": "Selu", "isnan": "IsNaN", "isinf": "IsInf",
 }.items():  # fmt: skip
     add(_names, _unary(_kind))
@@ -51,7 +53,12 @@ def dropout(a: Aten) -> str:
 
 add("dropout feature_dropout", dropout)
 add("logical_not", lambda a: a.onnx("Not", [a.cast(a.tensor("self"), DType.BOOL)]))
-add("bitwise_not", lambda a: a.onnx("Not", [a.cast(a.tensor("self"), DType.BOOL)]))
+add(
+    "bitwise_not",
+    lambda a: a.onnx(
+        "Not" if a.type(a.tensor("self")).dtype is DType.BOOL else "BitwiseNot", [a.tensor("self")]
+    ),
+)
 add("trunc fix", lambda a: a.node("trunc", [a.tensor("self")]))
 add("expm1", lambda a: a.node("expm1", [a.tensor("self")]))
 add("log1p", lambda a: a.node("log1p", [a.tensor("self")]))
@@ -74,21 +81,47 @@ add(
 )
 
 
+def round_(a: Aten) -> str:
+    """To an integer, or to so many decimals; PyTorch multiplies by the power of 10 and divides."""
+    x, decimals = a.tensor("self"), a.integer("decimals", 0)
+    if a.type(x).dtype.is_integer:
+        return x
+    if decimals == 0:
+        return a.onnx("Round", [x])
+    power = a.value(10.0 ** abs(decimals), DType.F32)
+    there, back = ("Mul", "Div") if decimals > 0 else ("Div", "Mul")
+    return a.onnx(back, [a.onnx("Round", [a.onnx(there, [x, power])]), power])
+
+
 def elu(a: Aten) -> str:
-    if a.number("scale", 1.0) != 1.0 or a.number("input_scale", 1.0) != 1.0:
-        if math.isclose(a.number("scale", 1.0), 1.0507009873554805, rel_tol=1e-6):
-            return a.onnx("Selu", [a.tensor("self")])
-        raise a.op.error("elu with scales is not supported", "use ELU or SELU")
-    return a.onnx("Elu", [a.tensor("self")], alpha=a.number("alpha", 1.0))
+    x, alpha = a.tensor("self"), a.number("alpha", 1.0)
+    scale, input_scale = a.number("scale", 1.0), a.number("input_scale", 1.0)
+    if scale == input_scale == 1.0:
+        return a.onnx("Elu", [x], alpha=alpha)
+    if input_scale == 1.0 and np.allclose((alpha, scale), _SELU, rtol=1e-6, atol=0):
+        return a.onnx("Selu", [x])
+    raise a.op.error("elu with scales is not supported", "use ELU or SELU")
+
+
+_SELU = (1.6732632423543772, 1.0507009873554805)  # alpha, scale
+# PyTorch's softplus is x from here on: unasked, where float32 sees no difference; and the
+# exponential of more than this is infinite.
+_SOFTPLUS_IS_X, _MOST_EXPONENT = 20.0, 88.0
 
 
 def softplus(a: Aten) -> str:
-    """log(1 + exp(beta x)) / beta; PyTorch returns x beyond `threshold`, where it is x."""
-    x, beta = a.tensor("self"), a.number("beta", 1.0)
-    if beta == 1.0:
-        return a.onnx("Softplus", [x])
+    """log(1 + exp(beta x)) / beta; x where beta x is beyond `threshold`."""
+    x, beta, limit = a.tensor("self"), a.number("beta", 1.0), a.number("threshold", _SOFTPLUS_IS_X)
+    if limit > _MOST_EXPONENT:
+        raise a.op.error(f"a threshold of {limit} lets exp overflow", "use the default, 20")
     scale = a.value(beta, DType.F32)
-    return a.onnx("Div", [a.onnx("Softplus", [a.onnx("Mul", [x, scale])]), scale])
+    scaled = x if beta == 1.0 else a.onnx("Mul", [x, scale])
+    y = a.onnx("Softplus", [scaled])
+    if beta != 1.0:
+        y = a.onnx("Div", [y, scale])
+    if limit >= _SOFTPLUS_IS_X:
+        return y
+    return a.onnx("Where", [a.onnx("Greater", [scaled, a.value(limit, DType.F32)]), x, y])
 
 
 def prelu(a: Aten) -> str:
@@ -101,23 +134,32 @@ def prelu(a: Aten) -> str:
     return a.onnx("PRelu", [x, slope])
 
 
+add("round", round_)
 add("elu", elu)
 add("softplus", softplus)
 add("prelu _prelu_kernel", prelu)
 
 
+def _limit(a: Aten, name: str, end: float, like: DType) -> str:
+    """A limit as a tensor; "" for none."""
+    value = a.op.attrs.get(name)
+    value = end if value is None else value
+    if value == math.copysign(math.inf, -1 if name.startswith("min") else 1):
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise a.op.error(f"a limit of {value} is not supported")
+    return value if isinstance(value, str) else a.number_as(value, like)
+
+
 def _clamped(low: str, high: str, defaults: tuple[float, float]) -> Rule:
     def rule(a: Aten) -> str:
         x = a.tensor("self") or a.tensor("input")
-        dtype = a.type(x).dtype
-        limits = []
-        for name, end in ((low, defaults[0]), (high, defaults[1])):
-            value = a.op.attrs.get(name)
-            value = end if value is None else value
-            if isinstance(value, str):
-                limits.append(a.cast(value, dtype))
-            else:
-                limits.append("" if math.isinf(value) else a.value(value, dtype))
+        like = a.type(x).dtype
+        limits = [
+            _limit(a, name, end, like) for name, end in ((low, defaults[0]), (high, defaults[1]))
+        ]
+        x, *found = a.promoted(x, *(v for v in limits if v))
+        limits = [found.pop(0) if v else "" for v in limits]
         if any(v and a.shape(v) for v in limits):
             for kind, v in zip(("Max", "Min"), limits, strict=True):
                 x = a.onnx(kind, [x, v]) if v else x
@@ -138,12 +180,12 @@ def _binary(kind: str) -> Rule:
     """An operator on two tensors, or a tensor and a number."""
 
     def rule(a: Aten) -> str:
-        return a.onnx(kind, _operands(a))
+        return a.onnx(kind, operands(a))
 
     return rule
 
 
-def _operands(a: Aten) -> list[str]:
+def operands(a: Aten) -> list[str]:
     """`self` and `other`, of one type."""
     x = a.op.attrs.get("self")
     like = a.type(str(x)).dtype if isinstance(x, str) else None
@@ -153,28 +195,50 @@ def _operands(a: Aten) -> list[str]:
 
 
 def _sum(kind: str, turned: bool = False) -> Rule:
-    """self + alpha * other."""
+    """self + alpha * other; turned: other - alpha * self."""
 
     def rule(a: Aten) -> str:
-        x, y = _operands(a)
+        x, y = operands(a)
+        x, y = (y, x) if turned else (x, y)
         if a.number("alpha", 1.0) != 1.0:
             y = a.onnx("Mul", [y, a.value(a.number("alpha"), a.type(y).dtype)])
-        return a.onnx(kind, [y, x] if turned else [x, y])
+        return a.onnx(kind, [x, y])
 
     return rule
 
 
 def div(a: Aten) -> str:
-    x, y = _operands(a)
+    x, y = operands(a)
     mode = a.op.attrs.get("rounding_mode")
     if mode is None:
         return a.onnx("Div", [a.cast(x, DType.F32), a.cast(y, DType.F32)])
     if a.type(x).dtype.is_float:
-        quotient = a.onnx("Div", [x, y])
-        return a.onnx("Floor", [quotient]) if mode == "floor" else a.node("trunc", [quotient])
+        return _floored(a, x, y) if mode == "floor" else a.node("trunc", [a.onnx("Div", [x, y])])
     if mode != "trunc":
         raise a.op.error("integer division rounded down is not supported", "use // on constants")
     return a.onnx("Div", [x, y])
+
+
+def rest_of(a: Aten, x: str, y: str) -> tuple[str, str]:
+    """The remainder of floats with the sign of x, and whether y has another one."""
+    rest = a.onnx("Mod", [x, y], fmod=1)
+    zero = a.value(0.0, DType.F32)
+    signs = [a.onnx("Less", [v, zero]) for v in (rest, y)]
+    whole = a.onnx("Equal", [rest, zero])
+    return rest, a.onnx("And", [a.onnx("Xor", signs), a.onnx("Not", [whole])])
+
+
+def _floored(a: Aten, x: str, y: str) -> str:
+    """Floor division as div_floor_floating in PyTorch's c10/util: (x - rest) / y to the next
+    integer; of y = 0 as it divides."""
+    one, half, zero = (a.value(v, DType.F32) for v in (1.0, 0.5, 0.0))
+    rest, turned = rest_of(a, x, y)
+    near = a.onnx("Div", [a.onnx("Sub", [x, rest]), y])
+    near = a.onnx("Where", [turned, a.onnx("Sub", [near, one]), near])
+    low = a.onnx("Floor", [near])
+    above = a.onnx("Greater", [a.onnx("Sub", [near, low]), half])
+    low = a.onnx("Where", [above, a.onnx("Add", [low, one]), low])
+    return a.onnx("Where", [a.onnx("Equal", [y, zero]), a.onnx("Div", [x, y]), low])
 
 
 def power(a: Aten) -> str:
@@ -207,7 +271,7 @@ def _bits(kind: str) -> Rule:
     """Of truth values; of integers ONNX has others."""
 
     def rule(a: Aten) -> str:
-        x, y = _operands(a)
+        x, y = operands(a)
         return a.onnx(kind if a.type(x).dtype is DType.BOOL else f"Bitwise{kind}", [x, y])
 
     return rule
@@ -215,15 +279,12 @@ def _bits(kind: str) -> Rule:
 
 for _names, _kind in {"and": "And", "or": "Or", "xor": "Xor"}.items():
     add(f"bitwise_{_names} __{_names}_", _bits(_kind))
-add("ne", lambda a: a.onnx("Not", [a.onnx("Equal", _operands(a))]))
-add("fmod", lambda a: a.onnx("Mod", _operands(a), fmod=1))
+add("ne", lambda a: a.onnx("Not", [a.onnx("Equal", operands(a))]))
+add("fmod", lambda a: a.onnx("Mod", operands(a), fmod=1))
 
 
 def where(a: Aten) -> str:
-    x = a.operand("self", DType.F32)
-    return a.onnx(
-        "Where", [a.tensor("condition"), *a.promoted(x, a.operand("other", a.type(x).dtype))]
-    )
+    return a.onnx("Where", [a.tensor("condition"), *operands(a)])
 
 
 def masked_fill(a: Aten) -> str:
@@ -239,8 +300,8 @@ add("masked_fill", masked_fill)
 
 def convert(a: Aten) -> str:
     x = a.tensor("self") or a.tensor("x")
-    dtype = a.scalar_type("dtype")
-    return x if dtype is None else a.cast(x, dtype)
+    like = a.tensor("other")
+    return a.cast(x, a.type(like).dtype) if like else a.typed(x)
 
 
 add("_to_copy to type_as", convert)
@@ -251,7 +312,7 @@ def _filled(fill: float | None) -> Rule:
 
     def rule(a: Aten) -> str:
         like = a.op.attrs.get("self")
-        shape = a.shape(str(like)) if isinstance(like, str) else a.integers("size")
+        shape = a.integers("size") if "size" in a.op.attrs else a.shape(str(like))
         value = a.op.attrs.get("fill_value", a.op.attrs.get("s")) if fill is None else fill
         dtype = a.scalar_type("dtype")
         if dtype is None:

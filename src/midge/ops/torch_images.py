@@ -21,7 +21,8 @@ _MODES = {
 
 
 def resized(mode: str) -> Rule:
-    """To a size, or by factors, which then also say where a pixel's neighbours are."""
+    """To a size, or by factors, which then also say where a pixel's neighbours are, unless the
+    corners do."""
 
     def rule(a: Aten) -> str:
         x = a.tensor("self") or a.tensor("input")
@@ -31,19 +32,37 @@ def resized(mode: str) -> Rule:
             attrs["coordinate_transformation_mode"] = (
                 "align_corners" if corners else "pytorch_half_pixel"
             )
-        if a.op.attrs.get("output_size"):
-            sizes = a.value([*a.shape(x)[:2], *a.integers("output_size")])
+        before = a.shape(x)[2:]
+        output, factors = _sizes(a, len(before)), _factors(a, len(before))
+        if not output and None in factors:
+            raise a.op.error("has neither a size nor scale factors")
+        scaled = [int(n * (f or 0)) for n, f in zip(before, factors, strict=True)]
+        if None in factors or attrs.get("coordinate_transformation_mode") == "align_corners":
+            sizes = a.value([*a.shape(x)[:2], *(output or scaled)])
             return a.onnx("Resize", [x, "", "", sizes], **attrs)
-        scales = a.value([1.0, 1.0, *_factors(a, len(a.shape(x)) - 2)], DType.F32)
+        if output and output != scaled:
+            raise a.op.error(f"size {output} is not the input's times {factors}")
+        scales = a.value([1.0, 1.0, *factors], DType.F32)
         return a.onnx("Resize", [x, "", scales], **attrs)
 
     return rule
 
 
-def _factors(a: Aten, count: int) -> tuple[float, ...]:
-    factors = a.op.attrs.get("scale_factors")
-    if not isinstance(factors, tuple) or len(factors) != count:
-        raise a.op.error("has neither a size nor scale factors")
+def _sizes(a: Aten, rank: int) -> list[int]:
+    """The size that is asked for; [] if it follows from factors."""
+    given = a.op.attrs.get("output_size")
+    return list(a.integers("output_size", rank)) if given else []
+
+
+def _factors(a: Aten, rank: int) -> list[float | None]:
+    """What every axis is scaled by, as the variants of the operators name it; None if unsaid."""
+    names = ("scales",) if rank == 1 else ("scales_h", "scales_w")
+    single = [a.op.attrs.get(name) for name in names]
+    factors = list(a.op.attrs.get("scale_factors") or single)
+    if len(factors) != rank or len(single) != rank:
+        raise a.op.error(f"{len(factors)} scale factors for {rank} dimensions")
+    if None in factors and factors != [None] * rank:
+        raise a.op.error("a scale factor of one dimension only is not supported")
     return factors
 
 

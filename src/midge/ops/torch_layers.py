@@ -78,12 +78,11 @@ def matmul(a: Aten) -> str:
 
 
 def baddbmm(a: Aten) -> str:
-    product = a.onnx("MatMul", [a.tensor("batch1"), a.tensor("batch2")])
+    c, product = a.tensor("self"), a.onnx("MatMul", [a.tensor("batch1"), a.tensor("batch2")])
     if a.number("alpha", 1.0) != 1.0:
         product = a.onnx("Mul", [product, a.value(a.number("alpha"), DType.F32)])
     if a.number("beta", 1.0) == 0.0:
         return product
-    c = a.tensor("self")
     if a.number("beta", 1.0) != 1.0:
         c = a.onnx("Mul", [c, a.value(a.number("beta"), DType.F32)])
     return a.onnx("Add", [product, c])
@@ -198,7 +197,10 @@ def instance_norm(a: Aten) -> str:
 
 
 def batch_statistics(a: Aten) -> str:
-    """_native_batch_norm_legit.no_stats: mean and variance of the batch, here of one image."""
+    """_native_batch_norm_legit: mean and variance of the batch, here of one image; those that are
+    given outside of training."""
+    if a.op.attrs.get("training") is False:
+        return batch_norm(a)
     if a.shape(a.tensor("input"))[0] != 1:
         raise a.op.error("statistics of a batch are not supported", "export with a batch of 1")
     return instance_norm(a)
@@ -212,7 +214,7 @@ add("group_norm native_group_norm", group_norm)
 
 
 def softmax(kind: str, a: Aten) -> str:
-    x = a.tensor("self")
+    x = a.typed(a.tensor("self"))
     return a.onnx(kind, [x], axis=a.axis("dim", len(a.shape(x))))
 
 

@@ -14,10 +14,9 @@ from midge.ops._torch import Aten, add
 def _reduced(kind: str, a: Aten) -> str:
     x = a.tensor("self")
     rank = len(a.shape(x))
+    x = a.summable(x) if kind in ("ReduceSum", "ReduceProd") else a.typed(x)
     if kind == "ReduceMean" and a.type(x).dtype.is_integer:
         raise a.op.error(f"a mean of {a.type(x)} is not supported")
-    if kind == "ReduceSum" and a.type(x).dtype is DType.BOOL:
-        x = a.cast(x, DType.I64)
     given = a.op.attrs.get("dim")
     axes = tuple(range(rank)) if given in (None, ()) else a.integers("dim")
     keep = int(a.op.attrs.get("keepdim") is True)

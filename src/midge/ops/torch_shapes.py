@@ -262,4 +262,9 @@ add(
 add("constant_pad_nd pad", pad)
 
 
-add("cumsum", lambda a: a.onnx("CumSum", [a.tensor("self"), a.value(a.integer("dim"), DType.I64)]))
+def cumulated(kind: str, a: Aten) -> str:
+    return a.onnx(kind, [a.summable(a.tensor("self")), a.value(a.integer("dim"))])
+
+
+add("cumsum", lambda a: cumulated("CumSum", a))
+add("cumprod", lambda a: cumulated("CumProd", a))
