@@ -20,7 +20,7 @@ _NEVER = frozenset(
 )
 # The same of single operators. Recurrent layers and dropout read whether they are in training.
 # Those that are sorted unasked, and stably, are as good as those that need not be.
-_OF_OPERATORS = {
+HARMLESS = {
     "aten.dropout": "p", "aten.feature_dropout": "p",
     "aten.lstm": "dropout", "aten.gru": "dropout",
     "aten.rnn_tanh": "dropout", "aten.rnn_relu": "dropout",
@@ -68,7 +68,7 @@ class Arguments(Mapping[str, Any]):
 
 
 def _is_harmless(kind: str, name: str, value: Any) -> bool:
-    if value is None or name in _NEVER or name in _OF_OPERATORS.get(kind, "").split():
+    if value is None or name in _NEVER or name in HARMLESS.get(kind, "").split():
         return True
     return any(type(value) is type(v) and value == v for v in _PLAIN.get(name, ()))
 

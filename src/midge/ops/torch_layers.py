@@ -242,7 +242,15 @@ def attention(a: Aten) -> str:
         scores = a.onnx("Where", [mask, scores, a.value(-1e30, DType.F32)])
     elif mask:
         scores = a.onnx("Add", [scores, mask])
-    return a.onnx("MatMul", [a.onnx("Softmax", [scores], axis=rank - 1), v])
+    shares = a.onnx("Softmax", [scores], axis=rank - 1)
+    if mask and a.type(mask).dtype is DType.BOOL and not _sees_something(a, mask):
+        shares = a.onnx("Where", [mask, shares, a.value(0.0, DType.F32)])
+    return a.onnx("MatMul", [shares, v])
+
+
+def _sees_something(a: Aten, mask: str) -> bool:
+    """Whether no row of a mask hides everything: such rows are 0 in PyTorch."""
+    return mask in a.consts and bool(a.consts[mask].any(axis=-1).all())
 
 
 def _for_queries(a: Aten, value: str, heads: int) -> str:
