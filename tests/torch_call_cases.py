@@ -83,10 +83,15 @@ def calls() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
         "integers",
         lambda x: (
             ~x, x.clamp(max=2.5), x.clamp(min=tensor(1.5)), x.to(i8), x.to(u8), x.to(i16),
-            x.round(),
+            x.round(), x.floor(), x.trunc(), x.clamp(-5, 5) ** 2.0,
         ),
         tensor([[-7, 5, 200, -200, 2**31 - 1]], dtype=i32),
     )  # fmt: skip
+    yield (
+        "truths",
+        lambda x: (x.any(1), x.all(1), (x > 1).any(1), (x > 1).sum(1)),
+        tensor([[2, 0, 5]], dtype=u8),
+    )
     yield (
         "wide",
         lambda x: (x.abs(), -x, x.sign(), x.to(i32)),

@@ -20,6 +20,8 @@ def _unary(kind: str) -> Rule:
             return a.onnx("Max", [x, a.node("neg", [x])])
         if dtype is DType.I64 and kind in ("Neg", "Sign"):
             return a.node(kind.lower(), [x])
+        if dtype.is_integer and kind in ("Floor", "Ceil"):
+            return x
         if dtype.is_integer and kind not in ("Abs", "Neg", "Sign", "Relu"):
             x = a.cast(x, DType.F32)
         return a.onnx(kind, [x])
@@ -45,6 +47,11 @@ def _same(a: Aten) -> str:
 add("clone contiguous detach alias lift_fresh_copy lift_fresh", _same)
 
 
+def truncated(a: Aten) -> str:
+    x = a.tensor("self")
+    return x if a.type(x).dtype.is_integer else a.node("trunc", [x])
+
+
 def dropout(a: Aten) -> str:
     if a.op.attrs.get("train") is True:
         raise a.op.error("dropout is in training mode", "export the model after model.eval()")
@@ -59,7 +66,7 @@ add(
         "Not" if a.type(a.tensor("self")).dtype is DType.BOOL else "BitwiseNot", [a.tensor("self")]
     ),
 )
-add("trunc fix", lambda a: a.node("trunc", [a.tensor("self")]))
+add("trunc fix", truncated)
 add("expm1", lambda a: a.node("expm1", [a.tensor("self")]))
 add("log1p", lambda a: a.node("log1p", [a.tensor("self")]))
 add("rsqrt", lambda a: a.node("rsqrt", [a.tensor("self")]))
@@ -244,6 +251,8 @@ def _floored(a: Aten, x: str, y: str) -> str:
 def power(a: Aten) -> str:
     base, exponent = a.op.attrs.get("self"), a.op.attrs.get("exponent")
     x = a.operand("self", DType.F32)
+    if isinstance(exponent, float):
+        x = a.cast(x, DType.F32)
     if isinstance(exponent, int | float) and isinstance(base, str):
         if exponent == 2:
             return a.onnx("Mul", [x, x])

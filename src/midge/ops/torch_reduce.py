@@ -64,8 +64,9 @@ add("argmin", lambda a: _found("ArgMin", a))
 
 
 def _truth(kind: str, a: Aten) -> str:
-    """any and all, of any type."""
+    """any and all, of any type; those of U8 are U8."""
     x = a.tensor("self")
+    result = DType.U8 if a.type(x).dtype is DType.U8 else DType.BOOL
     if a.type(x).dtype is not DType.BOOL:
         x = a.onnx("Not", [a.onnx("Equal", [x, a.value(0, a.type(x).dtype)])])
     bits = a.cast(x, DType.I32)
@@ -73,7 +74,7 @@ def _truth(kind: str, a: Aten) -> str:
     given = a.op.attrs.get("dim")
     axes = list(range(rank)) if given is None else [d % max(rank, 1) for d in a.integers("dim")]
     keep = int(a.op.attrs.get("keepdim") is True)
-    return a.cast(a.onnx(kind, [bits, a.value(axes)], keepdims=keep), DType.BOOL)
+    return a.cast(a.onnx(kind, [bits, a.value(axes)], keepdims=keep), result)
 
 
 add("any", lambda a: _truth("ReduceMax", a))
