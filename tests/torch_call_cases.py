@@ -43,6 +43,7 @@ def calls() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
         return (
             attention(x, x, x, attn_mask=rows),
             attention(x, x, x, attn_mask=x.transpose(1, 2) > 3),
+            aten._safe_softmax(torch.where(x > 2, x, -inf), -1),
         )
 
     yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import prod
 
@@ -218,7 +219,16 @@ def softmax(kind: str, a: Aten) -> str:
     return a.onnx(kind, [x], axis=a.axis("dim", len(a.shape(x))))
 
 
-add("softmax _softmax _safe_softmax", lambda a: softmax("Softmax", a))
+def safe_softmax(a: Aten) -> str:
+    """0 where all are -infinity."""
+    x = a.tensor("self")
+    most = a.onnx("ReduceMax", [x, a.value([a.axis("dim", len(a.shape(x)))])], keepdims=1)
+    nothing = a.onnx("Equal", [most, a.value(-math.inf, DType.F32)])
+    return a.onnx("Where", [nothing, a.value(0.0, DType.F32), softmax("Softmax", a)])
+
+
+add("softmax _softmax", lambda a: softmax("Softmax", a))
+add("_safe_softmax", safe_softmax)
 add("log_softmax _log_softmax", lambda a: softmax("LogSoftmax", a))
 
 
