@@ -16,7 +16,7 @@ from midge.graph.importers import Foreign
 # Arguments that say where and how values lie, what is random or a gradient: never what is computed.
 _NEVER = frozenset(
     "memory_format layout device pin_memory non_blocking copy generator requires_grad implicit "
-    "cudnn_enable cudnn_enabled padding_idx scale_grad_by_freq sparse sparse_grad momentum".split()
+    "cudnn_enable cudnn_enabled sparse_grad momentum".split()
 )
 # The same of single operators. Recurrent layers and dropout read whether they are in training.
 # Those that are sorted unasked, and stably, are as good as those that need not be.
@@ -24,6 +24,7 @@ HARMLESS = {
     "aten.dropout": "p", "aten.feature_dropout": "p",
     "aten.lstm": "dropout", "aten.gru": "dropout",
     "aten.rnn_tanh": "dropout", "aten.rnn_relu": "dropout",
+    "aten.embedding": "padding_idx scale_grad_by_freq sparse",
     "aten.topk": "sorted", "aten.sort": "stable", "aten.argsort": "stable",
     "aten.native_group_norm": "N C HxW", "aten.repeat_interleave": "output_size",
     "aten.instance_norm": "running_mean running_var",
