@@ -17,7 +17,7 @@ import midge as package
 from conftest import DIGITS, Cli
 from midge import data
 from midge.core import arrays
-from midge.core.errors import UsageError
+from midge.core.errors import MidgeWarning, UsageError
 from midge.core.types import Array, DType, Quant, TensorType
 
 HELDOUT = np.load(DIGITS.parent / "heldout.npz")
@@ -54,7 +54,8 @@ def test_float64_becomes_float32_and_it_is_said() -> None:
 def test_floats_are_quantised_only_when_asked() -> None:
     real = np.array([[0.24, 0.25, -70.0]])
     for values in (real, real.astype(np.float32), real.astype(np.float16)):
-        found = data.fitted(values, I8, "here", True)
+        with pytest.warns(MidgeWarning, match="33 % of the values"):
+            found = data.fitted(values, I8, "here", True)
         assert found.dtype == np.int8
         np.testing.assert_array_equal(found, [[3, 4, -128]])
         with pytest.raises(UsageError, match="is float") as error:
@@ -76,6 +77,14 @@ def test_other_numbers_are_refused(values: Array, t: TensorType, what: str) -> N
     with pytest.raises(UsageError, match=what) as error:
         data.fitted(values, t, "here", True)
     assert error.value.hint
+
+
+def test_values_that_are_cut_are_told_with_the_range() -> None:
+    inside = np.array([[-65.7, 0, 62.2]])  # which round to what int8 ends with
+    assert data.fitted(inside, I8, "here", True).tolist() == [[-128, 3, 127]]
+    with pytest.warns(MidgeWarning, match=r"here: 67 % .* outside -65\.5 to 62, which"):
+        found = data.fitted(np.array([[-65.8, 0, 1e9]]), I8, "here", True)
+    assert found.tolist() == [[-128, 3, 127]]
 
 
 def test_the_command_line_says_it_on_the_error_stream(midge: Cli, tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_accuracy_is_the_share_of_right_labels(digits: package.Package) -> None:
     right = (found.outputs[name].argmax(1) == wanted).mean()
     assert found.accuracy == right > 0.9
     assert package.run(digits, x, on="host", quantize_inputs=True).accuracy is None
-    for wrong in (wanted[:5], wanted.astype(np.float32)):
+    for wrong in (wanted[:5], wanted.astype(np.float32), wanted - 1, wanted + 9):
         with pytest.raises(UsageError, match="labels"):
             package.run(digits, x, on="host", quantize_inputs=True, labels=wrong)
 
@@ -135,6 +144,11 @@ def test_accuracy_on_the_command_line(midge: Cli, tmp_path: Path) -> None:
     shares = midge("verify", *words, "--quantize-inputs", "--json").json["accuracy"]
     assert set(shares.values()) == {0.975}
     assert "--input" in midge("run", DIGITS, "--accuracy", "labels.npy", "--no-search").err
+    np.save(tmp_path / "labels.npy", np.where(given == 4, 14, given))
+    for command in ("run", "verify"):
+        told = midge(command, *words, "--quantize-inputs")
+        assert told.code == 2
+        assert "label 14, but the output has 10 elements" in told.err
     np.save(tmp_path / "labels.npy", labels()[:39])
     assert "39 labels for 40 inputs" in midge("run", *words, "--quantize-inputs").err
 

@@ -207,3 +207,17 @@ def test_a_quantised_model_is_refused(midge: Cli, data: Path, tmp_path: Path) ->
     answer = midge("quantize", path, "-d", tmp_path / "x.npy", "-o", tmp_path / "q.midge")
     assert answer.code == 3
     assert "quantised already" in " ".join(answer.err.split())
+
+
+def test_a_quantised_model_is_told_before_its_data(midge: Cli, digits: Path, data: Path) -> None:
+    result = midge("quantize", digits, "--data", data)
+    assert result.code == 3
+    assert "is quantised already" in result.err
+    assert "--quantize-inputs" not in result.err
+
+
+@pytest.mark.parametrize("budget", ["nan", "-5", "inf"])
+def test_a_budget_that_is_none(midge: Cli, model: Path, data: Path, budget: str) -> None:
+    result = midge("quantize", model, "--data", data, "--mixed", budget)
+    assert result.code == 2
+    assert "--mixed" in result.err

@@ -187,9 +187,11 @@ def quantize(
     from midge.core.types import DType
     from midge.data import input_sets
     from midge.quantize.options import Options, check_choice
+    from midge.quantize.prepare import check_float
     from midge.quantize.quantizer import quantize
 
     graph = driver.load(Path(model)) if isinstance(model, str | Path) else model
+    check_float(graph)
     if not isinstance(data, Mapping):
         data = dict.fromkeys(graph.inputs, data) if len(graph.inputs) == 1 else {}
     if missing := [n for n in graph.inputs if n not in data]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from midge.core.arrays import is_npz, npz_names, read_npy, read_npz
-from midge.core.errors import UsageError
+from midge.core.errors import MidgeWarning, UsageError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.index_ranges import Wanted, index_ranges
 from midge.graph.ir import Graph
@@ -208,6 +208,7 @@ def fitted(array: Array, t: TensorType, where: str, quantize: bool, note: Note =
     if real and t.quant is not None and quantize:
         if not np.isfinite(array).all():
             raise UsageError("has values that are not finite", where=where, hint="mend the data")
+        _warn_of_cut(array, t, where)
         return as_integers(_binary32(array, where), t)
     if real and t.dtype is DType.F32:
         narrow = _binary32(array, where)
@@ -217,6 +218,21 @@ def fitted(array: Array, t: TensorType, where: str, quantize: bool, note: Note =
     if real and t.quant is not None:
         hint += "; --quantize-inputs (quantize_inputs=True) makes them of floats"
     raise UsageError(f"is {array.dtype}", where=where, hint=hint)
+
+
+def _warn_of_cut(array: Array, t: TensorType, where: str) -> None:
+    """MidgeWarning if there are real numbers that no element of a quantised type comes near."""
+    assert t.quant is not None
+    scale, zero = float(t.quant.scale[0]), int(t.quant.zero_point[0])
+    low, high = ((end - zero) * scale for end in (t.dtype.min, t.dtype.max))
+    outside = (array < low - scale / 2) | (array > high + scale / 2)
+    if outside.any():
+        share = f"{100 * outside.mean():.2g} % of the values are"
+        warnings.warn(
+            f"{where}: {share} outside {low:.6g} to {high:.6g}, which the input can hold, and cut",
+            MidgeWarning,
+            stacklevel=2,
+        )
 
 
 def _binary32(array: Array, where: str) -> Array:

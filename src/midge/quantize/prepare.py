@@ -30,6 +30,12 @@ from midge.passes.sink_reshapes import sink_reshapes
 _KNOWN = [ACTIVATIONS[name] for name in ("relu", "relu6")]
 
 
+def check_float(graph: Graph) -> None:
+    """ModelError for a graph that is quantised, before anything else is looked at."""
+    if any(t.quant is not None for t in graph.types.values()):
+        prepare(graph)
+
+
 def prepare(graph: Graph) -> Graph:
     """The same function in fewer, larger operators. ModelError for a graph that is quantised."""
     passes = (

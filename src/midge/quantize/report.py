@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from midge.core.errors import UsageError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate_all
 from midge.graph.fixed_point import dequantize
@@ -107,9 +108,22 @@ def output_noise(
 
 def top_1(outputs: Sequence[Array], labels: Array) -> float:
     """The share of outputs whose greatest element is at the label's place; of one element: on the
-    label's side of one half, or the label itself where it is a number of 32 or 64 bits."""
+    label's side of one half, or the label itself where it is a number of 32 or 64 bits.
+    UsageError as of `check_classes`."""
+    check_classes(labels, min(o.size for o in outputs))
     found = [int(np.argmax(o)) if o.size > 1 else _alone(o.reshape(-1)[0]) for o in outputs]
     return float((np.array(found) == labels).mean())
+
+
+def check_classes(labels: Array, elements: int) -> None:
+    """UsageError for labels that no output of so many elements can have; one alone may be any."""
+    wrong = labels[(labels < 0) | (labels >= elements)]
+    if elements > 1 and wrong.size:
+        raise UsageError(
+            f"label {wrong[0]}, but the output has {elements} elements",
+            where="labels",
+            hint=f"give class numbers from 0 to {elements - 1}",
+        )
 
 
 def _alone(value: np.generic) -> int:

@@ -21,11 +21,13 @@ from midge.graph.ir import Graph
 from midge.quantize.calibrate import Progress
 from midge.quantize.mixed import Mixed, choose_mixed
 from midge.quantize.options import Options, check_choice
+from midge.quantize.prepare import check_float
 from midge.quantize.quantizer import Quantized, build, learn
 from midge.quantize.report import (
     Layer,
     Sample,
     answers,
+    check_classes,
     float_answers,
     layer_report,
     output_noise,
@@ -129,10 +131,13 @@ def quantize_command(
     path = output if output is not None else Path(f"{model.stem}.midge")
     writer_for(path)
     check_apart(path, "--output", files_of(model=model, data=data, test=test, labels=accuracy))
+    if mixed is not None and not (mixed >= 0 and np.isfinite(mixed)):
+        raise UsageError(f"{mixed:g} is no budget", where="--mixed", hint="0 or more: points or dB")
     graph = load(model)
     if float16:
         _halve(graph, path, as_json)
         return
+    check_float(graph)
     if data is None:
         raise UsageError(
             "needs samples of what the model will see", where="--data", hint="--data calib.npz"
@@ -188,6 +193,8 @@ def _run(
     samples: list[Sample] = [*load_inputs(data, graph, note=note)]
     judged: list[Sample] = samples if test is None else [*load_inputs(test, graph, note=note)]
     labels = None if accuracy is None else load_labels(accuracy, len(judged))
+    if labels is not None:
+        check_classes(labels, graph.types[graph.outputs[0]].elements)
     with Bars(console=console(), transient=True, disable=quiet) as bars:
         progress = _progress(bars)
         calibrated = learn(graph, samples, options, progress)

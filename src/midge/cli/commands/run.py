@@ -52,12 +52,15 @@ def run_command(
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
     from midge.data import inputs_for, labels_for
+    from midge.quantize.report import check_classes
     from midge.run import RUNNERS
 
     compiled = compile_model(model, target, options)
     check_count(count)
     sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
+    if labels is not None:
+        check_classes(labels, compiled.package.outputs[0].type.elements)
     out = console()
     with out.status("building and running"):
         session = RUNNERS[on].load(compiled.package, toolchain=toolchain)
