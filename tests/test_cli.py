@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,14 @@ def used_ops() -> set[str]:
         ["run", DIGITS, "--on", "mainframe"],
         ["run", DIGITS, "--count", "0"],
         ["run", DIGITS, "--count", "many"],
+        ["run", DIGITS, "--on", ","],
+        ["run", DIGITS, "--on", "host", "--toolchain", "zigg"],
+        ["profile", DIGITS, "--toolchain", ""],
+        ["compile", DIGITS, "--target", "cortex-m44"],
+        ["compile", DIGITS, "--target", "/dev/zero.toml"],
+        ["compile", DIGITS, "--reserve", "r10"],
+        ["compile", "/dev/zero"],
+        ["run", DIGITS, "--input", "/dev/zero"],
         ["run", DIGITS, "--count", "9999999999999999"],
         ["run", DIGITS, "--seed", "-1"],
         ["verify", DIGITS, "--seed", "-1"],
@@ -135,6 +144,20 @@ def test_wrong_usage_is_2(midge: Cli, args: list[str]) -> None:
     assert answer.code == 2
     assert set(answer.json["error"]) == {"what", "where", "hint"}
     assert answer.json["error"]["what"]
+
+
+def test_pipes_are_not_waited_for(midge: Cli, tmp_path: Path) -> None:
+    for name in ("pipe", "pipe.toml"):
+        os.mkfifo(tmp_path / name)
+    quick = ("--no-search", "--no-prove")
+    for words in (
+        ("inspect", "pipe"),
+        ("run", DIGITS, "-i", "pipe", *quick),
+        ("inspect", DIGITS, "-t", "pipe.toml"),
+    ):
+        result = midge(*words)
+        assert result.code == 2
+        assert "is no regular file" in result.err
 
 
 def test_a_model_that_cannot_be_compiled_is_3(midge: Cli, tmp_path: Path) -> None:

@@ -64,3 +64,11 @@ def check_count(value: int, option: str = "--count") -> int:
     if value < 1:
         raise UsageError(f"{value} is not a count", where=option, hint="give 1 or more")
     return value
+
+
+def check_toolchain(name: str | None) -> None:
+    """UsageError for one that nobody knows, wherever the model would run."""
+    from midge.toolchain import TOOLCHAINS
+
+    if name is not None:
+        TOOLCHAINS[name]

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from midge.core.errors import MidgeError, UsageError
+from midge.core.files import check_regular
 from midge.core.types import Array
 
 MOST_BYTES = 1 << 31  # of an array
@@ -91,6 +92,7 @@ def _broken(path: Path, hint: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_regular(path)
             yield
     except MidgeError:
         raise

@@ -55,7 +55,9 @@ class PlanError(CompileError):
 
 
 class TargetError(CompileError):
-    """The target is unknown or lacks something the program needs."""
+    """The target is unknown or lacks something the program needs: another --target is needed."""
+
+    exit_code = 2
 
 
 class KernelWarning(MidgeWarning):

@@ -32,6 +32,14 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
     return UsageError(what, where=str(path), hint=hint)
 
 
+def check_regular(path: Path) -> None:
+    """UsageError for a pipe or a device, which may never end; not for what is not there."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UsageError(
+            "is no regular file", where=str(path), hint="save what it gives as a file first"
+        )
+
+
 def check_apart(output: Path, option: str, others: Iterable[Path]) -> None:
     """UsageError if what is written to `output` takes the place of a file of `others` or
     comes into a folder of them. A link is what it names; pipes and devices are nobody's place.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midge.core.errors import ModelError, UsageError
+from midge.core.files import check_regular
 from midge.core.registry import Registry, import_all
 from midge.graph.ir import Graph
 
@@ -34,6 +35,7 @@ SAVED_MODEL = "saved_model.pb"  # in the folder that TensorFlow saves a model as
 def read_file(path: Path) -> bytes:
     """The bytes of a model file, of a SavedModel's folder as a zip; UsageError if they cannot be
     read."""
+    check_regular(path)
     try:
         if (path / SAVED_MODEL).is_file():
             return _packed(path)

@@ -24,6 +24,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from midge.core.errors import TargetError
+from midge.core.files import check_regular
 from midge.core.registry import Registry
 from midge.core.target import Memory, Target
 from midge.target.parse import FEATURES, parse_target, read_table
@@ -59,6 +60,7 @@ def _load(path: Path, where: str) -> Target:
 
 
 def _text(path: Path, where: str) -> str:
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -40,7 +40,8 @@ class Selected:
 def select(name: str | None, choices: Mapping[str, tuple[str, ...]], *, where: str) -> Selected:
     """Toolchain `name`, or the first of `choices` (name -> flags) that is on this machine.
 
-    ToolchainError when `name` is not a choice or not here, or none is; `where` is for whom.
+    UsageError for a name that nobody knows, ToolchainError when it is not a choice or not here, or
+    none is; `where` is for whom.
     """
     if name is not None and name not in choices:
         TOOLCHAINS[name]  # an unknown name is told apart from one that does not fit

@@ -13,6 +13,7 @@ from midge.cli.arguments import (
     Model,
     TargetName,
     Toolchain,
+    check_toolchain,
 )
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
@@ -71,6 +72,7 @@ def profile_command(
     from midge.run.emulator import EmulatorSession
 
     runner = RUNNERS[on]
+    check_toolchain(toolchain)
     if asm is not None and on != "emulator":
         raise UsageError(
             f"machine code is counted in the emulator only, not on {on}",

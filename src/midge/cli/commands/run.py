@@ -19,6 +19,7 @@ from midge.cli.arguments import (
     TargetName,
     Toolchain,
     check_count,
+    check_toolchain,
 )
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
@@ -55,15 +56,17 @@ def run_command(
     from midge.quantize.report import check_classes
     from midge.run import RUNNERS
 
-    compiled = compile_model(model, target, options)
+    runner = RUNNERS[on]
+    check_toolchain(toolchain)
     check_count(count)
+    compiled = compile_model(model, target, options)
     sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
     if labels is not None:
         check_classes(labels, compiled.package.outputs[0].type.elements)
     out = console()
     with out.status("building and running"):
-        session = RUNNERS[on].load(compiled.package, toolchain=toolchain)
+        session = runner.load(compiled.package, toolchain=toolchain)
         try:
             runs = [session.run(given) for given in sets]
             sizes = session.sizes
