@@ -166,12 +166,13 @@ def test_settings_change_options() -> None:
     [
         ({"stream_tiem": 1}, "did you mean stream_time"),
         ({"wat": 1}, "unknown option"),
-        ({"max_ram": "64K"}, "not int or None"),
+        ({"max_ram": 64.5}, "not int or None"),
         ({"max_ram": True}, "not int or None"),
         ({"bands": 1}, "not bool"),
         ({"optimize": "fast"}, "speed, balanced, size"),
         ({"optimize": None}, "not str"),
         ({"max_ram": -1}, "no number of bytes"),
+        ({"max_ram": "64Q"}, "not a size"),
         ({"max_ram": 1 << 32}, "more than 32 bits address"),
         ({"max_flash": 1 << 99}, "more than 32 bits address"),
         ({"pools": {"a": 1 << 31}}, "together at most"),
@@ -197,3 +198,17 @@ def test_metadata_say_how_it_was_compiled() -> None:
     assert list(described) == list(flags())
     assert described["channels_last"] is True
     assert described["max_ram"] == 50000
+
+
+def test_what_python_gives_is_told_by_its_type() -> None:
+    assert options_of({"max_ram": "64K"}).max_ram == 65536
+    wrong: Any = midge_package
+    for call, match in (
+        (lambda: wrong.compile(DIGITS, options={"optimize": "size"}), "options: .* CompileOptions"),
+        (lambda: wrong.compile(b"abc"), "model: is bytes"),
+        (lambda: wrong.compile(DIGITS, 7), "target: is int"),
+        (lambda: wrong.quantize(5, {}), "model: is int"),
+        (lambda: wrong.run("x", {}), "package: is str"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            call()

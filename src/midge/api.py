@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midge.core.errors import UsageError
 from midge.core.options import CompileOptions, flags, options_of
 from midge.core.package import Package
 from midge.core.runner import Run
@@ -30,6 +31,13 @@ def load(path: str | Path, *, name: str | None = None) -> Graph:
     return driver.load(Path(path), name)
 
 
+def _check(value: object, where: str, *kinds: type) -> None:
+    """UsageError for what is none of `kinds`."""
+    if not isinstance(value, kinds):
+        known = ", ".join(kind.__name__ for kind in kinds)
+        raise UsageError(f"is {type(value).__name__}", where=where, hint=f"give {known}")
+
+
 def compile(
     model: str | Path | Graph,
     target: str | Path | Target = "cortex-m4",
@@ -46,8 +54,11 @@ def compile(
     The settings:
     """
     from midge import driver
+    from midge.graph.ir import Graph
     from midge.target import load_target
 
+    _check(model, "model", str, Path, Graph)
+    _check(target, "target", str, Path, Target)
     chosen = target if isinstance(target, Target) else load_target(target)
     wanted = options_of(settings, options)
     if isinstance(model, str | Path):
@@ -101,6 +112,7 @@ def run(
     from midge.batch import as_batch, of_batch
     from midge.run import RUNNERS
 
+    _check(package, "package", Package)
     batch = as_batch(package, inputs, quantize_inputs, labels)
     session = RUNNERS[on].load(package, toolchain=toolchain, optimize=optimize)
     try:
@@ -120,7 +132,6 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mod
     """
     from midge import driver
     from midge.codegen.names import check_prefix
-    from midge.core.errors import UsageError
     from midge.frontends.torch_program import graph_of
 
     try:
@@ -147,7 +158,6 @@ def from_sklearn(
     """
     from midge import driver
     from midge.codegen.names import check_prefix
-    from midge.core.errors import UsageError
     from midge.frontends import sklearn
 
     if dtype not in sklearn.DTYPES:
@@ -183,13 +193,14 @@ def quantize(
     Raises ModelError or UsageError.
     """
     from midge import driver
-    from midge.core.errors import UsageError
     from midge.core.types import DType
     from midge.data import input_sets
+    from midge.graph.ir import Graph
     from midge.quantize.options import Options, check_choice
     from midge.quantize.prepare import check_float
     from midge.quantize.quantizer import quantize
 
+    _check(model, "model", str, Path, Graph)
     graph = driver.load(Path(model)) if isinstance(model, str | Path) else model
     check_float(graph)
     if not isinstance(data, Mapping):

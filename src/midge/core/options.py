@@ -249,6 +249,10 @@ def options_of(values: Mapping[str, Any], base: CompileOptions | None = None) ->
         if name not in known:
             near = get_close_matches(name, known, n=3) or list(known)
             raise UsageError("unknown option", where=name, hint=f"did you mean {', '.join(near)}?")
+    if base is not None and not isinstance(base, CompileOptions):
+        raise UsageError(
+            f"{base!r} is no CompileOptions", where="options", hint="or give its fields by name"
+        )
     typed = {name: _typed(name, value) for name, value in values.items()}
     return replace(base or CompileOptions(), **typed)
 
@@ -270,6 +274,8 @@ def _typed(name: str, value: Any) -> Any:
             return value
         kind = "str" if default is not None else "str or None"
     else:
+        if isinstance(value, str) and flags()[name].parse is byte_size:
+            return byte_size(value, name)
         if value is None or (isinstance(value, Integral) and not isinstance(value, bool)):
             return None if value is None else int(value)
         kind = "int or None"
