@@ -64,6 +64,16 @@ def parse(data: bytes, path: Path, name: str) -> Graph:
     frontends = [FRONTENDS[n] for n in FRONTENDS]
     for frontend in frontends:
         if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:
-            return frontend.read(data, name)
+            return _read(frontend, data, path, name)
     known = ", ".join(s for f in frontends for s in f.suffixes)
     raise ModelError("unknown model format", where=str(path), hint=f"known: {known}")
+
+
+def _read(frontend: Frontend, data: bytes, path: Path, name: str) -> Graph:
+    """What is wrong with the model as a whole is said of its file."""
+    try:
+        return frontend.read(data, name)
+    except ModelError as error:
+        if error.where != name:
+            raise
+        raise ModelError(error.what, where=path.name, hint=error.hint) from None
