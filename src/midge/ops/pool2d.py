@@ -254,6 +254,8 @@ def to_tflite(op: Exporting) -> None:
     if integers(op.attrs, "dilations", 2) != (1, 1):
         raise op.error("TFLite has no dilated pools", "use a pool without dilation")
     outside = max_rows(op.attrs, [op.type()]).outside if op.node.op == "max_pool2d" else None
+    if outside == -math.inf:  # constants of TFLite are finite
+        outside = -float(np.finfo(np.float32).max)
     image_name, padding = window(op, (kh, kw), outside)
     op.emit(
         "MAX_POOL_2D" if op.node.op == "max_pool2d" else "AVERAGE_POOL_2D",
