@@ -13,6 +13,7 @@ differ by so much, and a small result may be the difference of large ones).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -173,21 +174,21 @@ def verify(
             expected[i] = {**judged, **_depending(compiled, values, loose)}
         progress(reference.title, i + 1)
     for name in runners:
-        stage, run = _runner(compiled, name, toolchain, optimize, layers)
-        stages.append(stage)
-        for i, given in enumerate(inputs if run is not None else ()):
-            assert run is not None
-            found = run(given)
-            stage.answers.append(_answer(compiled, found))
-            _compare(compiled, stage, expected[i], found, layers, compiled.dropped.kept)
-            if i in framework_says:
-                _compare_outputs(compiled, stage.ends, framework_says[i], found)
-            progress(stage.title, i + 1)
+        with ExitStack() as sessions:
+            stage, run = _runner(compiled, name, toolchain, optimize, layers, sessions)
+            stages.append(stage)
+            for i, given in enumerate(inputs if run is not None else ()):
+                assert run is not None
+                found = run(given)
+                stage.answers.append(_answer(compiled, found))
+                _compare(compiled, stage, expected[i], found, layers, compiled.dropped.kept)
+                if i in framework_says:
+                    _compare_outputs(compiled, stage.ends, framework_says[i], found)
+                progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:
         stage.makers = makers
-    against = REFERENCE if framework.skipped else FRAMEWORK
-    return Verdict(against, len(inputs), tuple(stages))
+    return Verdict(REFERENCE if framework.skipped else FRAMEWORK, len(inputs), tuple(stages))
 
 
 def _judged(
@@ -245,7 +246,12 @@ def _own(compiled: Compiled, apart: Iterable[str], values: Values) -> Values:
 
 
 def _runner(
-    compiled: Compiled, name: str, toolchain: str | None, optimize: str | None, layers: bool
+    compiled: Compiled,
+    name: str,
+    toolchain: str | None,
+    optimize: str | None,
+    layers: bool,
+    sessions: ExitStack,
 ) -> tuple[Stage, Computation | None]:
     target = compiled.package.target
     title = "C on this host" if name == "host" else f"C on {target.name} ({name})"
@@ -259,6 +265,7 @@ def _runner(
         return stage, None
     build = None if name == "host" else toolchain
     session = runner.load(compiled.package, toolchain=build, optimize=optimize)
+    sessions.callback(session.close)
 
     def run(given: Values) -> Values:
         result = session.run(_last(compiled, given), layers=layers)
