@@ -161,6 +161,7 @@ def test_no_compiler_runs_on(number: int, stuck: Mapping[str, str]) -> None:
 def test_in_a_program_an_exception_ends_the_compiler(stuck: Mapping[str, str]) -> None:
     process = start(stuck, code=LIBRARY)
     compilers = [*compiling(stuck)]
+    time.sleep(0.5)  # a program without Midge's handlers may be just starting the compiler
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=180)
     assert errors.rstrip().endswith("KeyboardInterrupt")
