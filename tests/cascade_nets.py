@@ -249,9 +249,10 @@ def check(net: Net, package: Package, runner: Runner, seed: int, count: int = 2)
     session.close()
 
 
-def same(have: Array, want: Array) -> None:
+def same(have: Array, want: Array, ulp: int = 64) -> None:
+    """Integers exactly, floats within `ulp` of the largest."""
     if want.dtype != np.float32:
         np.testing.assert_array_equal(have, want)
         return
     top = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    np.testing.assert_allclose(have, want, rtol=0, atol=64 * float(np.spacing(np.float32(top))))
+    np.testing.assert_allclose(have, want, rtol=0, atol=ulp * float(np.spacing(np.float32(top))))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cascade_nets import same
 from conftest import NO_SEARCH
 from midge import driver
 from midge.core.errors import ModelError
-from midge.core.types import Array
 from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
@@ -67,13 +67,5 @@ def agrees(graph: Graph, seed: int) -> None:
             want = evaluate(graph, given)
         have = session.run(given).outputs
         for mine, theirs in zip(made.package_outputs, graph.outputs, strict=True):
-            same(have[mine], want[theirs])
+            same(have[mine], want[theirs], ulp=32)
     session.close()
-
-
-def same(have: Array, want: Array) -> None:
-    if want.dtype != np.float32:
-        np.testing.assert_array_equal(have, want)
-        return
-    top = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    np.testing.assert_allclose(have, want, rtol=0, atol=32 * float(np.spacing(np.float32(top))))

@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from conftest import NO_SEARCH
+from midge import driver
 from midge.core.types import Array
+from midge.frontends.torch import read
+from midge.run import RUNNERS
+from midge.target import load_target
 
 STORED = Path(__file__).parent / "data" / "torch_cases.zip"
 
@@ -37,6 +42,16 @@ def stored(path: Path = STORED) -> list[Case]:
             outputs = tuple(arrays[k] for k in sorted(arrays) if k != "x")
             cases.append(Case(name, file.read(entry), arrays["x"], outputs))
     return cases
+
+
+def outputs_in_c(case: Case) -> list[Array]:
+    """What the C of a case computes on this host, in the order of PyTorch's outputs."""
+    graph = read(case.program, "g")
+    made = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
+    session = RUNNERS["host"].load(made.package, toolchain=None, optimize=None)
+    outputs = session.run({graph.inputs[0]: case.x}).outputs
+    session.close()
+    return [outputs[port.name] for port in made.package.outputs]
 
 
 def models() -> Iterator[tuple[str, Any, Any]]:  # noqa: C901, PLR0915 - a list

@@ -56,7 +56,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A graph with the options of all kernels, of which `program` takes some."""
+    """A graph with the options of all kernels, of which `program` takes some.
+
+    exact: as of `Program`.
+    """
 
     graph: Graph
     found: Cascade
@@ -64,6 +67,7 @@ class Lowered:
     choices: tuple[Choice, ...]
     types: Mapping[str, TensorType]
     arriving: frozenset[str] = frozenset()
+    exact: bool = False
 
     def program(self, picks: Sequence[int]) -> Program:
         """The program with option picks[i] for choices[i]."""
@@ -105,7 +109,7 @@ def find_options(
             choices.append(Choice(group.output, 0, 1, *finder.options(whole, name, 0)))
             continue
         choices += _band_choices(whole, found, own, name, finder)
-    return Lowered(graph, found, names, tuple(choices), types, arriving)
+    return Lowered(graph, found, names, tuple(choices), types, arriving, bool(decisive))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,7 @@ class _Writer:
             found.arriving,
             inside=found.found.inside,
             seen=seen_rows(graph),
-            exact=bool(becoming_integers(graph)),
+            exact=found.exact,
         )
 
     def ordered(
