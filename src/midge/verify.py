@@ -24,7 +24,7 @@ from midge.core.errors import ModelError, RunError
 from midge.core.types import Array
 from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
-from midge.graph.ir import OPS
+from midge.graph.ir import OPS, Graph
 from midge.oracle import oracle_for
 from midge.oracle.steps import Steps, bounded, evaluate_beside
 from midge.quantize.report import as_real
@@ -164,14 +164,17 @@ def verify(
         if expected.get(i) is None:
             expected[i] = values
         else:
-            judged = {**expected[i], **_own(compiled, framework.apart, values)}
+            judged = {
+                **expected[i],
+                **_depending(compiled, compiled.model, framework.apart, values),
+            }
             beside = values
             if loose:
                 framework_says[i] = judged
                 _compare_outputs(compiled, reference.ends, judged, values)
                 beside = _beside(compiled, reference, given, judged, loose)
             _compare(compiled, reference, judged, beside, layers, {})
-            expected[i] = {**judged, **_depending(compiled, values, loose)}
+            expected[i] = {**judged, **_depending(compiled, compiled.graph, loose, values)}
         progress(reference.title, i + 1)
     for name in runners:
         with ExitStack() as sessions:
@@ -216,7 +219,7 @@ def _judged(
         stage.skipped = " ".join(error.what.split())
         return stage, {}
     stage.notes, stage.apart = tuple(session.notes), dict(session.apart)
-    if set(compiled.model.outputs) <= _reached(compiled, stage.apart):
+    if set(compiled.model.outputs) <= _reached(compiled.model, stage.apart):
         stage.skipped = "; ".join(dict.fromkeys(stage.apart.values()))
         return stage, {}
     return stage, found
@@ -227,21 +230,22 @@ def _reference(compiled: Compiled, given: Values) -> Values:
     return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
 
 
-def _reached(compiled: Compiled, names: Iterable[str]) -> set[str]:
-    """The values of the model that depend on `names`, themselves included."""
+def _reached(graph: Graph, names: Iterable[str]) -> set[str]:
+    """The values of the graph that depend on `names`, themselves included."""
     found = set(names)
-    for node in compiled.model.nodes:
+    for node in graph.nodes:
         if found.intersection(node.inputs):
             found.update(node.outputs)
     return found
 
 
-def _own(compiled: Compiled, apart: Iterable[str], values: Values) -> Values:
-    """Those of the reference's `values` that the framework does not judge."""
-    reached = _reached(compiled, apart)
-    outputs = zip(compiled.model.outputs, compiled.graph.outputs, strict=True)
+def _depending(compiled: Compiled, graph: Graph, names: Iterable[str], values: Values) -> Values:
+    """Those of the reference's `values` that depend on `names` of `graph`, which is the model as
+    read or after its passes; outputs under the model's names too."""
+    reached = _reached(graph, names)
+    outputs = zip(graph.outputs, compiled.model.outputs, compiled.graph.outputs, strict=True)
     return {n: values[n] for n in reached if n in values} | {
-        theirs: values[mine] for theirs, mine in outputs if theirs in reached
+        theirs: values[mine] for name, theirs, mine in outputs if name in reached
     }
 
 
@@ -345,18 +349,6 @@ def _beside(
         known = stage.steps.get(name)
         stage.steps[name] = found if known is None else known.merged(found)
     return {**values, **_first(compiled, {n: values[n] for n in compiled.graph.outputs})}
-
-
-def _depending(compiled: Compiled, values: Values, names: Iterable[str]) -> Values:
-    """Those of `values` that depend on `names`, outputs under the model's names too."""
-    reached = set(names)
-    for node in compiled.graph.nodes:
-        if reached.intersection(node.inputs):
-            reached.update(node.outputs)
-    outputs = zip(compiled.model.outputs, compiled.graph.outputs, strict=True)
-    return {n: values[n] for n in reached if n in values} | {
-        theirs: values[mine] for theirs, mine in outputs if mine in reached
-    }
 
 
 def _note(into: dict[str, Difference], found: Difference) -> None:
