@@ -292,6 +292,7 @@ class Breaker:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
+        self.known = {test: own for test, own in self.known.items() if test in items}
         code, by = self.lived([items[t] for t in quickest(self.known, 20)], None, 300)
         if code:
             raise pytest.UsageError(f"{by} fails before anything is broken")
