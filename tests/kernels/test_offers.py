@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +12,11 @@ import pytest
 from conftest import Golden
 from extreme_layers import LAYERS, graph_of, ways
 from midge.loop.schedule import Tensorize
-from midge.lower.candidates import Option
+from midge.lower import lower
+from midge.lower.candidates import Candidate, Option, Request, candidates
+from midge.lower.lower import find_options
 from midge.target import load_target
+from random_layers import drawn
 
 OTHERS = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imac")
 SPARSE = 29  # of so many layers one is offered kernels on each of the other targets
@@ -29,6 +34,41 @@ def cases() -> Iterator[Any]:
 def test_offers(target: str, name: str, golden: Golden) -> None:
     found = ways(graph_of(LAYERS[name]), load_target(target))
     golden("\n".join(offer(o) for own in found.options for o in own) + "\n")
+
+
+BLOCK = 25  # layers of a test
+
+
+@pytest.mark.parametrize("first", range(0, 1000, BLOCK))
+def test_candidates(first: int, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of layers that are only described: how many of which kind, and a digest of their texts."""
+    golden("".join(f"{seed}: {described(seed, monkeypatch)}\n"
+                   for seed in range(first, first + BLOCK)))  # fmt: skip
+
+
+def described(seed: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    layer = drawn(seed)
+    found: list[Candidate] = []
+
+    def recorded(request: Request, name: str) -> Iterator[Option]:
+        found.extend(candidates(request, name))
+        yield from ()
+
+    monkeypatch.setattr(lower, "options", recorded)
+    find_options(layer.net.plain, layer.target, layer.net.types, layer.goal, layer.forms)
+    kinds = Counter(c.name for c in found)
+    names = " ".join(f"{name}*{count}" for name, count in kinds.items())
+    return f"{layer.name}: {names} {digest(found)}"
+
+
+def digest(found: list[Candidate]) -> str:
+    """Of everything that a candidate says."""
+    text = hashlib.sha256()
+    for c in found:
+        consts = {n: (a.dtype.str, a.shape, a.tobytes()) for n, a in sorted(c.consts.items())}
+        own = {n: i.asm for n, i in sorted(c.instructions.items())}
+        text.update(repr((c.name, c.func, c.args, c.steps, consts, own, c.order)).encode())
+    return text.hexdigest()[:8]
 
 
 def offer(option: Option) -> str:

@@ -1,0 +1,87 @@
+"""What the passes make of graphs drawn at random: a condition of a pass that is too strict or too
+lax shows there."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cascade_nets import net
+from conftest import Golden
+from fuzzing.onnx_graphs import random_onnx
+from fuzzing.tflite_graphs import random_tflite
+from graphs import random_graph
+from midge import driver, pipeline
+from midge.core.errors import MidgeError
+from midge.core.types import Array
+from midge.frontends import onnx, tflite
+from midge.graph.ir import Graph
+
+BLOCK = 20  # graphs of a test
+
+
+def read_tflite(seed: int) -> Graph:
+    return tflite.read(random_tflite(seed).data, "model")
+
+
+def read_onnx(seed: int) -> Graph:
+    return onnx.read(random_onnx(seed).data, "model")
+
+
+def images(seed: int) -> Graph:
+    if seed % 3 == 2:
+        return random_graph(random.Random(seed), quantised=seed % 2 == 0)
+    return net(seed, ("int8", "float")[seed % 3])
+
+
+MAKERS: dict[str, tuple[Callable[[int], Graph], int]] = {
+    "tflite": (read_tflite, 200), "onnx": (read_onnx, 200), "images": (images, 200),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [(kind, first) for kind, (_, count) in MAKERS.items() for first in range(0, count, BLOCK)],
+)
+def test_what_passes_make(kind: str, first: int, golden: Golden) -> None:
+    """Operators of the model and of what is computed, and a digest of both."""
+    driver.load_operators()
+    make, _ = MAKERS[kind]
+    golden("".join(f"{seed}: {described(make(seed), seed)}\n"
+                   for seed in range(first, first + BLOCK)))  # fmt: skip
+
+
+def described(graph: Graph, seed: int) -> str:
+    halves, last = seed % 5 == 1, seed % 5 == 2
+    try:
+        with np.errstate(all="ignore"):
+            model = pipeline.prepare(graph, halves=halves, channels_last=last).graph
+            plain, _ = pipeline.spell_out(model)
+    except MidgeError as error:
+        return " ".join(str(error).split())
+    names = " > ".join(" ".join(n.op for n in g.nodes) for g in (model, plain))
+    return f"{names} {digest(model, plain)}"
+
+
+def digest(*graphs: Graph) -> str:
+    text = hashlib.sha256()
+    for graph in graphs:
+        consts = {n: (a.dtype.str, a.shape, _rough(a).tobytes()) for n, a in graph.consts.items()}
+        nodes = [(n.op, n.inputs, n.outputs, dict(n.attrs)) for n in graph.nodes]
+        own = (graph.inputs, graph.outputs, sorted(graph.types.items()), sorted(consts.items()))
+        text.update(repr((own, nodes)).encode())
+    return text.hexdigest()[:8]
+
+
+def _rough(array: Array) -> Array:
+    """Floats as every machine computes them: `exp` and the like differ in their last bits."""
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(all="ignore"):
+        places = np.float64(10.0) ** (4 - np.floor(np.log10(np.abs(array.astype(np.float64)))))
+        near = np.round(array * places) / places
+    return np.where(np.isfinite(near), near, array) + 0.0
