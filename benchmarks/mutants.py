@@ -22,6 +22,7 @@ import ast
 import contextlib
 import copy
 import gc
+import importlib
 import json
 import os
 import signal
@@ -291,6 +292,8 @@ class Breaker:
         self.kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for path in FILES:
+            importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
         items = {item.nodeid: item for item in session.items}
         self.known = {test: own for test, own in self.known.items() if test in items}
         code, by = self.lived([items[t] for t in quickest(self.known, 20)], None, 300)
