@@ -22,6 +22,7 @@ _TARGETS = ("cortex-m4",) * 6 + (
 )  # fmt: skip
 _SIZES = (1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 20, 25, 33)
 _CHANNELS = (1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 12, 15, 16, 16, 17, 20, 24, 32, 40, 64)
+_DEEP = (75, 76, 96, 128, 227, 228, 229, 250, 256, 384, 512)
 _WINDOWS = ((3, 3),) * 4 + ((1, 1),) * 4 + (
     (2, 2), (1, 3), (3, 1), (5, 5), (2, 3), (4, 4), (1, 8), (10, 1), (7, 7), (10, 4),
 )  # fmt: skip
@@ -38,13 +39,20 @@ def layer(rng: random.Random) -> Layer:
     x = rng.choice(_SIZES), rng.choice(_SIZES), rng.choice(_CHANNELS)
     if rng.random() < 0.06:
         x = (1, rng.choice((240, 256, 257)), 4) if rng.random() < 0.5 else (2, 3, 4 * x[2])
+    if rng.random() < 0.12:  # deep ones
+        x = (rng.choice((1, 2, 3)), rng.choice((1, 2, 3, 5)), rng.choice(_DEEP))
+        kernel = rng.choice(((1, 1), (3, 3), (3, 1), (1, 3)))
+        pads = tuple(k // 2 for k in kernel for _ in range(2))
+    elif op == "depthwise_conv2d" and rng.random() < 0.3:  # columns
+        kernel, strides, pads = (rng.choice((1, 2, 3, 4, 5, 8, 9)), 1), (1, 1), (0, 0, 0, 0)
+        x = (kernel[0] + rng.choice(_SIZES), 1, 4 * rng.choice(_SIZES))
     if op == "dense":
         x, kernel, strides, pads = (1, 1, x[0] * x[2]), (1, 1), (1, 1), (0, 0, 0, 0)
     for axis in (0, 1):
         if x[axis] + sum(pads[2 * axis : 2 * axis + 2]) < kernel[axis]:
             kernel = (1, kernel[1]) if axis == 0 else (kernel[0], 1)
             pads = (0, 0, *pads[2:]) if axis == 0 else (*pads[:2], 0, 0)
-    oc = rng.choice((x[2], rng.choice(_CHANNELS)))
+    oc = rng.choice((x[2], rng.choice(_CHANNELS), rng.choice((1, 2, 4, 8))))
     if x[0] * x[1] * x[2] > _MOST_ELEMENTS or oc * kernel[0] * kernel[1] * x[2] > _MOST_ELEMENTS:
         return layer(rng)
     dtype = rng.choice(("int8",) * 6 + ("int16", "int16", "float"))
