@@ -15,8 +15,8 @@ from midge.loop.instruction import Instruction
 from midge.loop.intrinsics import INTRINSICS
 from midge.loop.registers import uses
 from midge.loop.rewrite import own_exprs, subexprs, touched, walk
-from midge.loop.simplify import expand_unrolled
 from midge.loop.types import buffer_types, expr_type
+from midge.loop.unrolled import expand_unrolled
 from midge.runtime import included
 
 _INDENT = "    "

@@ -22,8 +22,8 @@ from midge.loop.schedule import (
     pack_array,
     parse_step,
 )
-from midge.loop.simplify import expand_unrolled
 from midge.loop.text import parse_func
+from midge.loop.unrolled import expand_unrolled
 from midge.loop.verify import verify
 from programs import PROGRAMS, dot_instruction, matmul, memory_for, run
 from strategies import nests, packs, pipelines, programs, steps

@@ -15,8 +15,9 @@ from midge.loop import ir
 from midge.loop.affine import Bounds, linear
 from midge.loop.evaluate import EvaluationError, evaluate
 from midge.loop.rewrite import loads, map_expr, names, stores, touched
-from midge.loop.simplify import expand_unrolled, simplify, simplify_expr
+from midge.loop.simplify import simplify, simplify_expr
 from midge.loop.text import parse_func, print_expr
+from midge.loop.unrolled import expand_unrolled
 from midge.loop.verify import verify
 from programs import PROGRAMS, conv, dot_instruction, memory_for, run
 from strategies import conditions, index_exprs, nests, programs
