@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -33,7 +33,9 @@ def cases() -> Iterator[Any]:
 @pytest.mark.parametrize(("target", "name"), list(cases()))
 def test_offers(target: str, name: str, golden: Golden) -> None:
     found = ways(graph_of(LAYERS[name]), load_target(target))
-    golden("\n".join(offer(o) for own in found.options for o in own) + "\n")
+    options = [option for own in found.options for option in own]
+    lines = [*map(offer, options), f"texts: {digest(o.candidate for o in options)}"]
+    golden("\n".join(lines) + "\n")
 
 
 BLOCK = 25  # layers of a test
@@ -61,7 +63,7 @@ def described(seed: int, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{layer.name}: {names} {digest(found)}"
 
 
-def digest(found: list[Candidate]) -> str:
+def digest(found: Iterable[Candidate]) -> str:
     """Of everything that a candidate says."""
     text = hashlib.sha256()
     for c in found:
