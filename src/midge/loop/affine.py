@@ -173,8 +173,9 @@ class Bounds:
 
     def atom(self, e: ir.Expr) -> Interval:
         """The interval of an expression that is not a sum."""
-        if e in self._found:
-            return self._found[e]
+        found = self._found.get(e)
+        if found is not None:
+            return found
         interval = self._structural(e)
         known = self.ranges.get(e)
         if known is not None and not isinstance(e, ir.Var):

@@ -46,7 +46,7 @@ def map_exprs(es: tuple[ir.Expr, ...], f: Callable[[ir.Expr], ir.Expr]) -> tuple
 def map_stmts(
     body: ir.Block,
     stmt: Callable[[ir.Stmt], ir.Stmt | ir.Block] = lambda s: s,
-    expr: Callable[[ir.Expr], ir.Expr] = lambda e: e,
+    expr: Callable[[ir.Expr], ir.Expr] | None = None,
 ) -> ir.Block:
     """Rebuild a block bottom-up: `expr` on every expression node, `stmt` on every statement,
     which may give a block to put in its place."""
@@ -63,24 +63,25 @@ def map_stmts(
 
 
 def _with_parts(
-    s: ir.Stmt, f: Callable[[ir.Expr], ir.Expr], go: Callable[[ir.Block], ir.Block]
+    s: ir.Stmt, f: Callable[[ir.Expr], ir.Expr] | None, go: Callable[[ir.Block], ir.Block]
 ) -> ir.Stmt:
     match s:
-        case ir.Store(buffer, index, value):
-            at, v = map_exprs(index, f), map_expr(value, f)
-            return s if at is index and v is value else ir.Store(buffer, at, v)
         case ir.Loop(_, _, body):
             inner = go(body)
             return s if inner is body else replace(s, body=inner)
         case ir.Guard(cond, body, other):
-            c, inner, outer = map_expr(cond, f), go(body), go(other)
+            c, inner, outer = map_expr(cond, f) if f else cond, go(body), go(other)
             same = c is cond and inner is body and outer is other
             return s if same else ir.Guard(c, inner, outer)
-        case ir.Alloc():
-            return s
-        case ir.Instr(name, args):
+        case ir.Store(buffer, index, value) if f:
+            at, v = map_exprs(index, f), map_expr(value, f)
+            return s if at is index and v is value else ir.Store(buffer, at, v)
+        case ir.Instr(name, args) if f:
             windows = tuple((b, map_exprs(i, f)) for b, i in args)
-            return s if windows == args else ir.Instr(name, windows)
+            same = all(new[1] is old[1] for new, old in zip(windows, args, strict=True))
+            return s if same else ir.Instr(name, windows)
+        case ir.Store() | ir.Instr() | ir.Alloc():
+            return s
         case _:
             assert_never(s)
 
@@ -111,23 +112,24 @@ def own_exprs(s: ir.Stmt) -> tuple[ir.Expr, ...]:
 
 
 def subexprs(e: ir.Expr) -> Iterator[ir.Expr]:
-    """`e` and every expression in it."""
-    yield e
-    match e:
-        case ir.Const() | ir.Var():
-            return
-        case ir.Load(_, parts) | ir.Call(_, parts):
-            pass
-        case ir.Bin(_, lhs, rhs):
-            parts = (lhs, rhs)
-        case ir.Cast(_, arg):
-            parts = (arg,)
-        case ir.Select(cond, then, other):
-            parts = (cond, then, other)
-        case _:
-            assert_never(e)
-    for part in parts:
-        yield from subexprs(part)
+    """`e` and every expression in it, from left to right."""
+    waiting = [e]
+    while waiting:
+        now = waiting.pop()
+        yield now
+        match now:
+            case ir.Const() | ir.Var():
+                pass
+            case ir.Bin(_, lhs, rhs):
+                waiting += (rhs, lhs)
+            case ir.Load(_, parts) | ir.Call(_, parts):
+                waiting += parts[::-1]
+            case ir.Cast(_, arg):
+                waiting.append(arg)
+            case ir.Select(cond, then, other):
+                waiting += (other, then, cond)
+            case _:
+                assert_never(now)
 
 
 def conjuncts(cond: ir.Expr) -> Iterator[ir.Expr]:

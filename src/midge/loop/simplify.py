@@ -24,20 +24,44 @@ from midge.loop.types import buffer_types
 _TRUE, _FALSE = ir.Const(True, DType.BOOL), ir.Const(False, DType.BOOL)
 
 
-def simplify(func: ir.Func, *, keep_unit_loops: bool = False) -> ir.Func:
+class Simple:
+    """Statements that were simplified where they stand. The steps of a schedule leave most of a
+    function as it was."""
+
+    def __init__(self) -> None:
+        self._places: dict[object, int] = {}
+        self._found: dict[tuple[int, int], ir.Stmt] = {}  # which keeps them, and so their id
+
+    def place(self, bounds: Bounds, keep_unit_loops: bool) -> int:
+        """A number for all that is known at a place."""
+        facts = tuple((frozenset(terms.items()), limit) for terms, limit in bounds.facts)
+        what = frozenset(bounds.ranges.items()), facts, frozenset(bounds.buffers.items())
+        return self._places.setdefault((*what, keep_unit_loops), len(self._places))
+
+    def has(self, s: ir.Stmt, place: int) -> bool:
+        return (id(s), place) in self._found
+
+    def add(self, made: ir.Block, place: int) -> None:
+        self._found.update(((id(s), place), s) for s in made)
+
+
+def simplify(
+    func: ir.Func, *, keep_unit_loops: bool = False, simple: Simple | None = None
+) -> ir.Func:
     """An equal, smaller function. Applying it again changes nothing.
 
     keep_unit_loops: loops that run once stay as shells (their variable is 0 inside), so that
-    schedule steps can still name them.
+    schedule steps can still name them.  simple: what needs nothing more; grows.
     """
     buffers = buffer_types(func)
-    body = Simplifier(buffers, keep_unit_loops).block(func.body, Bounds(buffers=buffers))
+    own = Simplifier(buffers, keep_unit_loops, simple or Simple())
+    body = own.block(func.body, Bounds(buffers=buffers))
     return replace(func, body=_without_unused(body, touched(body)))
 
 
 def simplify_expr(e: ir.Expr, bounds: Bounds) -> ir.Expr:
     """An equal, smaller expression at a place where `bounds` holds."""
-    return Simplifier(dict(bounds.buffers), keep_unit_loops=False).expr(e, bounds)
+    return Simplifier(dict(bounds.buffers), False, Simple()).expr(e, bounds)
 
 
 def _without_unused(body: ir.Block, used: frozenset[str]) -> ir.Block:
@@ -63,15 +87,19 @@ def _without_unused(body: ir.Block, used: frozenset[str]) -> ir.Block:
 
 @dataclass(frozen=True, slots=True)
 class Simplifier:
-    """buffers: element types."""
+    """buffers: element types.  The others as in `simplify`."""
 
     buffers: dict[str, DType]
     keep_unit_loops: bool
+    simple: Simple
 
     def block(self, body: ir.Block, bounds: Bounds) -> ir.Block:
+        place = self.simple.place(bounds, self.keep_unit_loops)
         result: list[ir.Stmt] = []
         for s in body:
-            result.extend(self.stmt(s, bounds))
+            made = (s,) if self.simple.has(s, place) else self.stmt(s, bounds)
+            self.simple.add(made, place)
+            result.extend(made)
         return tuple(result)
 
     def stmt(self, s: ir.Stmt, bounds: Bounds) -> ir.Block:
@@ -238,10 +266,10 @@ def _folded(op: ir.BinOp, lhs: ir.Const, rhs: ir.Const) -> ir.Expr:
 
 
 def _extreme(op: ir.BinOp, lhs: ir.Expr, rhs: ir.Expr, bounds: Bounds) -> ir.Expr:
-    less = bounds.proves(ir.Bin("<=", lhs, rhs))
-    more = bounds.proves(ir.Bin("<=", rhs, lhs))
-    if less is True or more is True:
-        return lhs if (less is True) == (op == "min") else rhs
+    if bounds.proves(ir.Bin("<=", lhs, rhs)):
+        return lhs if op == "min" else rhs
+    if bounds.proves(ir.Bin("<=", rhs, lhs)):
+        return rhs if op == "min" else lhs
     return ir.Bin(op, lhs, rhs)
 
 

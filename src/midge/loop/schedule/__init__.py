@@ -33,7 +33,7 @@ from midge.loop.schedule.split import (
 )
 from midge.loop.schedule.stage import Stage, stage_buffer
 from midge.loop.schedule.tensorize import Tensorize, tensorize_loop
-from midge.loop.simplify import simplify
+from midge.loop.simplify import Simple, simplify
 from midge.loop.verify import verify
 
 __all__ = [
@@ -66,9 +66,11 @@ def apply(
     Loops that run once stay until the end, so that the names in a schedule exist whatever the
     sizes are. ScheduleError, with the function and the step, if a step does not apply.
     """
+    simple = Simple()
     for step in steps:
         try:
-            func = simplify(_applied(func, step, instructions), keep_unit_loops=True)
+            made = _applied(func, step, instructions)
+            func = simplify(made, keep_unit_loops=True, simple=simple)
         except Refused as refused:
             where = f"{func.name}: {step}"
             raise ScheduleError(refused.what, where=where, hint=refused.hint) from None

@@ -12,7 +12,7 @@ from midge.loop.rewrite import allocs_in, map_stmts, touched
 from midge.loop.schedule.access import Instructions
 from midge.loop.schedule.base import Place, Refused, StepText, find
 from midge.loop.schedule.match import Match, Mismatch
-from midge.loop.simplify import Simplifier, simplify
+from midge.loop.simplify import Simple, Simplifier, simplify
 from midge.loop.types import buffer_types
 
 
@@ -39,7 +39,7 @@ def tensorize_loop(func: ir.Func, step: Tensorize, instructions: Instructions) -
     place = find(func, step.loop)
     statements = _candidate(func, place, instruction)
     bounds = place.bounds(func)
-    target = Simplifier(buffer_types(func), keep_unit_loops=False).block(statements, bounds)
+    target = Simplifier(buffer_types(func), False, Simple()).block(statements, bounds)
     meaning = _simplified(instruction.meaning)
     try:
         match = Match(func, meaning, bounds)
