@@ -11,7 +11,7 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
 Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
-that run its line, the deadliest and then the fastest first, until one fails. One that survives is
+that run its line, the deadliest, the broadest and then the fastest first, until one fails. One that survives is
 listed in mutants.json; `argued` there says why it may.
 """
 
@@ -56,6 +56,11 @@ BASE = Path(tempfile.gettempdir()) / "midge-mutants"
 TODO, FOUND = BASE / "todo.json", BASE / "found.json"
 PYTEST = ("-q", "-p", "no:cacheprovider")
 DEADLY = 5  # tests in which most of a file's mutants died, tried first
+# Then those that see most for their time: what may break -> tests of nothing else.
+BROAD = {
+    "kernels/": "tests/kernels/test_offers.py::test_candidates",
+    "passes/": "tests/unit/passes/test_random_graphs.py",
+}
 # Tests that judge: those of kernels, passes and whole small networks.
 JUDGES = (
     "kernels/test_*.py", "unit/passes/test_*.py", "unit/lower/test_*.py", "test_passes.py",
@@ -294,6 +299,8 @@ class Breaker:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for path in FILES:
             importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+        for module in {item.module for item in session.items}:
+            getattr(module, "prepare", lambda: None)()
         items = {item.nodeid: item for item in session.items}
         self.known = {test: own for test, own in self.known.items() if test in items}
         code, by = self.lived([items[t] for t in quickest(self.known, 20)], None, 300)
@@ -321,17 +328,21 @@ class Breaker:
                 return {"state": "died", "by": by}
 
     def judges(self, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's lines: those in which others of its file died, then the
-        fastest."""
+        """The tests that run the mutant's lines: those in which others of its file died, then broad
+        ones, then the fastest."""
         lines = range(mutant.line, mutant.stop + 1)
         able = {
             test: own
             for test, own in self.known.items()
             if any(line in lines for line in own["lines"].get(mutant.file, ()))
         }
-        deadly = [t for t, _ in self.kills[mutant.file].most_common(DEADLY) if t in able]
-        others = {test: own for test, own in able.items() if test not in deadly}
-        return [*deadly, *quickest(others, self.longest)]
+        first = [t for t, _ in self.kills[mutant.file].most_common(DEADLY) if t in able]
+        for part, tests in BROAD.items():
+            broad = {test for test in able if test.startswith(tests)}
+            first += sorted(broad - {*first}) if mutant.file.startswith(part) else []
+            able = {test: own for test, own in able.items() if test not in broad}
+        others = {test: own for test, own in able.items() if test not in first}
+        return [*first, *quickest(others, self.longest)]
 
     def lived(
         self, items: Sequence[pytest.Item], mutant: Mutant | None, seconds: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 
 from cascade_nets import Net, net
 from extreme_layers import Layer, graph_of
@@ -118,6 +119,7 @@ def trees(rng: random.Random) -> tuple[str, Graph]:
     return f"trees_{'_'.join(map(str, words))}", graph
 
 
+@cache
 def drawn(seed: int) -> Drawn:
     rng = random.Random(seed)
     kind = rng.random()

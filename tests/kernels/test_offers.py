@@ -38,10 +38,16 @@ def test_offers(target: str, name: str, golden: Golden) -> None:
     golden("\n".join(lines) + "\n")
 
 
-BLOCK = 25  # layers of a test
+COUNT, BLOCK = 1000, 25  # layers, and how many of them are a test
 
 
-@pytest.mark.parametrize("first", range(0, 1000, BLOCK))
+def prepare() -> None:
+    """What no kernel has a part in: `benchmarks/mutants.py` does it once."""
+    for seed in range(COUNT):
+        drawn(seed)
+
+
+@pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
 def test_candidates(first: int, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of layers that are only described: how many of which kind, and a digest of their texts."""
     golden("".join(f"{seed}: {described(seed, monkeypatch)}\n"
