@@ -11,8 +11,8 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
 Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
-that run its line, the deadliest, the broadest and then the fastest first, until one fails. One that survives is
-listed in mutants.json; `argued` there says why it may.
+that run its line, the deadliest, the broadest and then the fastest first, until one fails. One that
+survives is listed in mutants.json; `argued` there says why it may.
 """
 
 from __future__ import annotations
