@@ -295,6 +295,7 @@ class Breaker:
     ) -> None:
         self.todo, self.known, self.log, self.longest = todo, known, log, longest
         self.kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.functions: Functions = {}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for path in FILES:
@@ -303,6 +304,9 @@ class Breaker:
             getattr(module, "prepare", lambda: None)()
         items = {item.nodeid: item for item in session.items}
         self.known = {test: own for test, own in self.known.items() if test in items}
+        # Looked for once: a child that walks through all objects has to copy them.
+        self.functions = functions_by_code()
+        gc.freeze()
         code, by = self.lived([items[t] for t in quickest(self.known, 20)], None, 300)
         if code:
             raise pytest.UsageError(f"{by} fails before anything is broken")
@@ -353,7 +357,7 @@ class Breaker:
         if child == 0:
             os.close(reading)
             os.setsid()
-            _live(items, mutant, writing)
+            _live(items, mutant, self.functions, writing)
         os.close(writing)
         code = _waited(child, seconds)
         with os.fdopen(reading, "rb") as pipe:
@@ -383,11 +387,26 @@ def _waited(child: int, seconds: float) -> int:
     return _Exit.ENDLESS
 
 
-def _live(items: Sequence[pytest.Item], mutant: Mutant | None, pipe: int) -> None:
+Functions = Mapping[CodeType, Sequence[FunctionType]]
+
+
+def functions_by_code() -> Functions:
+    """All functions of the files."""
+    files = {*map(str, FILES)}
+    found: defaultdict[CodeType, list[FunctionType]] = defaultdict(list)
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType) and function.__code__.co_filename in files:
+            found[function.__code__].append(function)
+    return found
+
+
+def _live(
+    items: Sequence[pytest.Item], mutant: Mutant | None, functions: Functions, pipe: int
+) -> None:
     """Never returns: ends with 0 if all the tests pass."""
     code = _Exit.FAILED
     try:
-        if mutant is not None and not break_code(mutant):
+        if mutant is not None and not break_code(mutant, functions):
             os._exit(_Exit.OUTSIDE)
         for item, following in zip(items, [*items[1:], None], strict=True):
             os.write(pipe, f"\n{item.nodeid}".encode())
@@ -410,16 +429,14 @@ def quickest(tests: Mapping[str, Any], longest: float) -> list[str]:
     return found
 
 
-def break_code(mutant: Mutant) -> bool:
+def break_code(mutant: Mutant, functions: Functions) -> bool:
     """Give the functions of the mutant's file its code. False if it is in none."""
     path = SOURCE / mutant.file
-    tree = broken_module(mutant)
     old = compile(ast.parse(path.read_text()), str(path), "exec")
-    new = {a: b for a, b in _pairs(old, compile(tree, str(path), "exec")) if a != b}
     found = False
-    for function in gc.get_objects():
-        if isinstance(function, FunctionType) and function.__code__ in new:
-            function.__code__ = new[function.__code__]
+    for before, after in _pairs(old, compile(broken_module(mutant), str(path), "exec")):
+        for function in functions.get(before, ()) if before != after else ():
+            function.__code__ = after
             found = True
     return found
 

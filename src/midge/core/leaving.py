@@ -71,20 +71,45 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, without input. OSError when it does not start."""
     work = getattr(_inside, "work", None)
-    with whole():
-        if work in _ended:
-            raise InterruptedError(errno.EINTR, "the work that it is part of has ended")
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,
-        )
-        _processes[process] = work
+    process = None
+    try:
+        with whole(), _ctrl_c_waits():
+            if work in _ended:
+                raise InterruptedError(errno.EINTR, "the work that it is part of has ended")
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+            _processes[process] = work
+    except BaseException:
+        if process is not None:
+            stop(process)
+        raise
     return process
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """In a program that uses Midge, what its Ctrl-C raises is raised when this is over: in the
+    middle of a start nobody would know the process that is to be ended."""
+    usual = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not callable(usual) or usual is _left_to_the_thread:
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        usual(*came[0])
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
