@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,12 +162,30 @@ def test_no_compiler_runs_on(number: int, stuck: Mapping[str, str]) -> None:
 def test_in_a_program_an_exception_ends_the_compiler(stuck: Mapping[str, str]) -> None:
     process = start(stuck, code=LIBRARY)
     compilers = [*compiling(stuck)]
-    time.sleep(0.5)  # a program without Midge's handlers may be just starting the compiler
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=180)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     nothing_stays(stuck)
     assert not any(map(alive, compilers))
+
+
+def test_a_signal_while_a_process_is_being_started_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            begun.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leaving.run(["sleep", "1000"], folder=tmp_path, timeout_s=900)
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_must_not_be_cut_in_two_is_waited_for(room: Mapping[str, str]) -> None:

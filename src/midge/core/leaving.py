@@ -88,7 +88,8 @@ def start(
             _processes[process] = work
     except BaseException:
         if process is not None:
-            stop(process)
+            with process:
+                stop(process)
         raise
     return process
 
