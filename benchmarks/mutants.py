@@ -456,10 +456,12 @@ def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
 
 
 def run(only: str, longest: float) -> None:
-    """Break one after the other; what died once is not tried again."""
+    """Break one after the other, those first that were not tried yet; what died once is not tried
+    again."""
     results = _results()
-    died = {name for name, m in results["mutants"].items() if m["state"] == "died"}
-    todo = [m.name for m in every() if only in m.file and m.name not in died]
+    states = {name: m["state"] for name, m in results["mutants"].items()}
+    wanted = [m.name for m in every() if only in m.file and states.get(m.name) != "died"]
+    todo = sorted(wanted, key=lambda name: name in states)
     BASE.mkdir(exist_ok=True)
     for i in range(JOBS):
         _part(TODO, i).write_text(json.dumps(todo[i::JOBS]))
@@ -477,8 +479,8 @@ def every() -> list[Mutant]:
 
 
 def _run_part(i: int, longest: float) -> None:
-    names = set(json.loads(_part(TODO, i).read_text()))
-    todo = [m for m in every() if m.name in names]
+    mutants = {m.name: m for m in every()}
+    todo = [mutants[name] for name in json.loads(_part(TODO, i).read_text())]
     broken = {m.file for m in todo}
     traced = json.loads(TRACE.read_text())
     known = {test: own for test, own in traced.items() if broken & own["lines"].keys()}
