@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import midge
-from conftest import DIGITS
+from conftest import DIGITS, NO_SEARCH
 from midge.core.types import DType, Quant, TensorType
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph, Node
@@ -40,22 +40,22 @@ def test_load_gives_a_graph_that_prints(tmp_path: Path) -> None:
 
 
 def test_a_graph_compiles_as_its_file_does() -> None:
-    from_file = midge.compile(DIGITS, "cortex-m3", name="net")
-    from_graph = midge.compile(midge.load(DIGITS), "cortex-m3", name="net")
+    from_file = midge.compile(DIGITS, "cortex-m3", NO_SEARCH, name="net")
+    from_graph = midge.compile(midge.load(DIGITS), "cortex-m3", NO_SEARCH, name="net")
     assert from_file.files["net.h"] == from_graph.files["net.h"]
     assert from_file.arena_size == from_graph.arena_size
     assert from_file.metadata["target"] == "cortex-m3"
-    assert midge.compile(midge.load(DIGITS, name="net"), "cortex-m3").name == "net"
+    assert midge.compile(midge.load(DIGITS, name="net"), "cortex-m3", NO_SEARCH).name == "net"
 
 
 def test_a_target_is_a_name_a_file_or_a_value(tmp_path: Path) -> None:
     target = load_target("cortex-m7")
-    by_name, by_value = (midge.compile(DIGITS, t) for t in ("cortex-m7", target))
+    by_name, by_value = (midge.compile(DIGITS, t, NO_SEARCH) for t in ("cortex-m7", target))
     assert by_name == by_value
     source = Path(midge.__file__).parent / "target" / "cortex-m7.toml"
     mine = tmp_path / "board.toml"
     mine.write_text(source.read_text())
-    assert midge.compile(DIGITS, mine).target.cpu == target.cpu
+    assert midge.compile(DIGITS, mine, NO_SEARCH).target.cpu == target.cpu
     with pytest.raises(midge.TargetError, match="did you mean cortex-m7"):
         midge.compile(DIGITS, "cortex-m77")
 

@@ -43,10 +43,10 @@ def test_every_truncation_is_refused_or_compiles(part: int) -> None:
     assert answers.count("compiled") < len(answers) / 4
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_flipped_bits_are_refused_or_compile(seed: int) -> None:
+def test_flipped_bits_are_refused_or_compile() -> None:
+    """Of weights, mostly; tests/test_damage.py breaks the rest."""
     data = DIGITS.read_bytes()
-    rng = random.Random(seed)
+    rng = random.Random(0)
     for _ in range(60):
         broken = bytearray(data)
         bit = rng.randrange(8 * len(data))
