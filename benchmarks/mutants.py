@@ -301,7 +301,7 @@ class Breaker:
         for path in FILES:
             importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
         for module in {item.module for item in session.items}:
-            getattr(module, "prepare", lambda: None)()
+            getattr(module, "before_breaking", lambda: None)()
         items = {item.nodeid: item for item in session.items}
         self.known = {test: own for test, own in self.known.items() if test in items}
         # Looked for once: a child that walks through all objects has to copy them.

@@ -41,7 +41,7 @@ def test_offers(target: str, name: str, golden: Golden) -> None:
 COUNT, BLOCK = 1000, 25  # layers, and how many of them are a test
 
 
-def prepare() -> None:
+def before_breaking() -> None:
     """What no kernel has a part in: `benchmarks/mutants.py` does it once."""
     for seed in range(COUNT):
         drawn(seed)

@@ -44,7 +44,7 @@ MAKERS: dict[str, Callable[[int], Graph]] = {
 }  # fmt: skip
 
 
-def prepare() -> None:
+def before_breaking() -> None:
     """What no pass has a part in: `benchmarks/mutants.py` does it once."""
     driver.load_operators()
     for make in MAKERS.values():
