@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge import driver
 from midge.core.types import DType, TensorType
 from midge.graph.ir import OPS, Graph, Node
 from midge.graph.trees import Leaf, Split, Trees
@@ -16,6 +17,7 @@ def forest(
     depth: int = 5, modes: Sequence[int] = (0,), wide: int = 1,
 ) -> Graph:  # fmt: skip
     """Random trees over many features with thresholds that many samples meet."""
+    driver.load_operators()
     rng = np.random.default_rng(seed)
     made = Trees(dtype)
 
