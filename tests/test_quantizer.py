@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import midge
 from conftest import SHARED, unsearched
 from float_nets import FloatNet, samples_of
+from forests import forest
 from graphs import random_graph
 from midge import driver
 from midge.core.errors import MidgeError, ModelError, UsageError
@@ -336,6 +338,13 @@ def test_quantised_models_and_missing_samples_are_refused() -> None:
         quantize(graph_of(MODELS["float"]()), [])
 
 
+def test_a_forest_has_nothing_to_quantise() -> None:
+    trees = forest(DType.F32, DType.F32, seed=1)
+    with pytest.raises(ModelError, match="operators are tree_ensemble") as error:
+        midge.quantize(trees, np.zeros((2, 1, 40), np.float32))
+    assert "midge compile" in error.value.hint
+
+
 @pytest.mark.parametrize(
     "wrong", [{"method": "best"}, {"percentile": 10.0}, {"activations": DType.U8}]
 )
@@ -350,3 +359,8 @@ def test_samples_that_are_not_finite_are_refused() -> None:
     samples[1][model.inputs[0]][:] = np.nan
     with pytest.raises(ModelError, match="not finite on the calibration data"):
         quantize(model, samples)
+
+
+def test_samples_are_arrays() -> None:
+    with pytest.raises(UsageError, match="data: is list"):
+        midge.quantize(graph_of(MODELS["float"]()), [1.0])  # type: ignore[arg-type]

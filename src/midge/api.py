@@ -192,15 +192,18 @@ def quantize(
     Operators without an integer form stay float. `save` writes the result.
     Raises ModelError or UsageError.
     """
+    import numpy as np
+
     from midge import driver
     from midge.core.types import DType
     from midge.data import input_sets
     from midge.graph.ir import Graph
     from midge.quantize.options import Options, check_choice
     from midge.quantize.prepare import check_float
-    from midge.quantize.quantizer import quantize
+    from midge.quantize.quantizer import check_some, quantize
 
     _check(model, "model", str, Path, Graph)
+    _check(data, "data", Mapping, np.ndarray)
     graph = driver.load(Path(model)) if isinstance(model, str | Path) else model
     check_float(graph)
     if not isinstance(data, Mapping):
@@ -219,7 +222,9 @@ def quantize(
         bias_correction=bias_correction,
         equalize=equalize,
     )
-    return quantize(graph, input_sets(data, graph, "data"), options).graph
+    found = quantize(graph, input_sets(data, graph, "data"), options)
+    check_some(found)
+    return found.graph
 
 
 def save(model: Graph, path: str | Path) -> None:

@@ -85,6 +85,18 @@ def build(calibrated: Calibrated, options: Options) -> Quantized:
     return Quantized(rewritten.graph, floats, rewritten.values, scheme.dtypes, scheme.left, options)
 
 
+def check_some(quantized: Quantized) -> None:
+    """ModelError if everything stays float, as trees do."""
+    if any(quantized.dtypes):
+        return
+    names = ", ".join(sorted({n.op for n in quantized.floats.nodes}))
+    raise ModelError(
+        f"has nothing that can be quantised: its operators are {names}",
+        where=quantized.floats.name,
+        hint="midge compile takes the model as it is",
+    )
+
+
 def _refusals(rewritten: Rewritten, dtypes: Sequence[DType | None]) -> dict[int, str]:
     """Nodes that cannot be spelled out in integers, and why."""
     graph = rewritten.graph

@@ -100,15 +100,15 @@ def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:
 def misfits(package: Package) -> list[str]:
     """What does not fit the target's memories, before stack and code are counted."""
     found = []
-    kinds: tuple[tuple[Literal["ram", "flash"], str, int], ...] = (
-        ("ram", "the arena", package.arena_size),
-        ("flash", "the constants", package.weights_size),
+    kinds: tuple[tuple[Literal["ram", "flash"], str, int, str], ...] = (
+        ("ram", "the arena", package.arena_size, "try --max-ram, which looks for slower plans, "),
+        ("flash", "the constants", package.weights_size, ""),
     )
-    for kind, what, size in kinds:
+    for kind, what, size, advice in kinds:
         memory = package.target.memory(kind)
         if memory is not None and size > memory.size:
             found.append(
                 f"{what} of {number(size)} bytes does not fit the {number(memory.size)} bytes of "
-                f"{memory.name}; choose a larger target or describe your board in a .toml"
+                f"{memory.name}; {advice}choose a larger target or describe your board in a .toml"
             )
     return found

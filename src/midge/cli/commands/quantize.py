@@ -22,7 +22,7 @@ from midge.quantize.calibrate import Progress
 from midge.quantize.mixed import Mixed, choose_mixed
 from midge.quantize.options import Options, check_choice
 from midge.quantize.prepare import check_float
-from midge.quantize.quantizer import Quantized, build, learn
+from midge.quantize.quantizer import Quantized, build, check_some, learn
 from midge.quantize.report import (
     Layer,
     Sample,
@@ -204,6 +204,7 @@ def _run(
             loss, most = _loss(judged, real, labels, budget)
             mixed = choose_mixed(calibrated, options, judged, loss, most, progress)
         quantized = mixed.quantized if mixed is not None else build(calibrated, options)
+        check_some(quantized)
         layers = layer_report(quantized, judged, progress) if wants_layers else []
     before = after = None
     if labels is not None:
