@@ -21,7 +21,7 @@ import numpy as np
 from fuzzing.models import Made
 from fuzzing.options import LIMITS, SETTINGS, Row, easier
 from midge import driver, pipeline
-from midge.core.errors import MidgeError, PlanError, RunError
+from midge.core.errors import MidgeError, PlanError, RunError, VerifyError
 from midge.core.options import options_of
 from midge.core.types import Array
 from midge.driver import Compiled
@@ -68,6 +68,8 @@ def check(
         return _checked(made, row, folder, stage, count)
     except WrongError as error:
         return Outcome("wrong", str(error))
+    except (RunError, VerifyError) as error:  # which no model may come to
+        return Outcome("internal", f"{type(error).__name__}: {error}".replace("\n", " "))
     except MidgeError as error:
         return Outcome("refused", f"{type(error).__name__}: {error}".replace("\n", " "))
     except Exception as error:  # noqa: BLE001  # whatever it is, it is a fault

@@ -127,6 +127,15 @@ def group_of(
     return Graph("g", ("x",), ("y",), {}, known, nodes), Group(nodes, anchor)
 
 
+def test_sums_that_are_cast_have_no_limits() -> None:
+    """As they are where a framework takes the low bytes of integers."""
+    graph, group = group_of()
+    anchor = group.nodes[0]
+    cast = Node("cast", ("s",), ("y",), {"dtype": "i8"})
+    assert scaling_of(graph, Group((anchor, cast), anchor)) is None
+    assert scaling16(graph, replace(cast, attrs={"dtype": "i16"}), np.zeros(2, np.int64), 9) is None
+
+
 @pytest.mark.parametrize(
     ("change", "kind"),
     [

@@ -13,7 +13,9 @@ from cascade_nets import Net, NetMaker, check, packaged
 from midge.core.errors import RunError, UsageError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
+from midge.data import random_inputs
 from midge.driver import compile_file
+from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.lower.bands import Form
 from midge.plan.arena import Planner
@@ -53,6 +55,28 @@ def test_a_right_plan_passes(runner: str, arriving: bool, apart: bool) -> None:
     net = chain()
     package = made(net, guarded() if apart else plan, arriving=arriving)
     check(net, package, RUNNERS[runner], 1)
+
+
+@pytest.mark.parametrize("runner", ["host", "emulator"])
+def test_rows_that_wait_for_no_row_of_the_input(runner: str) -> None:
+    """The first output row is all of padding: it is made with the first row of the input, not
+    before, when the memory may be somebody else's."""
+    m = NetMaker(random.Random(5), "int8")
+    x = m.input((1, 5, 4, 2))
+    attrs = {"strides": (2, 1), "dilations": (1, 1), "padding": (2, 0, 1, 1)}
+    y = m.node("conv2d", [x, *m.weights(x, (3, 2, 3, 2), 0)], attrs)
+    graph = Graph("g", (x,), (y,), m.types, m.consts, ()).with_nodes(m.nodes)
+    net = Net.of(graph)
+    package = made(net, plan, arriving=True)
+    check(net, package, RUNNERS[runner], 1)
+    session = RUNNERS[runner].load(package, toolchain=None, optimize="debug")
+    for given in random_inputs(graph, 2, 0):
+        run = session.run(given, layers=True)
+        want = evaluate(graph, given)[y]
+        for found in (run.outputs, run.layers):
+            (layer,) = found.values()
+            np.testing.assert_array_equal(layer.reshape(want.shape), want)
+    session.close()
 
 
 def moved(net: Net, one: str, other: str, by: int = 0, *, tell: bool) -> Package:

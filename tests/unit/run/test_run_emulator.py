@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -9,11 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import NO_SEARCH
+from graphs import GraphMaker
+from midge import driver
 from midge.core.errors import RunError, TargetError, UsageError
 from midge.core.package import Package
+from midge.core.types import DType, TensorType
+from midge.graph.ir import Graph, Node
 from midge.run import RUNNERS
 from midge.run.emulator import EmulatorRunner, EmulatorSession
-from midge.target import TARGETS
+from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS, build_image
 from tiny_package import (
     OPERATORS,
@@ -316,3 +323,22 @@ def test_wrong_inputs_and_a_closed_session() -> None:
 
 def test_it_is_available() -> None:
     assert RUNNERS["emulator"].available() is None
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="needs arm-none-eabi-gcc")
+def test_gcc_keeps_a_kernel_whose_result_nothing_depends_on() -> None:
+    """The place of the least of one element is 0, whatever the sums before it are."""
+    m = GraphMaker(random.Random(0), quantised=True)
+    x = m.input((1, 1, 1, 3))
+    total = m.node("add", [x, x])
+    m.types["place"] = TensorType((1, 1, 1, 3), DType.I32)
+    m.types["real"] = TensorType((1, 1, 1, 3), DType.F32)
+    m.nodes.append(Node("arg_min", (total,), ("place",), {"axis": 2, "dtype": "i32"}))
+    m.nodes.append(Node("dequantize", (x,), ("real",), {}))
+    graph = Graph("g", (x,), ("place", "real"), m.types, m.consts, ()).with_nodes(m.nodes)
+    package = driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH).package
+    assert len(package.operators) == 3
+    gnu = RUNNERS["emulator"].load(package, toolchain="arm-none-eabi-gcc", optimize="speed")
+    assert gnu.run({x: np.zeros((1, 1, 1, 3), np.int8)}).outputs["place"].tolist() == [
+        [[[0, 0, 0]]]
+    ]

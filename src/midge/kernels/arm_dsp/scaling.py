@@ -160,6 +160,8 @@ def scaling_of(graph: Graph, group: Group) -> Scaling | None:
         or any(c not in graph.consts for c in constants)
     ):
         return None
+    if node.op not in ("scale", "requantize"):
+        return None
     low, high = (integer(node.attrs, k) for k in ("low", "high"))
     if node.op == "scale" and len(anchor.inputs) == 2:
         return Line(integer(node.attrs, "up"), integer(node.attrs, "down"), low, high)

@@ -36,8 +36,11 @@
 MIDGE_ASSERT((-1 >> 1) == -1, "Midge needs an arithmetic right shift");
 MIDGE_ASSERT(sizeof(float) == 4U, "Midge needs 32-bit floats");
 
-/* A kernel stays a function of its own, so that profiles and stack reports name it. */
-#if defined(__GNUC__)
+/* A kernel stays a function of its own, so that profiles and stack reports name it, and does what
+   it is written to do: GCC may else leave one out whose result another one does not need. */
+#if defined(__GNUC__) && !defined(__clang__) && (__GNUC__ >= 8)
+#define MIDGE_KERNEL __attribute__((noipa))
+#elif defined(__GNUC__)
 #define MIDGE_KERNEL __attribute__((noinline))
 #else
 #define MIDGE_KERNEL
