@@ -58,9 +58,11 @@ PYTEST = ("-q", "-p", "no:cacheprovider")
 DEADLY = 5  # tests in which most of a file's mutants died, tried first
 # Then those that see most for their time: what may break -> tests of nothing else.
 BROAD = {
-    "kernels/": "tests/kernels/test_offers.py::test_candidates",
-    "passes/": "tests/unit/passes/test_random_graphs.py",
-}
+    "kernels/": ("tests/kernels/test_offers.py::test_candidates",),
+    "passes/": (
+        "tests/unit/passes/test_near_misses.py", "tests/unit/passes/test_random_graphs.py",
+    ),
+}  # fmt: skip
 # Tests that judge: those of kernels, passes and whole small networks.
 JUDGES = (
     "kernels/test_*.py", "unit/passes/test_*.py", "unit/lower/test_*.py", "test_passes.py",

@@ -132,7 +132,7 @@ class _Finder:
     def scaled(self, name: str) -> _Gelu | None:
         """x of x / sqrt(2)."""
         node = self.makers.get(name)
-        if node is None or node.op not in ("mul", "div") or self.uses.get(name) != 1:
+        if node is None or node.op not in ("mul", "div") or node.attrs or self.uses.get(name) != 1:
             return None
         a, b = node.inputs
         if node.op == "div":
@@ -145,7 +145,7 @@ class _Finder:
     def cubic(self, name: str) -> _Gelu | None:
         """x of sqrt(2 / pi) * (x + 0.044715 * x^3)."""
         node = self.makers.get(name)
-        if node is None or node.op != "mul" or self.uses.get(name) != 1:
+        if node is None or node.op != "mul" or node.attrs or self.uses.get(name) != 1:
             return None
         a, b = node.inputs
         for value, c in ((a, b), (b, a)):

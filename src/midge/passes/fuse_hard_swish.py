@@ -56,6 +56,8 @@ class _Ramps:
         product = self.makers.get(divided[0]) if divided is not None else None
         if divided is None or product is None or product.op != "mul":
             return None
+        if "activation" in product.attrs:
+            return None
         a, b = product.inputs
         pairs = [(x, r) for x, r in ((a, b), (b, a)) if self.is_ramp(r, x, divided[1])]
         return pairs[0][0] if pairs else None
