@@ -229,6 +229,7 @@ def test_sums_that_become_int16(multiplier: int, changes: dict[str, Any], fits: 
 
 def test_ties_of_binary64_are_looked_for() -> None:
     """x * 1.5 * 2^-10 is a tie for some x; of what is a little less, binary64 makes one."""
+    assert _no_ties(0, 55, 1 << 20)
     exact = 3 << 51  # 1.5 as a mantissa of 53 bits
     shift = 52 + 10
     assert not _no_ties(exact, shift, 1 << 20)

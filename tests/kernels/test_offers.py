@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from test_refused_layers import TAKEN
 
+from cascade_nets import Net
 from conftest import Golden
 from extreme_layers import LAYERS, graph_of, ways
+from midge.core.target import Target
+from midge.core.types import TensorType
+from midge.graph.ir import Graph
 from midge.loop.schedule import Tensorize
 from midge.lower import lower
+from midge.lower.bands import Form, Forms, how_banded, split_sums
 from midge.lower.candidates import Candidate, Option, Request, candidates
+from midge.lower.fuse import fuse
 from midge.lower.lower import find_options
 from midge.target import load_target
+from near_misses import near_misses
 from random_layers import drawn
 
 OTHERS = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imac")
@@ -56,17 +64,49 @@ def test_candidates(first: int, golden: Golden, monkeypatch: pytest.MonkeyPatch)
 
 def described(seed: int, monkeypatch: pytest.MonkeyPatch) -> str:
     layer = drawn(seed)
+    net = layer.net
+    found = offered(net.plain, layer.target, net.types, layer.goal, layer.forms, monkeypatch)
+    return f"{layer.name}: {summary(found)}"
+
+
+def offered(
+    graph: Graph, target: Target, types: Mapping[str, TensorType], goal: str, forms: Forms,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[Candidate]:  # fmt: skip
+    """What all kernels of a plain graph are offered, as it is described."""
     found: list[Candidate] = []
 
     def recorded(request: Request, name: str) -> Iterator[Option]:
         found.extend(candidates(request, name))
         yield from ()
 
-    monkeypatch.setattr(lower, "options", recorded)
-    find_options(layer.net.plain, layer.target, layer.net.types, layer.goal, layer.forms)
+    with monkeypatch.context() as patch:
+        patch.setattr(lower, "options", recorded)
+        find_options(graph, target, types, goal, forms)
+    return found
+
+
+def summary(found: Sequence[Candidate]) -> str:
     kinds = Counter(c.name for c in found)
-    names = " ".join(f"{name}*{count}" for name, count in kinds.items())
-    return f"{layer.name}: {names} {digest(found)}"
+    return f"{' '.join(f'{name}*{count}' for name, count in kinds.items())} {digest(found)}"
+
+
+@pytest.mark.parametrize("key", TAKEN)
+def test_layers_that_are_nearly_taken(
+    key: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs in one thing from a layer that a kernel takes."""
+    net, target = Net.of(graph_of(TAKEN[key])), load_target("cortex-m4")
+    lines = []
+    for what, graph in near_misses(net.plain):
+        if what.endswith("is half"):
+            continue  # which a plain graph has not
+        for rows in (0, 1):
+            able = [g.output for g in split_sums(fuse(graph)) if how_banded(graph, g) is not None]
+            forms = {v: Form(1) for v in able} if rows else {}
+            found = offered(graph, target, graph.types, "speed", forms, monkeypatch)
+            lines.append(f"{what}, {rows}: {summary(found)}")
+    golden("\n".join(lines) + "\n")
 
 
 def digest(found: Iterable[Candidate]) -> str:

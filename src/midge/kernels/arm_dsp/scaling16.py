@@ -186,6 +186,8 @@ def _no_ties(mantissa: int, shift: int, most: int) -> bool:
 
     They differ where the product is a tie, or so little less that binary64 makes it one.
     """
+    if mantissa == 0:
+        return True
     odd = 2 * np.arange(1 << 15) + 1  # twice the ties
     x = odd * 2.0 ** (shift - 1) / mantissa
     # The quotient is known to 2^-52 of itself; the next integer below within 2^-53 is what counts.
