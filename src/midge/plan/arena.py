@@ -17,6 +17,9 @@ from midge.plan.rows import Call, Life, Span, Stage, lives
 Planner = Callable[[Sequence[Buffer]], Plan]
 
 
+_MOST_PIECES = 1 << 15  # of a block of rows
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """A tensor of `height` rows of `row` bytes. pixel: bytes of a column of a row.
@@ -135,13 +138,18 @@ class _Blocks:
         return self.layout.works[call.stage][call.band]
 
     def block(self, stream: Stream, block: Span) -> Iterator[Piece]:
-        """Rows of a block, or all of it where rows lie between each other."""
+        """Rows of a block, or all of it where rows lie between each other or are very many."""
         lives = self.found[stream.name]
         if stream.plane:
             # Each part writes some columns of every channel: the first one all over the block.
             births = min(self.birth(lives[r]) for r in range(*block))
             parts = self.parts(lives[block[0]].birth, stream, block[0], written=True)
             births = parts[0][1] if parts else births
+            stop = max(self.death(lives[r]) for r in range(*block))
+            yield Piece(0, stream.size(block), births, stop)
+            return
+        if block[1] - block[0] > _MOST_PIECES:
+            births = min(self.birth(lives[r]) for r in range(*block))
             stop = max(self.death(lives[r]) for r in range(*block))
             yield Piece(0, stream.size(block), births, stop)
             return

@@ -15,6 +15,9 @@ from operator import or_
 
 _MOST_SETS = 20_000
 _BEAM = 48
+# Of all sets of a beam together: recurrent layers can be thousands of operators, hundreds of which
+# could come next.
+_MOST_STEPS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ class _Search:
         states = {0: (0, self.live(0), tuple(self.ready(0)))}
         for _ in self.tasks:
             following: dict[int, tuple[int, int]] = {}
+            choices = sum(len(ready) for _, _, ready in states.values()) / len(states)
+            width = max(min(_BEAM, int(_MOST_STEPS / (len(self.tasks) * choices))), 2)
             for done, (peak, live, ready) in states.items():
                 for task in ready:
                     then, now = done | 1 << task, max(peak, self.step(done, task, live))
@@ -156,7 +161,7 @@ class _Search:
                         left = self.live_after(done, task, live) if known is None else known[1]
                         following[then] = now, left
                         came[then] = (done, task)
-            kept = sorted(following, key=lambda s: (*following[s], s))[:_BEAM]
+            kept = sorted(following, key=lambda s: (*following[s], s))[:width]
             states = {s: (*following[s], self.ready_of(s, states, came)) for s in kept}
         return self.path(came)
 

@@ -108,3 +108,20 @@ def test_the_branch_that_shrinks_goes_first() -> None:
 
 def test_no_tasks() -> None:
     assert best_order([], {"x": 4}, ["x"], ["x"]) == ()
+
+
+def test_hundreds_of_operators_that_could_come_next() -> None:
+    """As in a recurrent layer over hundreds of steps: a narrow beam still finds chains."""
+    tasks, sizes = [], {"x": 4, "y": 4}
+    for i in range(300):
+        tasks.append(Task(("x",), f"a{i}"))
+        sizes[f"a{i}"] = 1000
+    for i in range(300):
+        tasks.append(Task((f"a{i}",), f"b{i}"))
+        sizes[f"b{i}"] = 1
+    tasks.append(Task(tuple(f"b{i}" for i in range(300)), "y"))
+    found = best_order(tasks, sizes, ["x"], ["y"])
+    assert sorted(found) == list(range(601))
+    places = {task: at for at, task in enumerate(found)}
+    assert all(places[i] < places[300 + i] for i in range(300))
+    assert max(places[300 + i] - places[i] for i in range(300)) == 1
