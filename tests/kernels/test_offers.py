@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from test_refused_layers import TAKEN
 
-from cascade_nets import Net
 from conftest import Golden
 from extreme_layers import LAYERS, graph_of, ways
 from midge.core.target import Target
@@ -18,12 +16,10 @@ from midge.core.types import TensorType
 from midge.graph.ir import Graph
 from midge.loop.schedule import Tensorize
 from midge.lower import lower
-from midge.lower.bands import Form, Forms, how_banded, split_sums
+from midge.lower.bands import Forms
 from midge.lower.candidates import Candidate, Option, Request, candidates
-from midge.lower.fuse import fuse
 from midge.lower.lower import find_options
 from midge.target import load_target
-from near_misses import near_misses
 from random_layers import drawn
 
 OTHERS = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imac")
@@ -89,24 +85,6 @@ def offered(
 def summary(found: Sequence[Candidate]) -> str:
     kinds = Counter(c.name for c in found)
     return f"{' '.join(f'{name}*{count}' for name, count in kinds.items())} {digest(found)}"
-
-
-@pytest.mark.parametrize("key", TAKEN)
-def test_layers_that_are_nearly_taken(
-    key: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What differs in one thing from a layer that a kernel takes."""
-    net, target = Net.of(graph_of(TAKEN[key])), load_target("cortex-m4")
-    lines = []
-    for what, graph in near_misses(net.plain):
-        if what.endswith("is half"):
-            continue  # which a plain graph has not
-        for rows in (0, 1):
-            able = [g.output for g in split_sums(fuse(graph)) if how_banded(graph, g) is not None]
-            forms = {v: Form(1) for v in able} if rows else {}
-            found = offered(graph, target, graph.types, "speed", forms, monkeypatch)
-            lines.append(f"{what}, {rows}: {summary(found)}")
-    golden("\n".join(lines) + "\n")
 
 
 def digest(found: Iterable[Candidate]) -> str:
