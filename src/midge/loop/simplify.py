@@ -97,7 +97,10 @@ class Simplifier:
         place = self.simple.place(bounds, self.keep_unit_loops)
         result: list[ir.Stmt] = []
         for s in body:
-            made = (s,) if self.simple.has(s, place) else self.stmt(s, bounds)
+            if self.simple.has(s, place):
+                result.append(s)
+                continue
+            made = self.stmt(s, bounds)
             self.simple.add(made, place)
             result.extend(made)
         return tuple(result)

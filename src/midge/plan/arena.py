@@ -140,16 +140,12 @@ class _Blocks:
     def block(self, stream: Stream, block: Span) -> Iterator[Piece]:
         """Rows of a block, or all of it where rows lie between each other or are very many."""
         lives = self.found[stream.name]
-        if stream.plane:
-            # Each part writes some columns of every channel: the first one all over the block.
+        if stream.plane or block[1] - block[0] > _MOST_PIECES:
             births = min(self.birth(lives[r]) for r in range(*block))
-            parts = self.parts(lives[block[0]].birth, stream, block[0], written=True)
-            births = parts[0][1] if parts else births
-            stop = max(self.death(lives[r]) for r in range(*block))
-            yield Piece(0, stream.size(block), births, stop)
-            return
-        if block[1] - block[0] > _MOST_PIECES:
-            births = min(self.birth(lives[r]) for r in range(*block))
+            if stream.plane:
+                # Each part writes some columns of every channel: the first one all over the block.
+                parts = self.parts(lives[block[0]].birth, stream, block[0], written=True)
+                births = parts[0][1] if parts else births
             stop = max(self.death(lives[r]) for r in range(*block))
             yield Piece(0, stream.size(block), births, stop)
             return

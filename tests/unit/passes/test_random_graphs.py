@@ -64,15 +64,19 @@ def test_what_passes_make(kind: str, first: int, golden: Golden) -> None:
 
 
 def described(graph: Graph, seed: int) -> str:
-    halves, last = seed % 5 == 1, seed % 5 == 2
+    return passed(graph, halves=seed % 5 == 1, channels_last=seed % 5 == 2)[0]
+
+
+def passed(graph: Graph, **how: bool) -> tuple[str, tuple[Graph, ...]]:
+    """What becomes of a graph, in words, and that: the model and what is computed, or nothing."""
     try:
         with np.errstate(all="ignore"):
-            model = pipeline.prepare(graph, halves=halves, channels_last=last).graph
+            model = pipeline.prepare(graph, **how).graph
             plain, _ = pipeline.spell_out(model)
     except MidgeError as error:
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()), ()
     names = " > ".join(" ".join(n.op for n in g.nodes) for g in (model, plain))
-    return f"{names} {digest(model, plain)}"
+    return f"{names} {digest(model, plain)}", (model, plain)
 
 
 def digest(*graphs: Graph) -> str:

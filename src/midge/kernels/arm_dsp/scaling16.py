@@ -132,9 +132,6 @@ def scaling16(graph: Graph, node: Node, bias: Array, most: int) -> tuple[Scaling
     constant = all(name in graph.consts for name in node.inputs[1:])
     if node.attrs.get("dtype") != "i16" or not constant or integer(node.attrs, "zero_out", 0):
         return None
-    if node.op not in ("requantize", "requantize_real"):
-        return None
-    low, high = (integer(node.attrs, k) for k in ("low", "high"))
     consts = [graph.consts[v].astype(np.int64).reshape(-1) for v in node.inputs[1:]]
     spread = [np.broadcast_to(c, bias.shape) for c in consts]
     if node.op == "requantize" and node.attrs["rounding"] == "wide":
@@ -149,6 +146,7 @@ def scaling16(graph: Graph, node: Node, bias: Array, most: int) -> tuple[Scaling
     if made is None:
         return None
     shift, columns = made
+    low, high = (integer(node.attrs, k) for k in ("low", "high"))
     return kind(shift, low, high), np.stack([bias, *columns], axis=1).astype(np.int32)
 
 
