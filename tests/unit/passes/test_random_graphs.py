@@ -21,6 +21,7 @@ from midge.core.errors import MidgeError
 from midge.core.types import Array
 from midge.frontends import onnx, tflite
 from midge.graph.ir import Graph
+from midge.lower.fuse import fuse
 
 COUNT, BLOCK = 200, 20  # graphs of a kind, and how many of them are a test
 
@@ -56,7 +57,7 @@ def before_breaking() -> None:
     ("kind", "first"), [(kind, first) for kind in MAKERS for first in range(0, COUNT, BLOCK)]
 )
 def test_what_passes_make(kind: str, first: int, golden: Golden) -> None:
-    """Operators of the model and of what is computed, and a digest of both."""
+    """Operators of the model and of what is computed, a digest of both, and what is fused."""
     driver.load_operators()
     make = MAKERS[kind]
     golden("".join(f"{seed}: {described(make(seed), seed)}\n"
@@ -64,7 +65,12 @@ def test_what_passes_make(kind: str, first: int, golden: Golden) -> None:
 
 
 def described(graph: Graph, seed: int) -> str:
-    return passed(graph, halves=seed % 5 == 1, channels_last=seed % 5 == 2)[0]
+    text, made = passed(graph, halves=seed % 5 == 1, channels_last=seed % 5 == 2)
+    return " > ".join([text, *map(fused, made[1:])])
+
+
+def fused(graph: Graph) -> str:
+    return " ".join("+".join(n.op for n in group.nodes) for group in fuse(graph))
 
 
 def passed(graph: Graph, **how: bool) -> tuple[str, tuple[Graph, ...]]:
