@@ -136,6 +136,17 @@ def test_of_two_convolutions_the_later_takes_the_sum() -> None:
     assert names(fuse(graph)) == ["[a]", "[b] d"]
 
 
+def test_what_has_no_anchor_joins_one_that_has() -> None:
+    graph = plain(
+        HEAD
+        + f"""  a: f32[1x4x4x2] = conv2d(x, w, {CONV})
+  b: f32[1x4x4x2] = mul(x, c)
+  d: f32[1x4x4x2] = add(a, b)
+  return d"""
+    )
+    assert names(fuse(graph)) == ["[a] b d"]
+
+
 def test_the_earlier_one_is_cut_where_its_value_is_narrowest() -> None:
     """A residual add: the other operand's rescaling moves over, 8 bits stay in memory."""
     graph = plain("""graph g(x: i8[1x1]):

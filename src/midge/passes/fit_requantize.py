@@ -69,7 +69,6 @@ def _fits(graph: Graph, sums: Node, node: Node, uses: int) -> bool:
         and uses == 1
         and sums.outputs[0] not in graph.outputs
         and graph.types[sums.inputs[0]].dtype is DType.I8
-        and graph.types[sums.outputs[0]].dtype is DType.I32
         and node.attrs["dtype"] == "i8"
         and integer(node.attrs, "left_shift", 0) == 0
         and integer(sums.attrs, "x_zero", 0) == 0
@@ -190,7 +189,7 @@ def _line(
         return None
     offset = _between(below, above)
     ends = np.stack([low << up, high << up, (low << up) + offset, (high << up) + offset, offset])
-    if np.abs(ends).max() >= _WORD or multiplier.max() >= _WORD:
+    if np.abs(ends).max() >= _WORD:
         return None
     return Line(multiplier, offset, up, down)
 
