@@ -100,14 +100,11 @@ def _is_sum(graph: Graph, region: Region) -> bool:
     known = all(n.op in _REAL and not _is_product(graph, n) for n in region.nodes)
     if not known or not 1 <= len(region.roots) <= 2:
         return False
-    shape = graph.types[region.output].shape
     constants = [graph.consts[v].shape for v in vectors(region, graph)]
     if constants and len(region.roots) > 1:
         return False
-    roots = [graph.types[r].shape for r in region.roots]
-    return np.broadcast_shapes(*roots) == shape and all(
-        c[-1:] == shape[-1:] and set(c[:-1]) <= {1} for c in constants
-    )
+    roots = np.broadcast_shapes(*(graph.types[r].shape for r in region.roots))
+    return roots == graph.types[region.output].shape and all(set(c[:-1]) <= {1} for c in constants)
 
 
 def _is_product(graph: Graph, node: Node) -> bool:
@@ -249,7 +246,7 @@ def _scale_line(
 
 def _as_scale(node: Node, bounds: tuple[int, int], m: int, k: int) -> _Fitted | None:
     """As the high word of (x * 2^up + C) * A, for int8."""
-    if node.attrs["dtype"] != "i8" or node.attrs["low"] == node.attrs["high"]:
+    if node.attrs["dtype"] != "i8":
         return None
     line = _scale_line(node.op, tuple(sorted(node.attrs.items())), bounds, m, k)
     if line is None:

@@ -13,7 +13,7 @@ from conftest import Golden
 from midge import driver
 from midge.core.types import Array
 from midge.graph.evaluate import evaluate
-from midge.graph.ir import Graph
+from midge.graph.ir import Graph, verify
 from midge.graph.text import parse_graph
 from midge.passes import run
 from midge.passes.drop_dead import drop_dead
@@ -179,6 +179,123 @@ graph g(x: i8[1x4]{P}, a: i8[1x2]{Q}):
     after = run([fit_elementwise], before)
     assert ops(after) == ["dense", "requantize", "affine"]
     assert {"t", "a"} < set(after.nodes[-1].inputs)
+
+
+# Spelled out, and not quite what is looked for.
+WIDEN = """requantize({}, half, none, dtype="i32", high=2147483647, left_shift=20, low=-2147483648,
+ rounding="right", zero_in=-3, zero_out=0)""".replace("\n", "")
+NARROW = """requantize({}, {}, {}, dtype="i8", high=127, low=-128, rounding="right", zero_in={},
+ zero_out=0)""".replace("\n", "")
+
+
+GIVEN = (
+    "half: i32[1] = [1073741824]", "odd: i32[1] = [1173741824]", "none: i32[1] = [0]",
+    "one: i32[1] = [1]", "ten: i32[1] = [10]", "low: i32[1] = [16]", "far: i32[1] = [19]",
+    "pair: i32[2] = [1073741824, 1173741824]", "shifts: i32[2] = [18, 19]",
+    "three: i32[3] = [0, 1000, 70000]",
+)  # fmt: skip
+
+
+def spelled(inputs: str, *lines: str, result: str = "i8[4]") -> Graph:
+    """y: the last line; its value is at hand by every name."""
+    driver.load_operators()
+    text = [f"graph g({inputs}):", *(f"  const {c}" for c in GIVEN)]
+    text += [f"  {line}" for line in lines if line.startswith("const")]
+    text += [f'  {line} @ "{line[0]}" ""' for line in lines[:-1] if not line.startswith("const")]
+    text += [f'  y: {result} = {lines[-1]} @ "y" ""', "  return y"]
+    graph = run((drop_dead,), parse_graph("\n".join(text)))
+    verify(graph)
+    return graph
+
+
+def narrowed(value: str, factor: str = "half", shift: str = "far", zero: int = 0) -> str:
+    return NARROW.format(value, factor, shift, zero)
+
+
+def offset_by(*ends: int, factor: str = "half", shift: str = "one", to: str = "i8") -> Graph:
+    """16-bit numbers and a constant between the ends, by a factor."""
+    values, n = ", ".join(map(str, ends)), len(ends)
+    last = narrowed("t", factor, shift).replace('"i8"', f'"{to}"')
+    return spelled(f"x: i16[{n}]", f"const c: i32[{n}] = [{values}]",
+                   f'w: i32[{n}] = cast(x, dtype="i32")', f"t: i32[{n}] = add(w, c)", last,
+                   result=f"{to}[{n}]")  # fmt: skip
+
+
+SUMS = (f"u: i32[2x3] = {WIDEN.format('a')}", f"v: i32[2x3] = {WIDEN.format('b')}",
+        "s: i32[2x3] = add(u, v)")  # fmt: skip
+WIDE = f"u: i32[3] = {WIDEN.format('x')}"
+SUM = "t: i32[1x1x2] = sum(x, axes=(0 1), x_zero=0)"
+NEAR = {
+    "two tensors and a constant": spelled(
+        "a: i8[2x3], b: i8[2x3]", *SUMS, "t: i32[2x3] = add(s, three)", narrowed("t"),
+        result="i8[2x3]"),
+    "two tensors": spelled("a: i8[2x3], b: i8[2x3]", *SUMS, narrowed("s"), result="i8[2x3]"),
+    "a constant of more axes": spelled(
+        "x: i8[3]", WIDE, "const c: i32[1x3] = [0, 1000, 70000]", "t: i32[1x3] = add(u, c)",
+        narrowed("t"), result="i8[1x3]"),
+    "a constant per row": spelled(
+        "x: i8[3x3]", f"u: i32[3x3] = {WIDEN.format('x')}", "const c: i32[3x1] = [0, 1000, 70000]",
+        "t: i32[3x3] = add(u, c)", narrowed("t"), result="i8[3x3]"),
+    "a cast": spelled("x: i8[3]", WIDE, 'cast(u, dtype="i8")', result="i8[3]"),
+    "a constant alone": spelled("x: i8[3]", narrowed("three"), result="i8[3]"),
+    "a computed factor": spelled("x: i8[4x4x2], f: i32[1]", SUM, narrowed("t", "f"),
+                                 result="i8[1x1x2]"),
+    "a computed shift": spelled("x: i8[4x4x2], f: i32[1]", SUM, narrowed("t", "half", "f"),
+                                result="i8[1x1x2]"),
+    "a zero point": spelled("x: i8[4x4x2]", SUM, narrowed("t", zero=5), result="i8[1x1x2]"),
+    "factors of two channels": spelled("x: i8[4x4x2]", SUM, narrowed("t", "pair"),
+                                       result="i8[1x1x2]"),
+    "shifts of two channels": spelled("x: i8[4x4x2]", SUM, narrowed("t", "half", "shifts"),
+                                      result="i8[1x1x2]"),
+    "32 bits that came in": spelled("x: i32[4]", narrowed("x")),
+    "64 bits": spelled(
+        "x: i16[4]", 'w: i64[4] = cast(x, dtype="i64")', narrowed("w", shift="none")),
+    "floats that are constant": spelled(
+        "x: i8[3]", "const f: f32[3] = [1.5, 2, -3]", 'c: i32[3] = cast(f, dtype="i32")',
+        'w: i32[3] = cast(x, dtype="i32")', "t: i32[3] = mul(w, c)", narrowed("t", shift="none"),
+        result="i8[3]"),
+    "nothing": spelled(
+        "x: i16[0]", "const c: i32[0] = []", 'w: i32[0] = cast(x, dtype="i32")',
+        "t: i32[0] = mul(w, c)", narrowed("t"), result="i8[0]"),
+}  # fmt: skip
+
+
+POINTS = 1 << 17  # as many are tried
+REACH = (1 << 29) - 1  # so far an operand may be shifted
+EDGES = {
+    "as many points as are tried": (
+        offset_by(0, POINTS - 0x10000, factor="odd", shift="low"),
+        "affine",
+    ),
+    "a point more": (offset_by(0, POINTS - 0x10000 + 1, factor="odd", shift="low"), "identity"),
+    "what does not fall below 0": (offset_by(0x8000, 0x28000, factor="odd", shift="ten"), "scale"),
+    "to 16 bits": (offset_by(0x8000, 0x28000, factor="odd", shift="ten", to="i16"), "identity"),
+    "operands up to the last": (offset_by(REACH - 0x7FFF, REACH - 0x7FFF), "identity"),
+    "operands above it": (offset_by(REACH - 0x7FFE, REACH - 0x7FFE), "requantize"),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edges(name: str) -> None:
+    before, wanted = EDGES[name]
+    after = run([fit_elementwise], before)
+    last = after.nodes[-1]
+    assert ("identity" if "left_shift" in last.attrs else last.op) == wanted
+    given_ = {"x": np.array([-0x8000, 0x7FFF], np.int16)}
+    np.testing.assert_array_equal(evaluate(after, given_)["y"], evaluate(before, given_)["y"])
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_what_nearly_is_a_sum_or_a_mean(name: str, golden: Golden) -> None:
+    before = NEAR[name]
+    after = run([fit_elementwise], before)
+    verify(after)
+    golden(" ".join(ops(after)) + "\n")
+    rng = np.random.default_rng(1)
+    x = {n: rng.integers(max(before.types[n].dtype.min, -9999), 20, before.types[n].shape)
+         .astype(before.types[n].dtype.numpy) for n in before.inputs}  # fmt: skip
+    if "computed" not in name:
+        np.testing.assert_array_equal(evaluate(after, x)["y"], evaluate(before, x)["y"])
 
 
 zeros = st.one_of(st.sampled_from([-128, 127]), st.integers(-128, 127))
