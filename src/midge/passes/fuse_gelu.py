@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from midge.core.types import DType
 from midge.graph.attrs import Attrs
 from midge.graph.ir import Graph, Node
 
@@ -55,38 +54,37 @@ class _Finder:
 
     def scalar(self, name: str) -> float | None:
         array = self.graph.consts.get(name)
-        if array is None or array.size != 1 or self.graph.types[name].dtype is not DType.F32:
-            return None
-        return float(array.reshape(()))
+        return float(array.reshape(())) if array is not None and array.size == 1 else None
 
-    def product(self, name: str, stop: str, uses: int = 1) -> _Product:
-        """The factors of a value that is used `uses` times; `stop` is not taken apart."""
+    def product(self, name: str, uses: int = 1) -> _Product:
+        """The factors of a value that is used `uses` times. What GELU is of is used more often, so
+        it is not taken apart."""
         node = self.makers.get(name)
         if (c := self.scalar(name)) is not None:
             return _Product(c, ())
-        own = node is not None and self.uses.get(name, 0) <= uses and name not in self.graph.outputs
-        if node is None or name == stop or not own or "activation" in node.attrs:
+        own = self.uses[name] <= uses and name not in self.graph.outputs
+        if node is None or not own or "activation" in node.attrs:
             return _Product(1.0, (name,))
         if node.op == "div" and (c := self.scalar(node.inputs[1])):
-            part = self.product(node.inputs[0], stop)
+            part = self.product(node.inputs[0])
             return replace(part, factor=part.factor / c)
         if node.op == "pow" and self.scalar(node.inputs[1]) in (2.0, 3.0):
             count = int(self.scalar(node.inputs[1]) or 0)
-            part = self.product(node.inputs[0], stop)
+            part = self.product(node.inputs[0])
             return _Product(part.factor**count, part.values * count)
         if node.op == "mul":
             a, b = node.inputs
-            parts = [self.product(n, stop, 2 if a == b else 1) for n in (a, b)]
+            parts = [self.product(n, 2 if a == b else 1) for n in (a, b)]
             return _Product(parts[0].factor * parts[1].factor, parts[0].values + parts[1].values)
         return _Product(1.0, (name,))
 
     def gelu(self, node: Node) -> _Gelu | None:
-        """The GELU that a multiplication finishes."""
-        if "activation" in node.attrs or self.graph.types[node.outputs[0]].dtype is not DType.F32:
+        """The GELU that a multiplication finishes: of floats, as quantised factors are integers."""
+        if "activation" in node.attrs:
             return None
         for inner in self.inner(node.inputs):
             x, attrs = inner.value, inner.attrs
-            parts = [self.product(n, x) for n in node.inputs]
+            parts = [self.product(n) for n in node.inputs]
             factor = parts[0].factor * parts[1].factor
             values = sorted(parts[0].values + parts[1].values)
             sums = [v for v in values if v != x]
@@ -113,7 +111,7 @@ class _Finder:
     def plus_one(self, name: str) -> _Gelu | None:
         for value in self.plus(name, 1.0):
             node = self.makers.get(value)
-            if node is None or self.uses.get(value) != 1:
+            if node is None or self.uses[value] != 1:
                 continue
             if node.op == "erf":
                 return self.scaled(node.inputs[0])
@@ -123,8 +121,8 @@ class _Finder:
 
     def plus(self, name: str, constant: float) -> list[str]:
         """v of a value constant + v that is used once."""
-        node = self.makers.get(name)
-        if node is None or node.op != "add" or self.uses.get(name) != 1 or node.attrs:
+        node = self.makers[name]
+        if node.op != "add" or self.uses[name] != 1 or node.attrs:
             return []
         a, b = node.inputs
         return [v for v, c in ((a, b), (b, a)) if _near(self.scalar(c), constant)]
@@ -132,7 +130,7 @@ class _Finder:
     def scaled(self, name: str) -> _Gelu | None:
         """x of x / sqrt(2)."""
         node = self.makers.get(name)
-        if node is None or node.op not in ("mul", "div") or node.attrs or self.uses.get(name) != 1:
+        if node is None or node.op not in ("mul", "div") or node.attrs or self.uses[name] != 1:
             return None
         a, b = node.inputs
         if node.op == "div":
@@ -145,20 +143,20 @@ class _Finder:
     def cubic(self, name: str) -> _Gelu | None:
         """x of sqrt(2 / pi) * (x + 0.044715 * x^3)."""
         node = self.makers.get(name)
-        if node is None or node.op != "mul" or node.attrs or self.uses.get(name) != 1:
+        if node is None or node.op != "mul" or node.attrs or self.uses[name] != 1:
             return None
         a, b = node.inputs
         for value, c in ((a, b), (b, a)):
             total = self.makers.get(value)
-            good = _near(self.scalar(c), math.sqrt(2 / math.pi)) and self.uses.get(value) == 1
+            good = _near(self.scalar(c), math.sqrt(2 / math.pi)) and self.uses[value] == 1
             if not good or total is None or total.op != "add" or total.attrs:
                 continue
             for x, cube in (total.inputs, total.inputs[::-1]):
-                part = self.product(cube, x)
+                part = self.product(cube)
                 if part.values == (x,) * 3 and _near(part.factor, 0.044715):
                     return _Gelu(x, {"tanh": 1})
         return None
 
 
 def _near(value: float | None, wanted: float) -> bool:
-    return value is not None and abs(value - wanted) <= _CLOSE * abs(wanted)
+    return value is not None and math.isclose(value, wanted, rel_tol=_CLOSE)

@@ -3,6 +3,7 @@ quantised one table."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -53,10 +54,10 @@ class _Ramps:
             if self.is_ramp(a, b, 1.0):
                 return b
         divided = self.divided(node)
-        product = self.makers.get(divided[0]) if divided is not None else None
-        if divided is None or product is None or product.op != "mul":
+        if divided is None:
             return None
-        if "activation" in product.attrs:
+        product = self.makers.get(divided[0])
+        if product is None or product.op != "mul" or "activation" in product.attrs:
             return None
         a, b = product.inputs
         pairs = [(x, r) for x, r in ((a, b), (b, a)) if self.is_ramp(r, x, divided[1])]
@@ -69,7 +70,7 @@ class _Ramps:
             return False
         if node.op == "hard_sigmoid" and node.inputs == (x,):
             ends = (number(node.attrs, "alpha"), number(node.attrs, "beta"))
-            return _near(ends[0] * factor, 1 / 6) and _near(ends[1], 0.5) and _near(factor, 1.0)
+            return _near(ends[0], 1 / 6) and _near(ends[1], 0.5) and _near(factor, 1.0)
         if (part := self.divided(node)) is not None:
             return self.is_ramp(part[0], x, factor * part[1])
         if node.op != "clip" or not _near(factor, 1 / 6):
@@ -83,11 +84,11 @@ class _Ramps:
 
     def divided(self, node: Node) -> tuple[str, float] | None:
         """The value that a node multiplies by a constant, and the constant."""
-        if node.op not in ("mul", "div") or "activation" in node.attrs:
+        if node.op not in ("mul", "div"):
             return None
         for value, other in (node.inputs, node.inputs[::-1]):
             factor = self.scalar(other)
-            if factor and value not in self.graph.consts:
+            if factor:
                 if node.op == "mul":
                     return value, factor
                 if other == node.inputs[1]:
@@ -96,10 +97,8 @@ class _Ramps:
 
     def scalar(self, name: str) -> float | None:
         array = self.graph.consts.get(name)
-        if array is None or array.size != 1 or self.graph.types[name].dtype is not DType.F32:
-            return None
-        return float(array.reshape(()))
+        return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
 def _near(a: float, b: float) -> bool:
-    return abs(a - b) <= _CLOSE * abs(b)
+    return math.isclose(a, b, rel_tol=_CLOSE)
