@@ -28,7 +28,7 @@ def move_transposes(graph: Graph) -> Graph:
     mover = Mover(graph)
     for node in graph.nodes:
         rule = _elementwise if OPS[node.op].elementwise else _RULES.get(node.op)
-        if rule is None or len(node.outputs) > 1 or not rule(mover, node):
+        if rule is None or not rule(mover, node):
             mover.keep(node)
     mover.outputs(graph)
     types, consts = mover.types, mover.consts
@@ -48,7 +48,7 @@ Rule = Callable[[Mover, Node], bool]
 def _elementwise(m: Mover, node: Node) -> bool:
     tables = OPS[node.op].tables
     names = [n for i, n in enumerate(node.inputs) if i not in tables]
-    if len(names) == 1 and names[0] in m.views and len(node.inputs) == 1:
+    if len(node.inputs) == 1 and names[0] in m.views:
         view = m.views[names[0]]
         return m.finish(node, [m.as_shape(view.value, view.shape, node)], node.attrs, view)
     return m.combined(node, names, None)
@@ -151,7 +151,7 @@ def _gather(m: Mover, node: Node) -> bool:
     if not m.is_view(name) or count != 1 or integer(node.attrs, "batch", 0):
         return False
     view = m.views[name]
-    if len(view.groups[axis]) != 1 or view.extents[axis] == 1:
+    if len(view.groups[axis]) != 1:
         return False
     (own,) = view.groups[axis]
     value = m.as_shape(view.value, view.shape, node)

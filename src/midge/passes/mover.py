@@ -129,9 +129,7 @@ class Mover:
         return prod(view.shape)
 
     def key(self, view: View) -> tuple[str, tuple[int, ...], object]:
-        core = tuple(n for n in view.shape if n != 1)
-        rank = {a: i for i, a in enumerate(sorted(view.order))}
-        return (view.value, core, tuple(rank[a] for a in view.order))
+        return (view.value, view.shape, view.order)
 
     def laid_out(self, view: View, shape: tuple[int, ...], node: Node) -> str:
         """The value that a view shows, under `shape`, written at most once."""
@@ -173,14 +171,12 @@ class Mover:
 
     def combined(self, node: Node, names: Sequence[str], axis: int | None) -> bool:
         """An operator on several tensors of one order of axes, along `axis` of own lengths."""
-        if not any(map(self.is_view, names)):
-            return False
         leader = self.leader(node, names, axis)
         if leader is None or (axis is not None and len(leader.groups[axis]) != 1):
             return False
         framed: dict[str, View] = {}
         for name in names:
-            if self.types[name].elements == 1 and axis is None:
+            if self.types[name].elements == 1:
                 continue
             found = self.framed(leader, name, axis)
             if found is None:

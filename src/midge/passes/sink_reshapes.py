@@ -41,13 +41,12 @@ class _Sinker:
         self.nodes: list[Node] = []
         self.flat: dict[str, str] = {}
         self.same: dict[str, str] = {}
-        self.kept = frozenset(graph.outputs)
 
     def node(self, node: Node) -> None:
         node = replace(node, inputs=tuple(self.same.get(n, n) for n in node.inputs))
         if node.op == "reshape":
             self.reshape(node)
-        if OPS[node.op].elementwise and not OPS[node.op].tables:
+        if OPS[node.op].elementwise:
             moved = self.moved(node)
             if moved is not None:
                 self.nodes += moved
@@ -58,14 +57,14 @@ class _Sinker:
         """Remembers the reshape of a dense layer's rows, and the one back."""
         (x,) = node.inputs
         (y,) = node.outputs
-        if x in self.flat and self.types[self.flat[x]] == self.types[y] and y not in self.kept:
+        if x in self.flat and self.types[self.flat[x]] == self.types[y]:
             self.same[y] = self.flat[x]
             return
         maker = self.makers.get(x)
-        source, target = self.types[x].shape, self.types[node.outputs[0]].shape
-        rows = len(source) == 2 and len(target) > 2 and source[-1] == target[-1]
-        if maker is not None and maker.op == "dense" and rows:
-            self.flat[node.outputs[0]] = x
+        source, target = self.types[x].shape, self.types[y].shape
+        rows = maker is not None and maker.op == "dense"
+        if rows and len(target) > 2 and source[-1] == target[-1]:
+            self.flat[y] = x
 
     def moved(self, node: Node) -> list[Node] | None:
         """The operator on matrices and a reshape of its result; None if it does not fit."""
@@ -74,7 +73,12 @@ class _Sinker:
         if first is None or self.types[first].shape != self.types[y].shape:
             return None
         shape = self.types[self.flat[first]].shape
-        before = [self.operand(n, self.types[y].shape, shape) for n in node.inputs]
+        before = [
+            self.types[n].shape
+            if i in OPS[node.op].tables
+            else self.operand(n, self.types[y].shape, shape)
+            for i, n in enumerate(node.inputs)
+        ]
         if any(target is None for target in before):
             return None
         nodes: list[Node] = []
@@ -101,7 +105,7 @@ class _Sinker:
             return shape
         if t.elements == 1:
             return (1,)
-        if own[:-1] == full[:-1] and own[-1] == 1:
+        if own[:-1] == full[:-1]:
             return (shape[0], 1)
         if t.elements == full[-1] == own[-1]:
             return (full[-1],)
@@ -112,7 +116,7 @@ class _Sinker:
     ) -> str:
         """The operand under its shape for matrices, by a reshape in `nodes` if it needs one."""
         assert shape is not None
-        if name in self.flat and self.types[self.flat[name]].shape == shape:
+        if name in self.flat:
             return self.flat[name]
         t = self.types[name]
         if t.shape in (shape, ()):

@@ -62,8 +62,6 @@ class View:
         for extent in wanted:
             group: list[tuple[int, int]] = []
             while extent > 1:
-                if not parts:
-                    return None
                 axis, size = parts.pop(0)
                 if size > extent:
                     if size % extent:
