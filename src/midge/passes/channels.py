@@ -48,9 +48,9 @@ def channels(t: TensorType) -> int:
 
 
 def ties(node: Node, types: Mapping[str, TensorType]) -> Ties:
-    """How the channels of `node` belong together."""
+    """How the channels of `node`, which has one output, belong together."""
     inputs, output = [types[n] for n in node.inputs], types[node.outputs[0]]
-    if len(node.outputs) != 1 or not output.shape or not all(t.elements for t in (*inputs, output)):
+    if not output.shape or not all(t.elements for t in (*inputs, output)):
         return None
     if (rule := _RULES.get(node.op)) is not None:
         return rule(inputs, output, node.attrs)
@@ -209,7 +209,7 @@ def known_channels(graph: Graph) -> dict[str, Known]:
     for node in graph.nodes:
         types = [graph.types[n] for n in (*node.inputs, *node.outputs)]
         small = types[-1].elements <= _MAX_ELEMENTS
-        if len(node.outputs) == 1 and small and all(t.dtype.is_integer for t in types):
+        if small and all(t.dtype.is_integer for t in types):
             found = _Forward(graph, known, node).known()
             if found is not None and found.mask.any():
                 known[node.outputs[0]] = found

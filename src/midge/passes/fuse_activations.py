@@ -8,7 +8,7 @@ from midge.graph.attrs import number
 from midge.graph.fixed_point import ACTIVATIONS
 from midge.graph.ir import OPS, Graph, Node
 
-_NAMES = {bounds: name for name, bounds in ACTIVATIONS.items() if name}
+_NAMES = {bounds: name for name, bounds in ACTIVATIONS.items()}
 
 
 def fuse_activations(graph: Graph) -> Graph:
@@ -24,7 +24,7 @@ def fuse_activations(graph: Graph) -> Graph:
     for node in graph.nodes:
         source = producers.get(node.inputs[0]) if node.inputs else None
         name = _activation(node)
-        if name is None or source is None or not _fits(graph, source, node, readers):
+        if not name or source is None or not _fits(graph, source, node, readers):
             continue
         fused[node.outputs[0]] = replace(
             source,
@@ -37,10 +37,10 @@ def fuse_activations(graph: Graph) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def _activation(node: Node) -> str | None:
+def _activation(node: Node) -> str:
     if node.op != "clip":
-        return None
-    return _NAMES.get((number(node.attrs, "low"), number(node.attrs, "high")))
+        return ""
+    return _NAMES.get((number(node.attrs, "low"), number(node.attrs, "high")), "")
 
 
 def _fits(graph: Graph, source: Node, node: Node, readers: dict[str, list[Node]]) -> bool:

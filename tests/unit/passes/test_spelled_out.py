@@ -16,11 +16,14 @@ from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph, verify
 from midge.passes import GraphPass, run
+from midge.passes.avoid_division import avoid_division
 from midge.passes.drop_dead import drop_dead
+from midge.passes.fold_constants import fold_constants
 from midge.passes.fuse_gelu import fuse_gelu
 from midge.passes.fuse_hard_swish import fuse_hard_swish
 from midge.passes.move_transposes import move_transposes
 from midge.passes.sink_reshapes import sink_reshapes
+from test_passes import text
 
 
 def one(net: Net, value: str = "x") -> str:
@@ -150,6 +153,25 @@ def test_integers_are_no_hard_swish() -> None:
     graph = net.graph(net("div", net("mul", "x", clipped), whole["6"]))
     verify(graph)
     assert run((fuse_hard_swish,), graph) == graph
+
+
+def test_integers_are_divided() -> None:
+    driver.load_operators()
+    graph = text("""
+graph g(x: i32[3]):
+  const c: i32[3] = [1, 2, -3]
+  y: i32[3] = div(x, c)
+  return y""")
+    assert run((avoid_division,), graph) == graph
+
+
+@pytest.mark.parametrize("most", [1 << 20, (1 << 20) + 1])
+def test_constants_are_computed_up_to_so_many(most: int) -> None:
+    net = Net((1,))
+    large = net("tile", net.const(np.ones(1)), repeats=(most,))
+    graph = net.graph(net("mul", large, "x"))
+    left = [n.op for n in run((fold_constants,), graph).nodes]
+    assert left == (["mul"] if most == 1 << 20 else ["tile", "mul"])
 
 
 @pytest.mark.parametrize("step", [fuse_gelu, fuse_hard_swish, move_transposes, sink_reshapes])
