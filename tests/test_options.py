@@ -208,6 +208,9 @@ def test_what_python_gives_is_told_by_its_type() -> None:
         (lambda: wrong.compile(b"abc"), "model: is bytes"),
         (lambda: wrong.compile(DIGITS, 7), "target: is int"),
         (lambda: wrong.quantize(5, {}), "model: is int"),
+        (lambda: wrong.load(b"abc"), "path: is bytes"),
+        (lambda: wrong.save(DIGITS, "digits.midge"), "model: is"),
+        (lambda: wrong.save(wrong.load(DIGITS), 3), "path: is int"),
         (lambda: wrong.run("x", {}), "package: is str"),
     ):
         with pytest.raises(UsageError, match=match):

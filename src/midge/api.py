@@ -28,6 +28,7 @@ def load(path: str | Path, *, name: str | None = None) -> Graph:
     """
     from midge import driver
 
+    _check(path, "path", str, Path)
     return driver.load(Path(path), name)
 
 
@@ -231,6 +232,9 @@ def save(model: Graph, path: str | Path) -> None:
     """Write a graph as a file: .midge, which loads back equal, or .tflite, which LiteRT runs with
     the same result. ModelError for what TFLite has no operator for."""
     from midge import driver, export
+    from midge.graph.ir import Graph
 
+    _check(model, "model", Graph)
+    _check(path, "path", str, Path)
     driver.load_operators()
     export.save(model, Path(path))
