@@ -61,9 +61,7 @@ def main() -> int:
 
 def held_out(console: Console) -> int:
     """Accuracy on the board and in the framework; a difference is a failure."""
-    compiled = compile_file(
-        MODEL, load_target("cortex-m4"), CompileOptions(search=False, name="digits")
-    )
+    compiled = compile_file(MODEL, load_target("cortex-m4"), CompileOptions(name="digits"))
     package = compiled.package
     data = np.load(HERE / "heldout.npz")
     images, labels = data["images"], data["labels"]
