@@ -175,6 +175,13 @@ def test_a_wrong_head_is_refused(fields: dict[str, Any]) -> None:
     assert attempt(with_head(**fields)) != "loaded"
 
 
+def test_reals_that_nothing_states_are_refused() -> None:
+    """An operator on integers without a scale means nothing."""
+    types = {"x": TensorType((4,), DType.I8), "y": TensorType((4,), DType.F32)}
+    made = Graph("g", ("x",), ("y",), types, {}, (Node("dequantize", ("x",), ("y",)),))
+    assert "i8[4] is not quantised" in attempt(pack(made))
+
+
 def test_every_truncation_is_refused() -> None:
     data = pack(small())
     assert all(attempt(data[:n]) != "loaded" for n in range(0, len(data), 7))

@@ -26,7 +26,7 @@ import numpy as np
 
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType
-from midge.graph.ir import Graph, check_tables, expand, verify
+from midge.graph.ir import Graph, Node, check_tables, expand, verify
 from midge.graph.text import parse_graph, print_graph
 from midge.graph.untrusted import MAX_ELEMENTS, MAX_RANK
 
@@ -103,7 +103,7 @@ def unpack(data: bytes, name: str) -> Graph:
         verify(graph)
         check_tables(graph)
         for node in graph.nodes:
-            expand(node, graph.types, graph.consts)  # refuses attributes and scales without meaning
+            _check_meaning(node, graph)
     return graph
 
 
@@ -196,6 +196,13 @@ def _check_types(graph: Graph) -> None:
                 if not t.dtype.min <= zero <= t.dtype.max:
                     what = f"zero point {zero} is outside {t.dtype.value}"
                     raise ModelError(what, where=f"tensor {name!r}", hint=_AGAIN)
+
+
+def _check_meaning(node: Node, graph: Graph) -> None:
+    """ModelError for attributes and scales without meaning, and for reals that nothing states."""
+    if node.op == "dequantize" and graph.types[node.inputs[0]].quant is None:
+        raise ModelError(f"{graph.types[node.inputs[0]]} is not quantised", where=node.where)
+    expand(node, graph.types, graph.consts)
 
 
 def _possible(shape: tuple[int, ...]) -> bool:
