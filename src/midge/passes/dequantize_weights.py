@@ -7,18 +7,19 @@ from functools import partial
 
 from midge.core.types import DType, TensorType
 from midge.graph.fixed_point import dequantize
-from midge.graph.ir import OPS, Graph, Node, fresh
+from midge.graph.ir import Graph, Node, fresh
 
 
 def dequantize_weights(graph: Graph) -> Graph:
     """y: f32 = conv2d(x: f32, w: i8 with Quant)   ->   y = conv2d(x, float w)
 
     The framework instead quantises the activations at run time; that is less exact than this.
+    Nothing but layers reads int8 beside floats.
     """
     types, consts = dict(graph.types), dict(graph.consts)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if OPS[node.op].channel_axis is not None and graph.types[node.inputs[0]].dtype is DType.F32:
+        if graph.types[node.inputs[0]].dtype is DType.F32:
             for name in filter(partial(_is_quantised, graph), node.inputs[1:]):
                 floats = fresh(f"{name}/float", types)
                 consts[floats] = dequantize(graph.consts[name], graph.types[name])

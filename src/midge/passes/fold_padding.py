@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from midge.graph.attrs import integers
-from midge.graph.ir import OPS, Graph, Node
+from midge.graph.attrs import integers, number
+from midge.graph.ir import Graph, Node
 
 
 def fold_padding(graph: Graph) -> Graph:
@@ -26,7 +26,7 @@ def fold_padding(graph: Graph) -> Graph:
 
 def _is_convolution(node: Node) -> bool:
     """Whether the node sums products over windows that may reach over the border."""
-    return OPS[node.op].channel_axis is not None and "padding" in node.attrs
+    return node.op in ("conv2d", "depthwise_conv2d")
 
 
 def _padded(node: Node, source: Node) -> Node:
@@ -42,13 +42,12 @@ def _padded(node: Node, source: Node) -> Node:
 
 
 def _is_zero_padding(graph: Graph, pad: Node) -> bool:
-    """Rank 4, only rows and columns, and with what the convolution takes for zero."""
+    """Only rows and columns, and with what the convolution takes for zero."""
     paddings = integers(pad.attrs, "paddings")
-    if len(paddings) != 8 or any(paddings[:2]) or any(paddings[6:]) or min(paddings) < 0:
+    if any(paddings[:2]) or any(paddings[6:]):
         return False
     x, y = graph.types[pad.inputs[0]], graph.types[pad.outputs[0]]
     if x.quant != y.quant:
         return False
     zero = 0 if x.quant is None else x.quant.zero_point[0]
-    value = pad.attrs["value"]
-    return isinstance(value, int | float) and float(value) == float(zero)
+    return number(pad.attrs, "value") == zero

@@ -37,11 +37,11 @@ def _fold_one(graph: Graph) -> tuple[Graph, bool]:
 
 
 def _operands(graph: Graph, node: Node) -> tuple[str, str]:
-    """(computed value, constant), or ("", "")."""
+    """(value, constant), or ("", "")."""
     a, b = node.inputs
-    if b in graph.consts and a not in graph.consts:
+    if b in graph.consts:
         return a, b
-    if a in graph.consts and b not in graph.consts and node.op != "sub":
+    if a in graph.consts and node.op != "sub":
         return b, a
     return "", ""
 
@@ -82,7 +82,7 @@ def _merge(graph: Graph, source: Node, node: Node, factor: str) -> Graph:
         b = b + f if node.op == "add" else b - f
     names = tuple(fresh(f"{node.outputs[0]}/{part}", graph.types) for part in "wb")
     new = {n: a.astype(np.float32) for n, a in zip(names, (w, b), strict=True)}
-    attrs = {**source.attrs, **{k: v for k, v in node.attrs.items() if k == "activation"}}
+    attrs = {**source.attrs, **node.attrs}  # an activation
     merged = replace(
         source,
         inputs=(source.inputs[0], *names),

@@ -64,7 +64,7 @@ def _check_overflow(node: Node, x: DType, acc: DType, weights: Array, bias: Arra
     bits, limit = (48, (1 << 47) - 1) if acc is DType.I64 else (8 * acc.size, acc.max)
     magnitude = _per_channel(node, np.abs(weights)) * (x.max - x.min)
     worst = [abs(b) + m for b, m in zip(bias.tolist(), magnitude.tolist(), strict=True)]
-    if worst and max(worst) > limit:
+    if max(worst) > limit:
         raise ModelError(
             f"the accumulator of channel {worst.index(max(worst))} can overflow {bits} bits",
             where=node.where,

@@ -57,7 +57,7 @@ class _Step:
 class _Fuser(Operands):
     nodes: list[Node] = field(default_factory=list)
     alias: dict[str, str] = field(default_factory=dict)
-    meanings: dict[str, str] = field(default_factory=dict)  # plain integers -> quantised ones
+    meanings: dict[str, str] = field(default_factory=dict)  # named integers -> those named so
     makers: dict[str, Node] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
 
@@ -69,8 +69,7 @@ class _Fuser(Operands):
     def node(self, node: Node) -> None:
         if node.op in ("copy", "flip_sign") and self.named(node):
             return
-        if node.op == "dequantize":
-            self.ints[node.outputs[0]] = node.inputs[0]
+        self.note(node)
         done = (node.op in _MOVES and self.moved(node)) or (
             node.op == "quantize" and self.quantized(node)
         )
@@ -86,8 +85,7 @@ class _Fuser(Operands):
         constant, or of what was quantised before, mean."""
         (x,), (y,) = node.inputs, node.outputs
         wanted = self.quant(y)
-        if self.quant(x) is not None and wanted is None:
-            self.meanings[y] = x
+        self.meanings[y] = x
         if wanted is None or y in self.graph.outputs:
             return False
         base = self.meanings.get(x, "")
@@ -97,11 +95,20 @@ class _Fuser(Operands):
         if x in self.consts:
             (self.consts[y],) = OPS[node.op].reference([self.consts[x]], node.attrs)
             return True
-        if node.op != "copy" or x not in self.graph.inputs or self.quant(x) not in (None, wanted):
+        if node.op != "copy" or x not in self.graph.inputs:
+            return False
+        if self.quant(x) != wanted and not self.nameless(x):
             return False
         self.types[x] = replace(self.types[x], quant=wanted)
         self.alias[y] = x
         return True
+
+    def nameless(self, x: str) -> bool:
+        """Whether nothing is said of what an input's integers mean, nor minds if it is."""
+        readers = [n for n in self.graph.nodes if x in n.inputs]
+        return self.quant(x) is None and all(
+            n.op in _MOVES or OPS[n.op].expand is None for n in readers
+        )
 
     # Data movement.
 
@@ -110,12 +117,9 @@ class _Fuser(Operands):
         if not all(v in self.ints for v in node.inputs):
             return False
         inputs = [self.ints[v] for v in node.inputs]
-        quants = {self.quant(v) for v in inputs}
-        if len(quants) != 1 or len({self.types[v].dtype for v in inputs}) != 1:
+        if len({(self.types[v].dtype, self.scales(v)) for v in inputs}) != 1:
             return False
-        quant = quants.pop()
-        assert quant is not None
-        y = node.outputs[0]
+        quant, y = self.scales(inputs[0]), node.outputs[0]
         axis = quant.axis if quant.axis is None else self.channel_axis(node, inputs[0], quant.axis)
         if quant.axis is not None and axis is None:
             return False
@@ -133,8 +137,8 @@ class _Fuser(Operands):
         return True
 
     def emit(self, node: Node) -> None:
-        """Append a node on integers; of constants, compute it."""
-        if node.op in _MOVES and all(v in self.consts for v in node.inputs):
+        """Append a node that moves integers; of constants, compute it."""
+        if all(v in self.consts for v in node.inputs):
             (value,) = OPS[node.op].reference([self.consts[v] for v in node.inputs], node.attrs)
             name = node.outputs[0]
             self.consts[name] = np.ascontiguousarray(value).reshape(self.types[name].shape)
@@ -170,14 +174,13 @@ class _Fuser(Operands):
             return False
         if x in self.ints and self.types[self.ints[x]] == self.types[y]:
             self.alias[y] = self.ints[x]
-            if y in self.graph.outputs:
-                self.keep(replace(node, op="copy", inputs=(self.ints[x],), attrs={}))
+            self.keep(replace(node, op="copy", inputs=(self.ints[x],), attrs={}))  # for outputs
             return True
         step = self.before(x)
-        rule = _RULES.get(step.node.op) if step is not None else None
-        if step is None or rule is None:
+        if step is None:
             return False
-        if self.undecided(step.node, quant):
+        rule = _RULES.get(step.node.op)
+        if rule is None or self.undecided(step.node, quant):
             return False
         made = rule(self, step.node)
         if made is None:
@@ -195,10 +198,8 @@ class _Fuser(Operands):
         )
         if x is None:
             return False
-        own = self.quant(x)
-        assert own is not None
-        y = self.types[node.outputs[0]]
-        return _ties(own, quant, self.types[x].elements // max(y.elements, 1))
+        count = self.types[x].elements // self.types[node.outputs[0]].elements
+        return _ties(self.scales(x), quant, count)
 
     def before(self, value: str) -> _Step | None:
         """The operator that makes `value` for nobody else."""
@@ -206,7 +207,7 @@ class _Fuser(Operands):
         low, high = -np.inf, np.inf
         while self.uses.get(value, 0) == 1 and value in self.makers:
             maker = self.makers[value]
-            if maker.op == "clip" and "activation" not in maker.attrs:
+            if maker.op == "clip":
                 low = max(low, number(maker.attrs, "low"))
                 high = min(high, number(maker.attrs, "high"))
             elif maker.op in _VIEWS:
@@ -246,8 +247,6 @@ class _Fuser(Operands):
 def _stored(x: float, t: TensorType) -> int | None:
     """The integer that stands for exactly `x`, if there is one."""
     assert t.quant is not None
-    if t.quant.axis is not None:
-        return 0 if x == 0 and not any(t.quant.zero_point) else None
     scale, zero = f32(t.quant.scale[0]), t.quant.zero_point[0]
     with np.errstate(all="ignore"):
         steps = np.rint(f32(x) / scale)
@@ -281,13 +280,12 @@ def _dense(fuser: _Fuser, node: Node, a: str) -> Node | None:
     """Rows of activations by a constant matrix."""
     t = fuser.types[a]
     value = node.inputs[1]
-    found = fuser.ints.get(value)
-    if found not in fuser.consts or len(fuser.types[value].shape) != 2 or len(t.shape) != 2:
+    found = fuser.constant(value)
+    if found is None or len(fuser.types[value].shape) != 2 or len(t.shape) != 2:
         return None
-    assert found is not None
-    quant = fuser.quant(found)
+    quant = fuser.scales(found)
     turned = integer(node.attrs, "transpose_b", 0)
-    if quant is None or quant.axis not in (None, 0 if turned else 1):
+    if quant.axis not in (None, 0 if turned else 1):
         return None
     w = found
     if not turned:

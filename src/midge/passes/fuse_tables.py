@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.ir import OPS, Graph, Node, fresh
+from midge.graph.ir import Graph, Node, fresh
 from midge.graph.region import BYTES, Region, Regions, tabulate, vectors
 
 # Cycles per element on a Cortex-M4, roughly: what is not here costs more than a table.
@@ -52,7 +52,7 @@ def _table_of(graph: Graph, node: Node) -> str | None:
 def _largest(graph: Graph, regions: Regions, node: Node) -> Region | None:
     """The largest region that computes `node`'s bytes from one int8 tensor of the same shape."""
     y = graph.types[node.outputs[0]]
-    if not OPS[node.op].elementwise or y.dtype not in (DType.I8, DType.U8):
+    if y.dtype not in (DType.I8, DType.U8):
         return None
     found = None
     for region in regions.ending_with(node):

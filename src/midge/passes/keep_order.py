@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from math import prod
 
@@ -27,8 +26,6 @@ def keep_order(graph: Graph) -> Graph:
     """
     keeper = _Keeper(graph)
     nodes = [made for node in graph.nodes for made in keeper.kept(node)]
-    if len(nodes) == len(graph.nodes) and all(map(operator.is_, nodes, graph.nodes)):
-        return graph
     made = replace(graph, types=keeper.types, consts=keeper.consts)
     return drop_dead(made.with_nodes(nodes))
 
@@ -50,8 +47,7 @@ class _Keeper:
             return self.averaged(node)
         if "order" in node.attrs and node.op == "resize_bilinear":
             node = self.interpolated(node)
-        floats = self.types[node.outputs[0]].dtype is DType.F32
-        pools = floats and node.op in ("avg_pool2d", "interpolate")
+        pools = node.op in ("avg_pool2d", "interpolate")
         return [self.reading_integers(node) if pools else node]
 
     def averaged(self, node: Node) -> list[Node]:
@@ -63,7 +59,7 @@ class _Keeper:
         middle = len(shape) == 4 and tuple(axes) == (1, 2)
         if not (last or middle):
             return [replace(node, attrs={"axes": axes})]
-        image = shape if middle else (prod(shape[:2]), shape[2], prod(shape[3:]), 1)
+        image = shape if middle else (prod(shape[:2]), prod(shape[2:3]), prod(shape[3:]), 1)
         attrs: dict[str, Attr] = {
             "window": image[1:3], "strides": (1, 1), "dilations": (1, 1),
             "padding": (0, 0, 0, 0), "order": "lanes",

@@ -16,8 +16,8 @@ NARROW = (DType.I8, DType.I16)
 
 @dataclass(slots=True)
 class Operands:
-    """types, consts: of `graph`, and of what is made.  ints: real numbers -> the integers behind
-    them."""
+    """types, consts: of `graph`, and of what is made.  ints: real numbers -> the quantised integers
+    behind them."""
 
     graph: Graph
     types: dict[str, TensorType]
@@ -32,34 +32,48 @@ class Operands:
     def quant(self, value: str) -> Quant | None:
         return self.types[value].quant
 
+    def scales(self, value: str) -> Quant:
+        """Of what must have them, such as those of `ints`."""
+        quant = self.types[value].quant
+        assert quant is not None
+        return quant
+
+    def note(self, node: Node) -> None:
+        """Remember what a dequantisation reads."""
+        if node.op == "dequantize" and self.quant(node.inputs[0]) is not None:
+            self.ints[node.outputs[0]] = node.inputs[0]
+
+    def constant(self, value: str) -> str | None:
+        """The constant integers behind an operand."""
+        found = self.ints.get(value)
+        return found if found in self.consts else None
+
     def activations(self, value: str) -> str | None:
         """The integers behind an operand, if they have one scale."""
         found = self.ints.get(value)
         if found is None or self.types[found].dtype not in NARROW:
             return None
-        quant = self.quant(found)
-        return found if quant is not None and quant.axis is None else None
+        return found if self.scales(found).axis is None else None
 
     def weights(self, value: str, axis: int, x: str) -> str | None:
         """Constant integers with zero point 0 behind `value`, with one scale or one for each index
         of `axis`; those that are then out of range are wider."""
-        found = self.ints.get(value)
-        if found is None or found not in self.consts:
+        found = self.constant(value)
+        if found is None:
             return None
-        t = self.types[found]
-        quant = t.quant
-        if quant is None or quant.axis not in (None, axis) or t.dtype not in NARROW:
+        t, quant = self.types[found], self.scales(found)
+        if quant.axis not in (None, axis) or t.dtype not in NARROW:
             return None
         if not any(quant.zero_point) and t.dtype is DType.I8:
             return found
         shape = [1] * len(t.shape)
-        if quant.axis is not None:
-            shape[axis] = -1
+        shape[axis] = -1
         centred = self.consts[found].astype(np.int64) - np.reshape(quant.zero_point, shape)
-        narrow = np.abs(centred + 0.5).max(initial=0) <= 127.5 and self.types[x].dtype is DType.I8
-        dtype = DType.I8 if narrow else DType.I16
-        if np.abs(centred + 0.5).max(initial=0) > 32767.5:
+        most = np.abs(centred + 0.5).max()
+        if most > 32767.5:
             return None
+        narrow = most <= 127.5 and self.types[x].dtype is DType.I8
+        dtype = DType.I8 if narrow else DType.I16
         own = Quant(quant.scale, (0,) * len(quant.zero_point), quant.axis)
         return self.const(found, centred, TensorType(t.shape, dtype, own))
 
@@ -73,14 +87,10 @@ class Operands:
         numbers; None if it is not constant."""
         if len(node.inputs) < 3:
             return [], {}
-        qx, qw = self.quant(x), self.quant(w)
-        assert qx is not None
-        assert qw is not None
-        found = self.ints.get(node.inputs[2])
-        if found is not None and found in self.consts and self.types[found].dtype is DType.I32:
-            quant = self.quant(found)
-            assert quant is not None
-            units = [f32(qx.scale[0]) * f32(s) for s in qw.scale]
+        found = self.constant(node.inputs[2])
+        if found is not None and self.types[found].dtype is DType.I32:
+            quant, unit = self.scales(found), f32(self.scales(x).scale[0])
+            units = [unit * f32(s) for s in self.scales(w).scale]
             if not any(quant.zero_point) and np.allclose(quant.scale, units, rtol=1e-5, atol=0):
                 array = self.consts[found].reshape(-1)
                 return [self.const(found, array, TensorType(array.shape, DType.I32))], {}
@@ -94,11 +104,10 @@ class Operands:
         """A constant of real numbers."""
         if value in self.consts:
             return self.consts[value]
-        found = self.ints.get(value)
-        if found is None or found not in self.consts:
+        found = self.constant(value)
+        if found is None:
             return None
-        quant = self.quant(found)
-        assert quant is not None
+        quant = self.scales(found)
         shape = [1] * self.consts[found].ndim
         if quant.axis is not None:
             shape[quant.axis] = -1
@@ -112,8 +121,10 @@ class Operands:
         axis = OPS[node.op].channel_axis
         assert axis is not None
         x = self.activations(node.inputs[0])
-        w = self.weights(node.inputs[1], axis, x) if x is not None else None
-        if x is None or w is None:
+        if x is None:
+            return None
+        w = self.weights(node.inputs[1], axis, x)
+        if w is None:
             return None
         found = self.bias(node, x, w)
         if found is None:

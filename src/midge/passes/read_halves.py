@@ -40,5 +40,5 @@ def _is_half(graph: Graph, node: Node) -> bool:
 
 
 def _is_layer(graph: Graph, node: Node) -> bool:
-    is_float = bool(node.inputs) and graph.types[node.inputs[0]].dtype is DType.F32
-    return is_float and node.op in ("conv2d", "depthwise_conv2d", "dense")
+    layer = node.op in ("conv2d", "depthwise_conv2d", "dense")
+    return layer and graph.types[node.inputs[0]].dtype is DType.F32

@@ -24,11 +24,8 @@ def scale_products(graph: Graph) -> Graph:
     scaler = _Scaler(graph, dict(graph.types), dict(graph.consts))
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.op == "dequantize":
-            scaler.ints[node.outputs[0]] = node.inputs[0]
+        scaler.note(node)
         nodes += scaler.scaled(node)
-    if len(nodes) == len(graph.nodes):
-        return graph
     made = replace(graph, types=scaler.types, consts=scaler.consts)
     return drop_dead(made.with_nodes(nodes))
 
@@ -43,9 +40,7 @@ class _Scaler(Operands):
         x, w, *bias = made.inputs
         if self.types[w].dtype is not DType.I8:
             return [node]
-        qx, qw = self.quant(x), self.quant(w)
-        assert qx is not None
-        assert qw is not None
+        qx, qw = self.scales(x), self.scales(w)
         attrs: dict[str, Attr] = {k: v for k, v in node.attrs.items() if k != "activation"}
         attrs |= {"x_zero": qx.zero_point[0]}
         if "padding" in attrs:

@@ -32,8 +32,8 @@ class _Speller:
         if exponent is None or exponent.size != 1 or self.types[y].dtype is not DType.F32:
             return [node]
         rule = _RULES.get(float(exponent.reshape(())))
-        plain = self.types[x] == self.types[y] and "activation" not in node.attrs
-        return rule(self, node) if rule is not None and plain else [node]
+        alike = self.types[x] == self.types[y]
+        return rule(self, node) if rule is not None and alike else [node]
 
     def cube(self, node: Node) -> list[Node]:
         (x, _), (y,) = node.inputs, node.outputs

@@ -16,10 +16,10 @@ def split_global_pools(graph: Graph) -> Graph:
     types = dict(graph.types)
     nodes: list[Node] = []
     for node in graph.nodes:
-        x = graph.types[node.inputs[0]] if node.inputs else None
-        if x is None or not _is_global(node, x):
+        if not _is_global(graph, node):
             nodes.append(node)
             continue
+        x = graph.types[node.inputs[0]]
         total = fresh(f"{node.outputs[0]}/sum", types)
         shape = graph.types[node.outputs[0]].shape
         types[total] = TensorType(shape, _SUMS[x.dtype])
@@ -29,8 +29,11 @@ def split_global_pools(graph: Graph) -> Graph:
     return replace(graph, types=types).with_nodes(nodes)
 
 
-def _is_global(node: Node, x: TensorType) -> bool:
-    if node.op != "avg_pool2d" or x.quant is not None or x.dtype not in _SUMS:
+def _is_global(graph: Graph, node: Node) -> bool:
+    if node.op != "avg_pool2d":
+        return False
+    x = graph.types[node.inputs[0]]
+    if x.quant is not None or x.dtype not in _SUMS:
         return False
     if node.attrs.get("order", "rows") != "rows" or "scale" in node.attrs:
         return False

@@ -23,6 +23,7 @@ from midge.passes.fuse_tables import fuse_tables
 from midge.passes.legalize import legalize
 
 EVERY = np.arange(-128, 128).astype(np.int8)
+TABLE = [(7 * i) % 256 - 128 for i in range(256)]
 P, Q, R, S = "{0.05; -3}", "{0.04; -128}", "{0.03; 127}", "{0.00390625; -128}"
 
 
@@ -91,6 +92,12 @@ graph g(x: i8[16x16]{P}):
   a: i8[16x16]{Q} = quantize(x, dtype="i8")
   b: i8[16x16]{Q} = quantize(x, dtype="i8")
   return a, b""",
+    "a table in another type": f"""
+graph g(x: i8[16x16]):
+  const t: i8[256] = {TABLE}
+  a: i8[16x16] = lookup(x, t)
+  y: u8[16x16] = cast(a, dtype="u8")
+  return y""",
 }
 
 
@@ -132,6 +139,13 @@ graph g(x: i8[1x4]{P}):
   const w: i8[300x4]{{0.01; 0}} = {[i % 255 - 127 for i in range(1200)]}
   y: i8[1x300]{Q} = dense(x, w)
   return y""",
+    "tables, as they are": f"""
+graph g(x: i8[16x16]):
+  const t: i8[256] = {TABLE}
+  const u: i8[256] = {TABLE}
+  a: i8[16x16] = lookup(x, t)
+  b: i8[16x16] = lookup(x, u)
+  return a, b""",
     "sixteen bits": """
 graph g(x: i16[16x16]{0.01; 0}):
   y: i16[16x16]{0.02; 0} = quantize(x, dtype="i16")
