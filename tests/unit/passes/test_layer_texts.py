@@ -8,10 +8,12 @@ import pytest
 from test_quantized_texts import left
 
 from conftest import Golden
+from midge.core.errors import ModelError
 from midge.passes import GraphPass
 from midge.passes.dequantize_weights import dequantize_weights
 from midge.passes.fold_padding import fold_padding
 from midge.passes.fold_scale_and_bias import fold_scale_and_bias
+from midge.passes.fold_zero_points import fold_zero_points
 from midge.passes.read_halves import read_halves
 from midge.passes.spell_powers import spell_powers
 from midge.passes.split_global_pools import split_global_pools
@@ -191,3 +193,20 @@ GROUPS: Mapping[str, tuple[GraphPass, Mapping[str, str]]] = {
 def test_what_is_left(group: str, golden: Golden) -> None:
     step, cases = GROUPS[group]
     golden("\n".join(f"{case}: {left(case, step, body)}" for case, body in cases.items()))
+
+
+@pytest.mark.parametrize(
+    ("x", "acc", "most"), [("i8", "i32", 2**31 - 1 - 255), ("i16", "i64", 2**47 - 1 - 65535)]
+)
+def test_the_greatest_accumulator(x: str, acc: str, most: int) -> None:
+    """With one product of any value it is the last number that there is."""
+
+    def layer(bias: int) -> str:
+        return graph(f"x: {x}[1x1]", "w: i8[1x1] = [1]", f"b: {acc}[1] = [{bias}]",
+                     made=f"y: {acc}[1x1] = dense(x, w, b)")  # fmt: skip
+
+    left("it stays", fold_zero_points, layer(most))
+    left("the least stays", fold_zero_points, layer(-most))
+    for bias in (most + 1, -most - 1):
+        with pytest.raises(ModelError, match="accumulator of channel 0 can overflow"):
+            left("refused", fold_zero_points, layer(bias))
