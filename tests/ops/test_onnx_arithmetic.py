@@ -250,6 +250,20 @@ def test_matmul(shapes: Any) -> None:
     agree("MatMul", [integers("int32", *shapes[0]), integers("int32", *shapes[1])])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((1, 1), (1, 1))],
+                         ids=str)  # fmt: skip
+def test_matmul_of_integers(shapes: Any, dtype: str) -> None:
+    """Differences of any bytes to any zero points."""
+    a, b = (integers(dtype, *s) for s in shapes)
+    ends = np.iinfo(dtype)
+    a.flat[0], b.flat[0] = ends.min, ends.max
+    for zeros in ([], [ends.max], [ends.min, ends.max]):
+        points = [np.array(z, dtype) for z in zeros]
+        for consts in ([], [0], [1]):
+            agree("MatMulInteger", [a, b, *points], consts=[*consts, *range(2, 2 + len(points))])
+
+
 def test_a_constant_matrix_makes_a_dense_layer() -> None:
     ops.load()
     proto = model("MatMul", [floats(1, 7, 4), floats(4, 5)], {}, [1])

@@ -197,7 +197,7 @@ def _dense(steps: Steps, a: str, matrix: Array, turned: bool) -> str:
 
 def from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(2)
-    op.expect_dtype(0, DType.F32, DType.I32, DType.I64)
+    op.expect_dtype(0, DType.F32, DType.I16, DType.I32, DType.I64)  # i16: of MatMulInteger
     op.expect_dtype(1, op.type(0).dtype)
     if not op.type(0).shape or not op.type(1).shape or 0 in op.type(0).shape + op.type(1).shape:
         raise op.error(f"a product of {op.type(0)} and {op.type(1)} is not supported")
