@@ -34,7 +34,7 @@ _MOST_WIDE = 512
 _SMALL_PIXELS = (512, 256, 128, 64, 1024)
 _SMALL_ROWS = (600, 1200, 320)
 _MANY = 16  # products of an output from which on blocks of two pixels are best
-_FAR = 4095  # the greatest offset of a load
+_FAR = 4095 // 4  # words that the offset of a load reaches
 
 
 def convolution(request: Request) -> Iterable[Candidate]:
@@ -129,7 +129,7 @@ class Convolution(Int8Writer):
         words = self.layer.taps[0] * self.layer.words
         words += 2 * self.scaling.words if self.scaling is not None else 0
         for pairs in {2: (2,), 1: (4, 2)}.get(size, ()):
-            near = 4 * words * (pairs - 1) <= _FAR
+            near = words * (pairs - 1) <= _FAR
             if part.pairs == 1 and part.blocks % pairs == 0 and near:
                 return pairs
         return 1
@@ -139,8 +139,8 @@ class Convolution(Int8Writer):
         they take twice as many channels."""
         reach = most_pixels(self.layer.strides[1] * self.layer.depth)
         most = min(most, reach)
-        if most >= self.size == 2 and self.together(self.parts[0], 2) > 1:
-            return twos_of(count) if most > 2 else blocks_of(count, 2)
+        if most > self.size == 2 and self.together(self.parts[0], 2) > 1:
+            return twos_of(count)
         return blocks_of(count, most)
 
     def sums(

@@ -26,7 +26,7 @@ def dense(request: Request) -> Iterable[Candidate]:
     plain = integer(node.attrs, "x_zero", 0) == 0 and 0 not in (*x.shape, *w.shape)
     if "dsp" not in request.target.features or x.dtype is not DType.I8 or not plain:
         return ()
-    if len(group.nodes) != 2 or node.inputs[1] not in graph.consts or in_pieces(request):
+    if len(group.nodes) != 2 or in_pieces(request):
         return ()
     scale = usable_scaling(graph, group)
     if scale is None:

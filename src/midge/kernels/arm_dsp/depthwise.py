@@ -26,6 +26,7 @@ from midge.lower.writer import Place
 
 # Of assembler, for kernels that are straight code.
 _MOST_LINES = {"speed": 800, "balanced": 320}
+_LEAST_LINES = 150
 
 
 def plane_of(request: Request) -> Plane | None:
@@ -36,7 +37,7 @@ def plane_of(request: Request) -> Plane | None:
     source = node.inputs[0]
     scale = scaling_of(graph, group) if len(group.nodes) == 2 else None
     x, w, y = (graph.types[v] for v in (*node.inputs[:2], node.outputs[0]))
-    if scale is None or x.dtype is not DType.I8 or node.inputs[1] not in graph.consts:
+    if scale is None or x.dtype is not DType.I8:
         return None
     sums = 128 * np.abs(graph.consts[node.inputs[1]].astype(np.int64)).sum((0, 1, 2))
     if not constants_fit(graph, group, scale, sums):
@@ -81,7 +82,8 @@ def depthwise(request: Request) -> Iterable[Candidate]:
     forms = [replace(plane, straight=n) for n in straight]
     if direct_fits(plane):
         direct = replace(plane, direct=True)
-        short = len(direct.instruction().asm) <= _MOST_LINES.get(request.optimize, 150)
+        most = _MOST_LINES.get(request.optimize, _LEAST_LINES)
+        short = len(direct.instruction().asm) <= most
         forms[:0] = [direct] if short else []
     column = column_of(plane)
     first = []

@@ -25,6 +25,7 @@ from midge.lower import nest
 _ACCUMULATORS = tuple(f"r{i}" for i in range(2, 10))
 _FREE = ("r10", "r11", "r12", "lr")
 _MOST_STRAIGHT = 32  # steps that are written out without a loop
+_FAR = 4095 // 2  # elements that the offset of a load reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def stream(w: Array, constants: Array | None, blocks: int) -> Array:
 
 def most_pixels(stride: int) -> int:
     """Pixels of a block that one register reaches, `stride` elements apart."""
-    return next(n for n in (4, 3, 2, 1) if 2 * (n - 1) * stride <= 4095)
+    return next(n for n in (4, 3, 2, 1) if (n - 1) * stride <= _FAR)
 
 
 def packable(w: Array, exact_shift: bool) -> bool:
@@ -327,9 +328,9 @@ class _Writer:
         """One word of each pixel times one of each pair; the `first` sets the sums."""
         g = self.g
         offsets = [x + 2 * p * g.pixel_stride for p in range(g.pixels)]
-        if g.pixels + 1 > len(self.free):
-            return self.step_by_halves(offsets, w, first)
         xs, ws = self.free[: g.pixels], self.free[g.pixels :]
+        if not ws:
+            return self.step_by_halves(offsets, w, first)
         out = [f"ldr {r}, {asm.at('r1', o)}" for r, o in zip(xs, offsets, strict=True)]
         for start in range(0, g.pairs, len(ws)):
             some = list(zip(range(start, g.pairs), ws, strict=False))

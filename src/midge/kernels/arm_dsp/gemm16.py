@@ -290,11 +290,12 @@ class _Writer:
         """One word of each pixel times those of each channel; the `first` sets the sums."""
         g = self.g
         places = [asm.at("r1", x + 2 * p * g.pixel_stride) for p in range(g.pixels)]
-        if g.pixels + (2 if g.narrow else 1) > len(self.free):
-            return self.step_by_pixels(op, places, w, first)
         xs, rest = self.free[: g.pixels], self.free[g.pixels :]
+        words = rest[1:] if g.narrow else rest  # `split` needs one to take bytes apart
+        if not words:
+            return self.step_by_pixels(op, places, w, first)
         out = [f"{op} {r}, {at}" for r, at in zip(xs, places, strict=True)]
-        room = 2 * (len(rest) - 1) if g.narrow else len(rest)
+        room = 2 * len(words) if g.narrow else len(words)
         for start in range(0, g.channels, room):
             loads, made = self.split(range(start, min(start + room, g.channels)), rest, w)
             out += loads

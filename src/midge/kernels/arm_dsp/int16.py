@@ -145,12 +145,7 @@ class _Lines(Convolution):
     @property
     def margins(self) -> bool:
         """Whether a window reaches over the image, or its rows are apart."""
-        layer = self.layer
-        if in_pieces(self.request):
-            return True
-        height = (layer.out_height - 1) * layer.strides[0] + layer.taps[0]
-        beside = self.columns - layer.left > layer.width or height - layer.top > layer.height
-        return beside or layer.left > 0 or layer.top > 0
+        return in_pieces(self.request) or self.layer.padded
 
     @property
     def row(self) -> int:

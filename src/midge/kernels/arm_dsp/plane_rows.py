@@ -225,7 +225,7 @@ class RowsWriter:
         later = any(
             u * step <= row < (u + n - 1) * step + taps for u, n in self.passes() if u > first
         )
-        end = word.start == self.last and word.outputs[-1] == self.p.out_width - 1
+        end = word.outputs[-1] == self.p.out_width - 1
         return end and not later
 
     def load(self, target: str, pointer: str, word: Word, row: int, first: int) -> list[str]:

@@ -171,7 +171,7 @@ def scaling_of(graph: Graph, group: Group) -> Scaling | None:
     zero = integer(node.attrs, "zero_out")
     shift = graph.consts[node.inputs[2]].astype(np.int64)
     # zero << shift must be a word, and so must what is added to it.
-    if shift.min(initial=1) < 1 or shift.max(initial=0) > 22 or not -128 <= zero <= 127:
+    if not ((shift >= 1) & (shift <= 22)).all() or not -128 <= zero <= 127:
         return None
     return Twice(low, high)
 

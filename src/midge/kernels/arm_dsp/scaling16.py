@@ -192,6 +192,6 @@ def _no_ties(mantissa: int, shift: int, most: int) -> bool:
     near = (x <= most + 1) & (np.abs(x - np.round(x)) <= np.ldexp(x, -50))
     for tie in odd[near].tolist():
         exact = tie << (shift - 1)
-        if exact // mantissa <= most and (exact % mantissa) << 53 <= exact:
+        if exact // mantissa <= most and (exact % mantissa) << 53 < exact:
             return False
     return True

@@ -18,6 +18,7 @@ import numpy as np
 from midge.core.types import Array
 from midge.graph.trees import EQUAL
 from midge.kernels.arm_dsp.trees_branches import (
+    BRANCHES,
     LOW,
     OPPOSITE,
     Branches,
@@ -157,7 +158,7 @@ class _Writer:
         register, known, place = self.asked(feature, known, label)
         cond = ("le" if self.v.signed else "ls") if not mode & EQUAL else "eq"
         # More samples go to the larger side, which comes first: a branch not taken costs least.
-        if self.splits_of(then) > self.splits_of(other):
+        if self.counts[then] > self.counts[other]:
             then, other, cond = other, then, OPPOSITE[cond]
         first = label if place else -1
         split = Item(
@@ -170,9 +171,6 @@ class _Writer:
         self.node(other, other, known)
         if then >= 0:
             self.node(then, then, known)
-
-    def splits_of(self, at: int) -> int:
-        return int(self.counts[at]) if at >= 0 else 0
 
     def asked(
         self, feature: int, known: tuple[tuple[int, str], ...], label: int
@@ -192,13 +190,12 @@ class _Writer:
         return register, (*kept, (feature, register)), False
 
     def load(self, register: str, feature: int, label: int = -1) -> None:
-        offset, base = feature * self.v.size, "r0"
-        window = _WINDOW * self.v.size
-        if window <= offset < 2 * window:
-            offset, base = offset - window, "r1"
-        near = offset < window and register in LOW and self.v.load in ("ldrb", "ldrh")
+        offset, base = feature, "r0"
+        if _WINDOW <= feature < 2 * _WINDOW:
+            offset, base = feature - _WINDOW, "r1"
+        near = feature < 2 * _WINDOW and register in LOW and self.v.load in ("ldrb", "ldrh")
         suffix = "" if near else ".w"
-        text = f"{self.v.load}{suffix} {register}, [{base}, #{offset}]"
+        text = f"{self.v.load}{suffix} {register}, [{base}, #{offset * self.v.size}]"
         self.code(text, 2 if near else 4, label)
 
     def leaves(self, group: Sequence[int]) -> None:
@@ -226,7 +223,7 @@ class _Writer:
     # As text.
 
     def lines(self) -> Iterator[str]:
-        goals = {item.goal for item in self.made.items if item.goal >= 0}
+        goals = {item.goal for item in self.made.items if item.kind in BRANCHES}
         goals |= {self.made.places[i.target] for i in self.made.items if i.kind == "call"}
         numbers = {p: n for n, p in enumerate(sorted(goals), 1)}
         last = len(goals) + 1
@@ -257,9 +254,10 @@ class _Writer:
 
 
 def _sizes(v: Votes) -> Array:
-    """The splits of the subtree of each split; children come after their parents."""
-    counts = np.ones(len(v.splits), np.int64)
-    for i in range(len(v.splits) - 1, -1, -1):
+    """The splits of the subtree of each split; children come after their parents. Of ~class, at
+    the end: none."""
+    counts = np.array([1] * len(v.splits) + [0] * v.classes, np.int64)
+    for i in reversed(range(len(v.splits))):
         _, then, other, _ = v.splits[i]
-        counts[i] += sum(int(counts[c]) for c in (then, other) if c >= 0)
+        counts[i] += counts[then] + counts[other]
     return counts

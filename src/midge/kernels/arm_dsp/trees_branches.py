@@ -23,6 +23,7 @@ _TURNING_ROUNDS, _FREE_ROUNDS = 8, 12
 """After the first, no jump leads to another class any more; after the others, branches only grow
 and keep their goals, so that an end is certain."""
 _OF_ZERO = ("ls", "hi", "eq", "ne")
+BRANCHES = ("split", "jump")  # kinds of items
 OPPOSITE = {"ls": "hi", "hi": "ls", "le": "gt", "gt": "le", "eq": "ne", "ne": "eq"}
 
 
@@ -64,7 +65,7 @@ class Branches:
             exits = self.exits(start)
             changed = False
             for i, item in enumerate(self.items):
-                if item.kind in ("split", "jump"):
+                if item.kind in BRANCHES:
                     changed |= self.choose(i, start, exits, turn)
             if not changed:
                 break
@@ -73,7 +74,7 @@ class Branches:
 
     def arrives(self, item: Item) -> bool:
         """Whether a branch leads to its target."""
-        if item.kind not in ("split", "jump"):
+        if item.kind not in BRANCHES:
             return True
         goal = self.items[item.goal]
         if item.target >= 0:
@@ -137,7 +138,7 @@ class Branches:
         """The forms with which a branch reaches over `distance`, from its item's address."""
         worse = {"zero": 0, "narrow": 1, "wide": 2}
         least = 0 if free else worse.get(item.form, 0)
-        zero = item.kind == "split" and item.threshold == 0 and item.cond in _OF_ZERO
+        zero = item.threshold == 0 and item.cond in _OF_ZERO  # a jump has no condition
         if least == 0 and zero and item.register in LOW and distance in _ZERO_REACH:
             yield "zero"
         compare = _compare_size(item) if item.kind == "split" else 0
@@ -180,4 +181,4 @@ def encodable(threshold: int) -> bool:
     has for one (Arm Architecture Reference Manual, Armv7-M, A5.3.2), or the negative of one."""
     value = abs(threshold)
     low = value & -value
-    return value < 256 or value // low < 256
+    return (value // max(low, 1)).bit_length() <= 8

@@ -193,7 +193,7 @@ class _Writer:
         turns, left = divmod(count, per_turn)
         out: list[str] = []
         for pixels, repeat in ((per_turn, turns), (left, 1)):
-            if not pixels or not repeat:
+            if not repeat:
                 continue
             if repeat > 1:
                 out += [*asm.add(self._END, self._AT, repeat * pixels * step, self._END), "1:"]

@@ -35,7 +35,7 @@ from midge.kernels.arm_dsp.winograd_tiles import POSITIONS, Tiles
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.writer import Place, in_pieces
+from midge.lower.writer import Place
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
 _MOST_V = 512
@@ -96,10 +96,6 @@ class _Strip:
     def columns(self) -> int:
         """Of the patch."""
         return 2 * self.tiles + 2
-
-    @property
-    def bordered(self) -> bool:
-        return self.inside < self.columns
 
 
 # (strip, oh, its first tile, first of the two rows of outputs that counts) -> what is done with V.
@@ -209,7 +205,7 @@ class _Winograd(Convolution):
         if height % 2:
             last = height - 2
             found += self.row(ir.i32(last), range(last, last + 1), 1, outputs)
-        if self.apart:
+        if self.request.small:
             return tuple(found)
         most = max(s.columns for s in self.strips)
         return (*self.blank(ir.i32(0), 4 * most * self.depth), *found)
@@ -232,11 +228,6 @@ class _Winograd(Convolution):
             found += self.turns("group", strip.number, group)
         return tuple(found)
 
-    @property
-    def apart(self) -> bool:
-        """Whether every bordered strip writes its margins itself."""
-        return in_pieces(self.request) or self.request.small
-
     def turns(self, name: str, count: int, body: Callable[[ir.Expr], ir.Block]) -> ir.Block:
         """`body` of each of 0..count - 1."""
         if count == 1:
@@ -254,8 +245,8 @@ class _Winograd(Convolution):
         to = ir.add(start, ir.i32(strip.lead * self.depth))
         if not strip.inside:
             return self.blank(ir.i32(0), 4 * strip.columns * self.depth)
-        # Where this strip has its margins, others have left pixels.
-        mixed = (len(self.strips) > 1 or self.apart) and strip.bordered
+        # Where this strip has its margins, others have left pixels; in a band nothing is there yet.
+        mixed = len(self.strips) > 1 or self.request.small
         row = self.margins(strip, start) if mixed else []
         row += self.widened(strip, ih, column, to)
         rows = range(among.start - layer.top, among.stop + 3 - layer.top)

@@ -97,7 +97,8 @@ def _schedules(func: ir.Func, request: Request, blocks: tuple[Block, ...]) -> tu
 
 
 def _is_float(func: ir.Func, target: Target) -> bool:
-    return func.params[0].dtype is DType.F32 and "fpu" in target.features
+    x, *_ = func.params
+    return x.dtype is DType.F32 and "fpu" in target.features
 
 
 class _Nest:
@@ -115,7 +116,7 @@ class _Nest:
         channel, inner = self.channel, f"{self.channel}_i"
         blocked = 1 < block.channels <= self.extents[channel]
         even = blocked and self.extents[channel] % block.channels == 0
-        steps: list[Step] = [Unroll(v) for v in ("kh", "kw") if block.taps and v in self.extents]
+        steps: list[Step] = [Unroll("kh"), Unroll("kw")] if block.taps else []
         if blocked:
             steps.append(Split(channel, block.channels, tail="exact" if even else "peel"))
         columns, parts = self.columns(block)
