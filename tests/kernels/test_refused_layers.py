@@ -13,9 +13,11 @@ from extreme_layers import Layer, graph_of
 from midge.core.types import DType
 from midge.graph.attrs import Attr
 from midge.graph.ir import Graph, Node
+from midge.kernels.arm_dsp import depthwise
+from midge.loop.schedule import Tensorize
 from midge.lower.candidates import LOWERINGS, Request
 from midge.lower.fuse import fuse
-from midge.lower.layouts import CHANNELS_FIRST
+from midge.lower.layouts import CHANNELS_FIRST, WANTED
 from midge.target import load_target
 
 ROUND = (1, 1, 1, 1)
@@ -59,12 +61,24 @@ def of_node(**attrs: Attr) -> Change:
     def change(request: Request) -> Request:
         old = request.group.anchor
         assert old is not None
-        node = replace(old, attrs={**old.attrs, **attrs})
-        nodes = tuple(node if n is old else n for n in request.group.nodes)
-        graph = replace(
-            request.graph, nodes=tuple(node if n is old else n for n in request.graph.nodes)
-        )
-        return replace(request, graph=graph, group=replace(request.group, nodes=nodes, anchor=node))
+        return with_anchor(request, replace(old, attrs={**old.attrs, **attrs}))
+
+    return change
+
+
+def with_anchor(request: Request, node: Node) -> Request:
+    old, graph = request.group.anchor, request.graph
+    nodes = tuple(node if n is old else n for n in request.group.nodes)
+    graph = replace(graph, nodes=tuple(node if n is old else n for n in graph.nodes))
+    return replace(request, graph=graph, group=replace(request.group, nodes=nodes, anchor=node))
+
+
+def without_attr(name: str) -> Change:
+    def change(request: Request) -> Request:
+        old = request.group.anchor
+        assert old is not None
+        kept: dict[str, Attr] = {n: v for n, v in old.attrs.items() if n != name}
+        return with_anchor(request, replace(old, attrs=kept))
 
     return change
 
@@ -130,10 +144,30 @@ def channels_first_out(request: Request) -> Request:
     return replace(request, layouts={request.group.output: CHANNELS_FIRST})
 
 
+def with_pitch(request: Request) -> Request:
+    """An output inside of another one with more channels."""
+    return replace(request, pitches={request.group.output: 99})
+
+
+def both(*changes: Change) -> Change:
+    def change(request: Request) -> Request:
+        for one in changes:
+            request = one(request)
+        return request
+
+    return change
+
+
 def in_pieces(request: Request) -> Request:
     node = request.group.anchor
     assert node is not None
     return replace(request, rows=frozenset({node.inputs[0]}))
+
+
+def unpadded(request: Request) -> Request:
+    """Without padding, to an output that is smaller by it."""
+    request = of_node(padding=(0, 0, 0, 0))(request)
+    return with_shape(-1, 2, 4)(with_shape(-1, 1, 3)(request))
 
 
 def on(target: str) -> Change:
@@ -181,6 +215,8 @@ REFUSED: list[tuple[str, Change, list[str]]] = [
     ("three channels", with_shape(0, 3, 3), ["max_pool2d/arm_dsp"]),
     ("taps in an order", of_node(order="columns"), POOLS),
     ("taps with a scale", of_node(scale=2.0), POOLS),
+    ("pieces to another layout", both(in_pieces, channels_first_out), ["max_pool2d/arm_dsp"]),
+    ("pieces to a pitch", both(in_pieces, with_pitch), ["max_pool2d/arm_dsp"]),
 ]  # fmt: skip
 
 
@@ -208,7 +244,119 @@ def test_what_is_not_taken(key: str, change: Change) -> None:
         (PLANES, channels_first),
         (PLANES, in_pieces),
         ("conv2d/arm_dsp_int16", channels_first_out),
+        ("dense/arm_dsp", without_attr("x_zero")),
+        ("conv2d/arm_fpu", both(of_node(pad_value=1.0), unpadded)),
     ],
 )
 def test_what_is_taken_too(key: str, change: Change) -> None:
     assert offered(key, change(request_of(key)))
+
+
+def names(key: str, request: Request) -> list[str]:
+    anchor = request.group.anchor
+    assert anchor is not None
+    return [c.name for c in LOWERINGS[key](request)]
+
+
+def test_rows_of_maxima_only_where_pixels_follow_each_other() -> None:
+    key = "max_pool2d/arm_dsp"
+    request = request_of(key)
+    assert names(key, request) == ["rows"]
+    assert names(key, channels_first_out(request)) == ["windows"]
+    assert names(key, with_pitch(request)) == ["windows"]
+
+
+def test_sums_that_16_bits_hold() -> None:
+    """Of at most 256 elements; maxima have no such limit."""
+    for window, count in (((16, 16), 1), ((16, 17), 0), ((17, 16), 0), ((2, 128), 1)):
+        for op, own in (("avg_pool2d", count), ("max_pool2d", 1)):
+            net = Net.of(graph_of(Layer(op, (*window, 4), window)))
+            (group,) = fuse(net.plain)
+            request = Request(net.plain, group, load_target("cortex-m4"), {})
+            assert len([*LOWERINGS[f"{op}/arm_dsp"](request)]) == own, window
+
+
+def test_where_floats_become_integers_no_sum_is_fused() -> None:
+    key = "conv2d/arm_fpu"
+    for target, first in (("cortex-m4", "rounded"), ("cortex-m7", "fused")):
+        request = on(target)(request_of(key))
+        assert names(key, request)[0] == first
+        assert set(names(key, request)) == {"fused", "rounded"}
+        assert set(names(key, replace(request, exact=True))) == {"rounded"}
+
+
+def test_planes_lie_channels_first_only_for_who_reads_them_so() -> None:
+    request = request_of(PLANES)
+    for target, wanted in (("cortex-m4", CHANNELS_FIRST), ("cortex-m3", None)):
+        assert WANTED["depthwise_conv2d"](
+            request.graph, request.group, load_target(target)
+        ) == wanted  # fmt: skip
+
+
+def test_rows_are_read_where_they_lie_if_that_is_little_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Net.of(graph_of(Layer("depthwise_conv2d", (3, 9, 4), padding=(0, 0, 1, 1))))
+    (group,) = fuse(net.plain)
+    assert group.anchor is not None
+    x = group.anchor.inputs[0]
+    request = Request(
+        net.plain, group, load_target("cortex-m4"), {x: CHANNELS_FIRST}, rows=frozenset({x}),
+        planes={x: 40}, small=True,
+    )  # fmt: skip
+    for optimize in ("speed", "balanced", "size"):
+        own = replace(request, optimize=optimize)
+        monkeypatch.setitem(depthwise._MOST_LINES, optimize, 9999)
+        direct, copied, *_ = LOWERINGS[PLANES](own)
+        (made,) = direct.instructions.values()
+        assert "" not in direct.args  # no scratch memory
+        assert "" in copied.args
+        lines = len(made.asm)
+        for most, ways in ((lines, 2), (lines + 1, 2), (lines - 1, 1)):
+            monkeypatch.setitem(depthwise._MOST_LINES, optimize, most)
+            assert len([*LOWERINGS[PLANES](own)]) == ways
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 8])
+def test_winograds_tiles_of_a_band(width: int) -> None:
+    """One, two or four at a time, as long as that is not twice as many as there are."""
+    net = Net.of(graph_of(Layer("conv2d", (4, width, 8), oc=8, padding=ROUND)))
+    (group,) = fuse(net.plain)
+    request = Request(net.plain, group, load_target("cortex-m4"), {}, small=True)
+    tiles = (width + 1) // 2
+    found = [*LOWERINGS["conv2d/arm_dsp_winograd"](request)]
+    assert len(found) == sum(n < 2 * tiles for n in (1, 2, 4))
+
+
+def test_winograds_sums_are_words() -> None:
+    for weights, count in (("greatest", 0), ("one", 2)):
+        layer = Layer("conv2d", (2, 2, 1200), oc=1, padding=ROUND, weights=weights)
+        net = Net.of(graph_of(layer))
+        (group,) = fuse(net.plain)
+        request = Request(net.plain, group, load_target("cortex-m4"), {})
+        assert len([*LOWERINGS["conv2d/arm_dsp_winograd"](request)]) == count
+
+
+@pytest.mark.parametrize(
+    ("width", "padding", "whole", "band"),
+    [
+        (4, (0, 0, 0, 0), 1, 0),
+        (4, (0, 0, 1, 0), 1, 2),
+        (4, ROUND, 2, 3),
+        (12, (0, 0, 0, 0), 1, 0),
+        (12, ROUND, 5, 4),
+        (20, ROUND, 6, 5),
+    ],
+)
+def test_winograds_margins(
+    width: int, padding: tuple[int, int, int, int], whole: int, band: int
+) -> None:
+    """Where all tiles of an image have one patch, it is blank once and margins stay; a band
+    starts with none. Rows outside the image are blank too."""
+    net = Net.of(graph_of(Layer("conv2d", (4, width, 8), oc=8, padding=padding)))
+    (group,) = fuse(net.plain)
+    for small, fills in ((False, whole), (True, band)):
+        request = Request(net.plain, group, load_target("cortex-m4"), {}, small=small)
+        *_, last = LOWERINGS["conv2d/arm_dsp_winograd"](request)
+        used = [s.instruction for s in last.steps if isinstance(s, Tensorize)]
+        assert sum(name.startswith("fill") for name in used) == fills, small

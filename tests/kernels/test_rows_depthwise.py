@@ -86,6 +86,12 @@ BANDS |= {
     "1x3": band(9, 3, taps=(1, 3), pitch=40, scaling=TWICE, pad=127),
     "3x2": band(9, 2, taps=(3, 2), left=0, pitch=40, scaling=TWICE, pad=127),
     "3x1": band(9, 2, taps=(3, 1), left=0, right=0, pitch=40, scaling=TWICE, pad=127),
+    "strides 1 2": replace(band(9, 2, pitch=40), out_width=5, strides=(1, 2)),
+    "strides 1 2 without borders": replace(
+        band(9, 2, pitch=40, pad=0), out_width=5, strides=(1, 2)
+    ),
+    "strides 2 1": replace(band(9, 2, stride=2, pitch=40), out_width=9, strides=(2, 1)),
+    "strides 2 1 R4": replace(band(9, 4, stride=2, pitch=40), out_width=9, strides=(2, 1)),
     "wide": band(48, 2, channels=2, pitch=48 * 4, scaling=TWICE),
     "wide s2": band(48, 2, channels=2, stride=2, left=0, pitch=48 * 4, scaling=TWICE),
     "wide R1": band(47, 1, channels=2, pitch=48 * 4, scaling=RELU, pad=-128),
