@@ -19,7 +19,7 @@ from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.int16 import sums_of
 from midge.kernels.arm_dsp.pooling import pool_of
 from midge.kernels.generic.spans import pool_spans
-from midge.lower.candidates import Request, options
+from midge.lower.candidates import LOWERINGS, Request, options
 from midge.lower.fuse import Group, fuse
 from midge.target import load_target
 
@@ -52,6 +52,23 @@ def test_windows_beside_the_image(
         for option in found:
             got = result(option, graph, inputs)
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * dtype.is_float)
+
+
+@pytest.mark.parametrize("family", ["arm_dsp", "arm_dsp_winograd", "arm_dsp_int16"])
+def test_nothing_is_copied_for_them(family: str) -> None:
+    """No instruction has an operand without elements."""
+    dtype = DType.I16 if "int16" in family else DType.I8
+    for taps, strides, padding in BESIDE:
+        graph = layer(
+            "conv2d", (1, 3, 3, 2), (2, *taps, 2), dtype, strides=strides, padding=padding
+        )
+        graph = with_bytes(graph) if dtype is DType.I16 else graph
+        (group,) = fuse(graph)
+        for small in (False, True):
+            request = Request(graph, group, load_target("cortex-m4"), {}, small=small)
+            for made in LOWERINGS[f"conv2d/{family}"](request):
+                used = made.instructions.values()
+                assert all(p.elements > 0 for i in used for p in i.meaning.params), made.name
 
 
 def with_bytes(graph: Graph) -> Graph:

@@ -16,7 +16,7 @@ from midge.kernels.arm_dsp.gemm import Gemm
 from midge.kernels.arm_dsp.gemm16 import Gemm16
 from midge.kernels.arm_dsp.plane import Plane
 from midge.kernels.arm_dsp.plane_asm import PlaneWriter
-from midge.kernels.arm_dsp.plane_rows import inside
+from midge.kernels.arm_dsp.plane_rows import RowsWriter, Sum, Word, inside
 from midge.kernels.arm_dsp.scaling import Line
 from midge.kernels.arm_dsp.window import Window
 from midge.kernels.arm_fpu.products import REGISTERS, Products
@@ -107,6 +107,29 @@ def test_every_tap_inside_the_image_is_multiplied_once() -> None:
         found = map(_PRODUCT.match, plane.instruction().asm)
         products = sum(2 if m[1] else 1 for m in found if m)
         assert products == plane.out_height * plane.taps[0] * taps, name
+
+
+class CheckedRows(RowsWriter):
+    """Words that wait are in registers that no sum has until then."""
+
+    def word_of_rows(
+        self,
+        first: int,
+        rows: range,
+        word: Word,
+        spare: list[str],
+        sums: dict[tuple[int, int], Sum],
+    ) -> tuple[list[str], list[str]]:
+        made = super().word_of_rows(first, rows, word, spare, sums)
+        for row, register in zip(rows, made[1], strict=False):
+            begun = (s for s in sums.values() if s.start or s.row * self.p.strides[0] < row)
+            assert register not in {s.register for s in begun}, (row, word)
+        return made
+
+
+def test_words_that_wait_are_in_nobodys_way() -> None:
+    for plane in DIRECT.values():
+        assert CheckedRows(plane).lines()
 
 
 def test_a_pointer_moves_with_its_last_load_if_the_offset_fits() -> None:
