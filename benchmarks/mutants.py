@@ -11,8 +11,8 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
 Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
-that run its line, the deadliest, the broadest and then the fastest first, until one fails. One that
-survives is listed in mutants.json; `argued` there says why it may.
+that run its line, the deadliest, the fastest, the broadest and then the others, until one fails.
+One that survives is listed in mutants.json; `argued` there says why it may.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ BASE = Path(tempfile.gettempdir()) / "midge-mutants"
 TODO, FOUND = BASE / "todo.json", BASE / "found.json"
 PYTEST = ("-q", "-p", "no:cacheprovider")
 DEADLY = 5  # tests in which most of a file's mutants died, tried first
+FAST = 5.0  # seconds of the fastest tests, tried next
 # Then those that see most for their time: what may break -> tests of nothing else.
 BROAD = {
     "kernels/": ("tests/kernels/test_offers.py::test_candidates",),
@@ -334,8 +335,8 @@ class Breaker:
                 return {"state": "died", "by": by}
 
     def judges(self, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's lines: those in which others of its file died, then broad
-        ones, then the fastest."""
+        """The tests that run the mutant's lines: those in which others of its file died, then the
+        fastest, broad ones, and the others."""
         lines = range(mutant.line, mutant.stop + 1)
         able = {
             test: own
@@ -343,6 +344,7 @@ class Breaker:
             if any(line in lines for line in own["lines"].get(mutant.file, ()))
         }
         first = [t for t, _ in self.kills[mutant.file].most_common(DEADLY) if t in able]
+        first += [t for t in quickest(able, FAST) if t not in first]
         for part, tests in BROAD.items():
             broad = {test for test in able if test.startswith(tests)}
             first += sorted(broad - {*first}) if mutant.file.startswith(part) else []
