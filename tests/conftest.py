@@ -64,6 +64,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For modules that test what is done with a compiled model, often the same one."""
+    from compilations import once
+    from midge import driver
+
+    monkeypatch.setattr(driver, "compile_graph", once(driver.compile_graph))
+
+
+@pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Compare text with tests/golden/<module>/<test>.txt; `--update-golden` rewrites the file."""
     name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")

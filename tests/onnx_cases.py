@@ -21,13 +21,14 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
 
+from conftest import NO_SEARCH
 from midge.core.errors import ModelError
 from midge.core.package import Package
 from midge.core.types import Array
-from midge.driver import Compiled, load_operators
+from midge.driver import Compiled, compile_graph, load_operators
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
-from midge.onnx_backend import bound_graph, compiled_for_host
+from midge.onnx_backend import bound_graph
 from midge.run.tensors import (
     ARENA_ALIGNMENT,
     CONTEXT_SIZE,
@@ -36,6 +37,7 @@ from midge.run.tensors import (
     decode,
     encode_inputs,
 )
+from midge.target import load_target
 from midge.toolchain.build import build_library
 
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
@@ -123,13 +125,25 @@ def read(chosen: Sequence[Case]) -> Outcomes:
     load_operators()
     result = Outcomes()
     for case in chosen:
-        try:
-            graphs = tuple(_graph(case, inputs) for inputs, _ in case.sets)
-        except ModelError as error:
-            result.refused[case.name] = _reason(error)
+        if case.name not in _READ:
+            _READ[case.name] = _read(case)
+        found = _READ[case.name]
+        if isinstance(found, str):
+            result.refused[case.name] = found
         else:
-            result.ready.append(Readied(case, graphs))
+            result.ready.append(found)
     return result
+
+
+_READ: dict[str, Readied | str] = {}  # by the names of cases
+
+
+def _read(case: Case) -> Readied | str:
+    """The case with its graphs, or why it is refused."""
+    try:
+        return Readied(case, tuple(_graph(case, inputs) for inputs, _ in case.sets))
+    except ModelError as error:
+        return _reason(error)
 
 
 def _graph(case: Case, inputs: dict[str, Any]) -> Graph:
@@ -168,7 +182,8 @@ def check_c(chosen: Sequence[Readied], name: str) -> None:
         for graph, data in zip(ready.graphs, ready.case.sets, strict=True):
             key = canonical(graph)
             if key not in compiled:
-                compiled[key] = compiled_for_host(replace(graph, name=f"m{len(compiled)}"))
+                named = replace(graph, name=f"m{len(compiled)}")
+                compiled[key] = compile_graph(named, load_target("host"), NO_SEARCH)
             runs.append((ready.case, graph, compiled[key], *data))
     library = Library([c.package for c in compiled.values()], name)
     for case, graph, built, inputs, wanted in runs:
@@ -205,7 +220,8 @@ class Library:
         for package in packages:
             files |= {n: t for n, t in package.files.items() if n.endswith((".c", ".h"))}
         files["all.c"] = "".join(f'#include "{s}"\n' for p in packages for s in p.sources)
-        path = build_library(name, files, ["all.c"], optimize="debug")
+        # What is compared is what the C means, to a case's tolerance.
+        path = build_library(name, files, ["all.c"], optimize="debug", flags=["-O0", "-g0"])
         self._library = ctypes.CDLL(str(path))
 
     def run(self, package: Package, inputs: dict[str, Array]) -> dict[str, Array]:

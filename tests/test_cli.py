@@ -19,6 +19,8 @@ from midge.graph.ir import OPS
 from onnx_builder import OnnxModel
 from small_models import cnn_int8, two_ports
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 COMMANDS = (
     "compile", "doctor", "inspect", "ops", "profile", "run", "schedule", "targets", "verify",
 )  # fmt: skip

@@ -12,6 +12,8 @@ from midge.cli.operators import find_operator
 from midge.core.errors import UsageError
 from midge.core.package import Operator
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def costs(answer: Any) -> list[int]:
     return [op["cycles"] for op in answer["operators"]]

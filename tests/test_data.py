@@ -20,6 +20,8 @@ from midge.core import arrays
 from midge.core.errors import MidgeWarning, UsageError
 from midge.core.types import Array, DType, Quant, TensorType
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 HELDOUT = np.load(DIGITS.parent / "heldout.npz")
 F32 = TensorType((1, 3), DType.F32)
 I8 = TensorType((1, 3), DType.I8, Quant.per_tensor(0.5, 3))

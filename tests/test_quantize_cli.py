@@ -20,6 +20,8 @@ from midge.passes import run as run_passes
 from small_models import cnn_float, cnn_int8
 from small_models import graph as graph_of
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

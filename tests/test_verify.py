@@ -22,6 +22,8 @@ from small_models import CONV, SAME, builder
 from torch_cases import stored
 from tree_models import FEATURES, Grown, by_onnxruntime, evaluated, features, loaded, model
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 QUICK = ("--on", "host", "--no-search", "-n", "3")
 TORCH = {case.name: case for case in stored()}
 
