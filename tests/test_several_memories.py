@@ -24,6 +24,8 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from midge.toolchain import build_shared
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 TWO = (("dtcm", 600), ("sram", 8192))
 
 

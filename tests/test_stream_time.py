@@ -35,6 +35,8 @@ from stream_nets import (
     strides,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SWW = SHARED / "sww_int8.tflite"
 needs_sww = pytest.mark.skipif(not SWW.exists(), reason="shared models are not here")
 

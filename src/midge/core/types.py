@@ -25,6 +25,9 @@ class DType(Enum):
     F16 = "f16"
     F32 = "f32"
 
+    # Members are unique, and keys of much that is looked up; Enum's own hashes the name each time.
+    __hash__ = object.__hash__
+
     @property
     def c_name(self) -> str:
         return _C_NAMES[self]
@@ -40,7 +43,7 @@ class DType(Enum):
 
     @property
     def is_float(self) -> bool:
-        return self in (DType.F16, DType.F32)
+        return self is DType.F32 or self is DType.F16
 
     @property
     def is_integer(self) -> bool:
@@ -49,12 +52,12 @@ class DType(Enum):
     @property
     def min(self) -> int:
         """The least value of an integer type."""
-        return int(np.iinfo(self.c_name[:-2]).min)
+        return _LIMITS[self][0]
 
     @property
     def max(self) -> int:
         """The greatest value of an integer type."""
-        return int(np.iinfo(self.c_name[:-2]).max)
+        return _LIMITS[self][1]
 
     @staticmethod
     def of(array: Array) -> DType:
@@ -83,6 +86,11 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
     DType.F32: np.dtype(np.float32),
 }
 _FROM_NUMPY = {v: k for k, v in _NUMPY.items()}
+_LIMITS = {
+    t: (int(np.iinfo(t.c_name[:-2]).min), int(np.iinfo(t.c_name[:-2]).max))
+    for t in DType
+    if t.is_integer
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,7 +296,7 @@ def is_integer(e: ir.Expr, buffers: Mapping[str, DType]) -> bool:
         case ir.Load(buffer, _):
             return buffer in buffers and buffers[buffer].is_integer
         case ir.Bin(op, lhs, _):
-            return op not in ir.COMPARISONS | ir.LOGIC and is_integer(lhs, buffers)
+            return op not in ir.COMPARISONS and op not in ir.LOGIC and is_integer(lhs, buffers)
         case ir.Select(_, then, _):
             return is_integer(then, buffers)
         case ir.Call(name, _):

@@ -46,7 +46,7 @@ class Const:
         return isnan(a) and isnan(b)
 
     def __hash__(self) -> int:
-        return hash((None if isnan(self.value) else self.value, self.dtype))
+        return 0 if isnan(self.value) else hash(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,9 @@ class Var:
     """A loop variable, always i32. Names are unique within a function."""
 
     name: str
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from operator import is_
 from typing import assert_never
 
 from midge.loop import ir
@@ -17,9 +18,9 @@ def map_expr(e: ir.Expr, f: Callable[[ir.Expr], ir.Expr]) -> ir.Expr:
     match e:
         case ir.Const() | ir.Var():
             return f(e)
-        case ir.Load(_, index):
+        case ir.Load(buffer, index):
             now = map_exprs(index, f)
-            return f(e if now is index else replace(e, index=now))
+            return f(e if now is index else ir.Load(buffer, now))
         case ir.Bin(op, lhs, rhs):
             left, right = map_expr(lhs, f), map_expr(rhs, f)
             return f(e if left is lhs and right is rhs else ir.Bin(op, left, right))
@@ -30,17 +31,17 @@ def map_expr(e: ir.Expr, f: Callable[[ir.Expr], ir.Expr]) -> ir.Expr:
             parts = (cond, then, other)
             now = map_exprs(parts, f)
             return f(e if now is parts else ir.Select(*now))
-        case ir.Call(_, args):
+        case ir.Call(name, args):
             now = map_exprs(args, f)
-            return f(e if now is args else replace(e, args=now))
+            return f(e if now is args else ir.Call(name, now))
         case _:
             assert_never(e)
 
 
 def map_exprs(es: tuple[ir.Expr, ...], f: Callable[[ir.Expr], ir.Expr]) -> tuple[ir.Expr, ...]:
     """`map_expr` over a tuple; the same tuple if nothing changed."""
-    result = tuple(map_expr(e, f) for e in es)
-    return es if all(a is b for a, b in zip(result, es, strict=True)) else result
+    result = tuple([map_expr(e, f) for e in es])
+    return es if all(map(is_, result, es)) else result
 
 
 def map_stmts(
@@ -56,7 +57,7 @@ def map_stmts(
         for s in block:
             now = stmt(_with_parts(s, expr, go))
             result.extend(now if isinstance(now, tuple) else (now,))
-        same = len(result) == len(block) and all(map(lambda a, b: a is b, result, block))
+        same = len(result) == len(block) and all(map(is_, result, block))
         return block if same else tuple(result)
 
     return go(body)
@@ -66,9 +67,9 @@ def _with_parts(
     s: ir.Stmt, f: Callable[[ir.Expr], ir.Expr] | None, go: Callable[[ir.Block], ir.Block]
 ) -> ir.Stmt:
     match s:
-        case ir.Loop(_, _, body):
+        case ir.Loop(var, extent, body, kind):
             inner = go(body)
-            return s if inner is body else replace(s, body=inner)
+            return s if inner is body else ir.Loop(var, extent, inner, kind)
         case ir.Guard(cond, body, other):
             c, inner, outer = map_expr(cond, f) if f else cond, go(body), go(other)
             same = c is cond and inner is body and outer is other

@@ -73,7 +73,7 @@ class _Table(dict[str, Instruction]):
 
 
 # Layers of one shape are scheduled once, in this model and in the next.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _applied(func: ir.Func, steps: Schedule, instructions: _Table) -> ir.Func:
     return apply(func, steps, instructions)
 
