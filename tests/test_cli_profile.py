@@ -15,6 +15,9 @@ from midge.core.package import Operator
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
+M3 = ("-t", "cortex-m3", "--no-search")
+
+
 def costs(answer: Any) -> list[int]:
     return [op["cycles"] for op in answer["operators"]]
 
@@ -73,7 +76,7 @@ def test_an_operator_may_be_named_in_four_ways(midge: Cli) -> None:
 
 
 def test_the_machine_code_adds_up(midge: Cli) -> None:
-    answer = midge("profile", DIGITS, "-t", "cortex-m3", "--asm", "2", "--json").json
+    answer = midge("profile", DIGITS, *M3, "--asm", "2", "--json").json
     stretches = answer["asm"]["stretches"]
     assert sum(s["spent"] for s in stretches) == answer["operators"][2]["cycles"]
     for stretch in stretches:
@@ -85,9 +88,9 @@ def test_the_machine_code_adds_up(midge: Cli) -> None:
 
 
 def test_the_listing_shows_the_hottest_code_first(midge: Cli) -> None:
-    answer = midge("profile", DIGITS, "-t", "cortex-m3", "--asm", "2", "--json").json
+    answer = midge("profile", DIGITS, *M3, "--asm", "2", "--json").json
     stretches, spent = answer["asm"]["stretches"], answer["operators"][2]["cycles"]
-    lines = midge("profile", DIGITS, "-t", "cortex-m3", "--asm", "2").out.splitlines()
+    lines = midge("profile", DIGITS, *M3, "--asm", "2").out.splitlines()
     assert lines[0].startswith("conv2d_2: CONV_2D (operator 2), ")
     assert not [line for line in lines if len(line) > 80]
     heads = [line for line in lines if line.startswith("digits_int8_")]
