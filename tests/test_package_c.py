@@ -35,6 +35,8 @@ from midge.target import load_target
 from midge.verify import difference
 from small_models import MODELS, graph
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 NAMES = ["digits", *MODELS]
 INTEGER = ["digits", "int8", "int16", "ports"]
 SANITIZE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
