@@ -54,11 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Builds start from an empty cache and leave the user's alone; workers of one run share it."""
+    """Builds start from an empty cache and leave the user's alone; workers of one run share it, and
+    so do the processes that they start the bytecode of what they import."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "midge-cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIDGE_CACHE_DIR", str(folder))
+        patch.setenv("PYTHONPYCACHEPREFIX", str(folder.with_name("bytecode")))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield folder
 
 

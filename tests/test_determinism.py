@@ -16,9 +16,19 @@ from small_models import MODELS
 
 CODE = """
 import hashlib, sys, midge
-p = midge.compile(sys.argv[1], target=sys.argv[2])
-print(hashlib.sha256(repr((list(p.files.items()), p.sources)).encode()).hexdigest())
+for path in sys.argv[2:]:
+    p = midge.compile(path, target=sys.argv[1])
+    print(hashlib.sha256(repr((list(p.files.items()), p.sources)).encode()).hexdigest())
 """
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    made = {kind: folder / f"{kind}.tflite" for kind in MODELS}
+    for kind, path in made.items():
+        path.write_bytes(MODELS[kind]())
+    return {"digits": DIGITS, **made}
 
 
 def fingerprint(path: Path, target: str, **settings: bool) -> str:
@@ -26,25 +36,31 @@ def fingerprint(path: Path, target: str, **settings: bool) -> str:
     return hashlib.sha256(repr((list(package.files.items()), package.sources)).encode()).hexdigest()
 
 
-def elsewhere(path: Path, target: str, seed: str, folder: Path) -> str:
-    """The fingerprint in a new process with its own hash seed, locale, time zone and folder."""
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
-    words = [sys.executable, "-c", CODE, str(path), target]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.fixture(scope="module")
+def elsewhere(
+    models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, str]]:
+    """The fingerprints of all models in new processes, each with its own hash seed, locale, time
+    zone and folder."""
+    found = []
+    for seed in ("1", "4711"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+        words = [sys.executable, "-c", CODE, "cortex-m4", *map(str, models.values())]
+        folder = tmp_path_factory.mktemp("elsewhere")
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found.append(dict(zip(models, done.stdout.split(), strict=True)))
+    return found
 
 
 @pytest.mark.parametrize("kind", ["digits", *MODELS])
-def test_the_same_bytes_again_and_elsewhere(kind: str, tmp_path: Path) -> None:
-    path = DIGITS
-    if kind != "digits":
-        path = tmp_path / f"{kind}.tflite"
-        path.write_bytes(MODELS[kind]())
+def test_the_same_bytes_again_and_elsewhere(
+    kind: str, models: dict[str, Path], elsewhere: list[dict[str, str]]
+) -> None:
+    path = models[kind]
     first = fingerprint(path, "cortex-m4")
     assert fingerprint(path, "cortex-m4") == first
-    assert elsewhere(path, "cortex-m4", "1", tmp_path) == first
-    assert elsewhere(path, "cortex-m4", "4711", tmp_path) == first
+    assert [own[kind] for own in elsewhere] == [first, first]
     one, other = (fingerprint(path, t, search=False) for t in ("cortex-m4", "cortex-m3"))
     assert one != other
 
