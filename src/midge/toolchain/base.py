@@ -23,8 +23,9 @@ class Found:
 class Job:
     """One compilation and link, inside `folder`; every path is relative to it.
 
-    sources: C files.  output: the file to make.
+    sources: C files, and objects that are linked as they are.  output: the file to make.
     script: linker script of a bare-metal image, or None for a shared library of this machine.
+    link: false for an object of a bare-metal image, from one source.
     flags: what selects the CPU, from the target, then what the caller adds.
     link_flags: the CPU flags of zig, when it links for another compiler.
     optimize: "speed", "size", "balanced" or "debug".
@@ -41,6 +42,7 @@ class Job:
     defines: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     strict: bool = False
+    link: bool = True
 
 
 class Toolchain(Protocol):

@@ -22,6 +22,7 @@ HOST_TOOLCHAINS = ("gcc", "clang", "zig")
 
 _BARE = Path(__file__).parent / "bare"
 _BARE_SOURCE = "memory.c"
+_BARE_OBJECT = "memory.o"
 _INCLUDES = "midge_bare"
 _SCRIPT = "image.ld"
 # Part of every key: raise it when flags change that are not in a Job.
@@ -109,7 +110,7 @@ def build_image(
     }
     job = Job(
         folder=Path(),
-        sources=(*package.sources, *_c_files(sources), _BARE_SOURCE),
+        sources=(*package.sources, *_c_files(sources), _BARE_OBJECT),
         output=f"{package.name}.elf",
         optimize=_known(optimize or package.optimize),
         script=_SCRIPT,
@@ -218,7 +219,29 @@ def _compile(selected: Selected, job: Job, files: Mapping[str, str], folder: Pat
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
+    if _BARE_OBJECT in job.sources:
+        _add_bare_object(selected, job, folder)
     selected.toolchain.compile(selected.found, replace(job, folder=folder))
+
+
+def _add_bare_object(selected: Selected, job: Job, folder: Path) -> None:
+    """What every image is linked to takes a compiler longer than many a network: it is compiled
+    once for all images with these flags."""
+    own = Job(
+        folder=Path(),
+        sources=(_BARE_SOURCE,),
+        output=_BARE_OBJECT,
+        optimize=job.optimize,
+        flags=job.flags,
+        includes=(_INCLUDES,),
+        strict=job.strict,
+        link=False,
+    )
+    made = _build(selected, own, _bare_files(), None)
+    try:
+        shutil.copyfile(made, folder / _BARE_OBJECT)
+    except FileNotFoundError:  # another process has emptied the cache
+        selected.toolchain.compile(selected.found, replace(own, folder=folder))
 
 
 def _key(selected: Selected, job: Job, files: Mapping[str, str]) -> str:

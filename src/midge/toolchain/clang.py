@@ -28,16 +28,18 @@ class Clang:
         return on_path(self.name)
 
     def compile(self, found: Found, job: Job) -> None:
-        if job.script is None:
+        if job.link and job.script is None:
             check(self.name, run(self.name, [found.path, *shared_flags(job)], job.folder))
             return
         flags = [*c_flags(job), *BARE_COMPILE, "-fomit-frame-pointer", "-c"]
         objects = []
         for source in job.sources:
             objects.append(f"{Path(source).stem}.o")
-            command = [str(found.path), *flags, source, "-o", objects[-1]]
-            check(self.name, run(self.name, command, job.folder))
-        self._link(job, objects)
+            if source != objects[-1]:
+                command = [str(found.path), *flags, source, "-o", objects[-1]]
+                check(self.name, run(self.name, command, job.folder))
+        if job.link:
+            self._link(job, objects)
 
     def _link(self, job: Job, objects: list[str]) -> None:
         zig = Zig()

@@ -44,8 +44,12 @@ class GnuCross:
         # -ffreestanding finds stdint.h without a C library, -fbuiltin keeps memcpy inline.
         # An M-profile core has a fused multiply-add for floats: let it be used, as clang does.
         flags = [*c_flags(job), *BARE_COMPILE, "-ffreestanding", "-fbuiltin"]
-        flags += ["-ffp-contract=fast", "-nostdlib", "-T", str(job.script), "-Wl,--gc-sections"]
-        command = [str(found.path), *flags, *job.sources, "-lgcc", "-o", job.output]
+        flags += ["-ffp-contract=fast", "-nostdlib"]
+        if job.link:
+            flags += ["-T", str(job.script), "-Wl,--gc-sections", *job.sources, "-lgcc"]
+        else:
+            flags += ["-c", *job.sources]
+        command = [str(found.path), *flags, "-o", job.output]
         check(self.name, run(self.name, command, job.folder))
 
 

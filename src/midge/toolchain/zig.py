@@ -43,6 +43,10 @@ class Zig:
     def compile(self, found: Found, job: Job) -> None:
         # -g1, because zig strips the symbols of optimised images without debug information.
         flags = [*c_flags(job), *_PLAIN, *(() if job.optimize == "debug" else ("-g1",))]
+        if not job.link:
+            object_ = [*flags, *BARE_COMPILE, "-c", *job.sources, "-o", job.output]
+            check(self.name, self.cc(found, job.folder, object_))
+            return
         if job.script is not None:
             self.link(found, job, [*flags, *BARE_COMPILE, *job.sources])
             return
