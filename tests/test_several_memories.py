@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import midge
-from c_program import STRICT, compile_objects, write
+from c_program import STRICT, call, command, compile_objects, write
 from conftest import DIGITS
 from midge import driver
 from midge.core.errors import PlanError, UsageError
@@ -69,6 +70,47 @@ def test_both_memories_are_used_and_no_more_than_there_is() -> None:
 
 def test_rows_that_arrive_lie_in_two_memories() -> None:
     check(compiled(stream_input=True, pools=TWO), "emulator")
+
+
+@pytest.mark.parametrize("options", [{}, {"hot_weights": True}, {"static_arena": True}], ids=str)
+def test_the_example_of_the_readme_runs(options: dict[str, Any], tmp_path: Path) -> None:
+    """Zeros as input, and the outputs as bytes."""
+    pools = () if "static_arena" in options else TWO
+    made = compiled(pools=pools, **options)
+    package, (output,) = made.package, made.package_outputs
+    folder = write(package, tmp_path)
+    (code,) = re.findall(r"```c\n(.*?)```", package.files["README.md"], re.DOTALL)
+    head, _, body = code.partition("\n\n")
+    size, lines = package.inputs[0].type.elements, body.strip().splitlines()
+    (folder / "main.c").write_text(
+        f"#include <stdio.h>\n{head}\nstatic const int8_t my_input[{size}];\nint main(void)\n{{\n"
+        + "\n".join(lines)
+        + f"\nreturn fwrite(scores, 1, {package.outputs[0].type.elements}, stdout) == 0;\n}}\n"
+    )
+    objects = [p.name for p in compile_objects(package, folder, "gcc")]
+    call([*command("gcc"), "-I.", "main.c", *objects, "-o", "main"], folder)
+    printed = np.frombuffer(call([str(folder / "main")], folder), np.int8)
+    zeros = {n: np.zeros(made.graph.types[n].shape, np.int8) for n in made.graph.inputs}
+    want = RUNNERS["host"].load(package).run(zeros).outputs[output]
+    np.testing.assert_array_equal(printed, want.reshape(-1))
+
+
+def test_tensors_of_a_missing_memory_are_nowhere() -> None:
+    made = compiled(pools=TWO)
+    find = functions(made)
+    context, first, second = (ctypes.create_string_buffer(n) for n in (256, 700, 8192))
+    find("init")(context, aligned(first), 600)
+    places = [find("input"), find("output")]
+    for place in places:
+        place.restype = ctypes.c_void_p
+    assert any(place(context) is None for place in places)
+    find("use_sram")(context, aligned(second), 8000)
+    assert all(place(context) is not None for place in places)
+
+
+def aligned(buffer: Any) -> ctypes.c_void_p:
+    at = ctypes.addressof(buffer)
+    return ctypes.c_void_p(at + -at % 16)
 
 
 def test_what_is_missing_is_said() -> None:

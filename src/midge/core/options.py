@@ -285,7 +285,10 @@ def _typed(name: str, value: Any) -> Any:
 def _pools_of(value: Any) -> Pools:
     pairs = value.items() if isinstance(value, Mapping) else value or ()
     try:
-        return tuple((str(name), index(size)) for name, size in pairs)
+        return tuple(
+            (str(name), byte_size(size, "pools") if isinstance(size, str) else index(size))
+            for name, size in pairs
+        )
     except (TypeError, ValueError):
         raise UsageError(
             f"{value!r} is no names and bytes", where="pools", hint='e.g. {"dtcm": 16384}'
