@@ -353,11 +353,20 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
         Options(**wrong)  # type: ignore[arg-type]
 
 
-def test_samples_that_are_not_finite_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("value", "kind", "what"),
+    [
+        (np.nan, UsageError, "sample 1 of input 'x': has values that are not numbers"),
+        (np.inf, ModelError, "not finite on the calibration data"),
+    ],
+)
+def test_samples_that_are_not_finite_are_refused(
+    value: float, kind: type[MidgeError], what: str
+) -> None:
     model = graph_of(MODELS["float"]())
     samples = random_inputs(model, 2, 0)
-    samples[1][model.inputs[0]][:] = np.nan
-    with pytest.raises(ModelError, match="not finite on the calibration data"):
+    samples[1][model.inputs[0]][:1] = value
+    with pytest.raises(kind, match=what):
         quantize(model, samples)
 
 

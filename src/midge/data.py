@@ -97,6 +97,13 @@ def inputs_for(
     return load_inputs(path, graph, quantize=quantize, note=note)
 
 
+def check_arrays(*paths: Path | None) -> None:
+    """UsageError for what begins as no file of arrays: before a model is compiled for them."""
+    for path in paths:
+        if path is not None:
+            is_npz(path)
+
+
 def load_inputs(
     path: Path, graph: Graph, *, quantize: bool = False, note: Note = told
 ) -> list[dict[str, Array]]:

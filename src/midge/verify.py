@@ -261,7 +261,8 @@ def _runner(
     title = "C on this host" if name == "host" else f"C on {target.name} ({name})"
     stage = Stage(name, title)
     if name == "emulator" and "model" not in target.emulator:
-        stage.skipped = f"the emulator has no {target.name}"
+        other = "; --on qemu runs it" if target.qemu else ""
+        stage.skipped = f"the emulator has no {target.name}{other}"
         return stage, None
     runner = RUNNERS[name]
     if (reason := runner.available()) is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from midge.core.errors import RunError, UsageError
 from midge.core.types import Array, TensorType
 from midge.graph.ir import OPS, Graph, Node, expand
@@ -35,7 +37,8 @@ def evaluate_node(
     env = {**{n: values[n] for n in node.inputs}, **expansion.new_consts}
     for step in expansion.nodes:
         try:
-            results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
+            with np.errstate(all="ignore"):  # infinities and NaN go on, as they do in C
+                results = OPS[step.op].reference([env[n] for n in step.inputs], step.attrs)
         except ArithmeticError as error:
             raise RunError(str(error), where=node.where, hint="give smaller inputs") from None
         env.update(zip(step.outputs, results, strict=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from midge.core.errors import ModelError, UsageError
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph, Node, expand
@@ -56,6 +58,18 @@ def quantize(
     return build(learn(graph, samples, options, progress), options)
 
 
+def _check_numbers(samples: Sequence[Mapping[str, Array]]) -> None:
+    """UsageError for data with NaN, which no range holds; infinities may be those of a mask."""
+    for i, sample in enumerate(samples):
+        for name, array in sample.items():
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                raise UsageError(
+                    "has values that are not numbers (NaN)",
+                    where=f"sample {i} of input {name!r}",
+                    hint="mend the calibration data",
+                )
+
+
 def learn(
     graph: Graph,
     samples: Sequence[Mapping[str, Array]],
@@ -63,6 +77,7 @@ def learn(
     progress: Progress = silent,
 ) -> Calibrated:
     """The part that runs the float graph: `build` can follow several times."""
+    _check_numbers(samples)
     floats = bound_masks(prepare(graph), samples, options.activations)
     if options.equalize:
         floats = equalize(floats)

@@ -101,14 +101,15 @@ def misfits(package: Package) -> list[str]:
     """What does not fit the target's memories, before stack and code are counted."""
     found = []
     kinds: tuple[tuple[Literal["ram", "flash"], str, int, str], ...] = (
-        ("ram", "the arena", package.arena_size, "try --max-ram, which looks for slower plans, "),
-        ("flash", "the constants", package.weights_size, ""),
-    )
+        ("ram", "the arena needs", package.arena_size,
+         "try --max-ram, which looks for slower plans, "),
+        ("flash", "the constants need", package.weights_size, ""),
+    )  # fmt: skip
     for kind, what, size, advice in kinds:
         memory = package.target.memory(kind)
         if memory is not None and size > memory.size:
             found.append(
-                f"{what} of {number(size)} bytes does not fit the {number(memory.size)} bytes of "
-                f"{memory.name}; {advice}choose a larger target or describe your board in a .toml"
+                f"{what} {number(size)} bytes, {memory.name} has {number(memory.size)}; {advice}"
+                "choose a larger target or describe your board in a .toml"
             )
     return found

@@ -52,13 +52,14 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
-    from midge.data import inputs_for, labels_for
+    from midge.data import check_arrays, inputs_for, labels_for
     from midge.quantize.report import check_classes
     from midge.run import RUNNERS
 
     runner = RUNNERS[on]
     check_toolchain(toolchain)
     check_count(count)
+    check_arrays(inputs, accuracy)
     compiled = compile_model(model, target, options)
     sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))

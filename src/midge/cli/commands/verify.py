@@ -58,12 +58,13 @@ def verify_command(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from midge.data import inputs_for, labels_for
+    from midge.data import check_arrays, inputs_for, labels_for
     from midge.verify import verify
 
     runners = _runners(on, toolchain)
-    compiled = compile_model(model, target, options)
     check_count(count)
+    check_arrays(inputs, accuracy)
+    compiled = compile_model(model, target, options)
     sets = inputs_for(compiled.model, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
     out = console()
