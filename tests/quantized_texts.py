@@ -39,6 +39,10 @@ TURNED_PRODUCT = "t: f32[2x2] = matmul(X, W, transpose_b=1)"
 
 MATRICES = {
     "a matrix": island([X, COLUMNS], PRODUCT, Y),
+    "to wider integers stays": island(
+        [X, COLUMNS], PRODUCT, "i16[2x2]{0.1; 0}", 'dtype="i16", rounding="even"'
+    ),
+    "of wider integers stays": island(["x: i16[2x3]{0.05; 0}", COLUMNS], PRODUCT, Y),
     "a matrix that is not turned": island(
         [X, COLUMNS], "t: f32[2x2] = matmul(X, W, transpose_a=0, transpose_b=0)", Y
     ),

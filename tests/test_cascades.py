@@ -15,9 +15,10 @@ from midge import cascading, driver
 from midge.cascading import SLOWER, Chosen, Price, Priced, Wish, choose, price_first
 from midge.codegen.arrange import arrange
 from midge.core.errors import UsageError
+from midge.core.types import DType, TensorType
 from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
-from midge.graph.ir import Graph
+from midge.graph.ir import Graph, Node
 from midge.lower.bands import Form
 from midge.lower.lower import Choice, find_options
 from midge.plan.offsets import plan
@@ -254,3 +255,12 @@ def test_less_scratch_memory_is_taken_at_the_busiest_moment() -> None:
     )
     assert first.value == back, "it reads the wide one, and has scratch memory"
     assert tried[-1].live < tried[0].live
+
+
+@pytest.mark.parametrize("shape", ["", "7", "2x3", "2x4x4x1"])
+def test_what_is_no_image_is_not_fed_by_rows(shape: str) -> None:
+    axes = tuple(int(n) for n in shape.split("x") if n)
+    types = {n: TensorType(axes, DType.F32) for n in "xy"}
+    graph = Graph("g", ("x",), ("y",), types, {}, (Node("tanh", ("x",), ("y",), {}, "", ""),))
+    with pytest.raises(UsageError, match="cannot be fed row by row"):
+        driver.compile_graph(graph, load_target("cortex-m4"), unsearched(stream_input=True))

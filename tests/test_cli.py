@@ -317,19 +317,6 @@ def test_run_counts_per_operator(midge: Cli) -> None:
     assert len(answer["outputs"]) == 1
 
 
-@pytest.mark.parametrize("command", ["run", "verify"])
-@pytest.mark.parametrize("option", ["-i", "--accuracy"])
-def test_arrays_that_are_not_there_are_told_before_the_model_is_read(
-    midge: Cli, command: str, option: str, tmp_path: Path
-) -> None:
-    (tmp_path / "net.tflite").write_bytes(b"no model")
-    np.save(tmp_path / "x.npy", np.zeros(1, np.int8))
-    words = {"-i": (), "--accuracy": ("-i", "x.npy")}[option]
-    answer = midge(command, "net.tflite", option, "nothere.npy", *words)
-    assert answer.code == 2
-    assert "nothere.npy" in answer.err
-
-
 def test_verify_takes_npy_and_npz(midge: Cli, ports: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     left = rng.integers(-128, 128, (5, 1, 4, 6), np.int8)

@@ -262,3 +262,16 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.npy"):
         with pytest.raises(UsageError, match="cannot be read"):
             arrays.read_npy(path)
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize("option", ["-i", "--accuracy"])
+def test_arrays_that_are_not_there_are_told_before_the_model_is_read(
+    midge: Cli, command: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.tflite").write_bytes(b"no model")
+    np.save(tmp_path / "x.npy", np.zeros(1, np.int8))
+    words = {"-i": (), "--accuracy": ("-i", "x.npy")}[option]
+    answer = midge(command, "net.tflite", option, "nothere.npy", *words)
+    assert answer.code == 2
+    assert "nothere.npy" in answer.err

@@ -182,7 +182,7 @@ def test_settings_change_options() -> None:
         ({"stream_time": -1}, "no number of frames"),
         ({"pools": {"a": 0}}, "no bytes"),
         ({"pools": [("a",)]}, "names and bytes"),
-        ({"pools": [("a", "b")]}, "names and bytes"),
+        ({"pools": [("a", "b")]}, "not a size"),
         ({"stream_input": True, "stream_time": 0}, "not both"),
         ({"check_memory": True, "stream_time": 0}, "not checked"),
     ],

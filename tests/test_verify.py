@@ -13,7 +13,7 @@ from conftest import NO_SEARCH, Cli
 from midge import driver
 from midge.data import random_inputs
 from midge.oracle import oracle_for
-from midge.oracle.onnx_departures import BASE, TWO_SCORES, UNSCORED
+from midge.oracle.onnx_departures import BASE, OVERFLOW, TWO_SCORES, UNSCORED, departures
 from midge.run import RUNNERS
 from midge.target import load_target
 from midge.verify import Verdict, verify
@@ -267,3 +267,14 @@ def test_normalizers_are_onnxruntimes(norm: str) -> None:
     x = x.astype(np.float32)
     found, want = evaluated(loaded(data), x)["y"], by_onnxruntime(data, x)["y"]
     np.testing.assert_allclose(found, want, rtol=3e-7, atol=1e-40)
+
+
+@pytest.mark.parametrize("kind", ["ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceMax"])
+@pytest.mark.parametrize("code", [1, 6, 7])
+def test_sums_that_overflow_are_judged_by_the_reference(kind: str, code: int) -> None:
+    """Of integers; of floats, and where nothing overflows, the framework judges."""
+    node = helper.make_node(kind, ["x"], ["y"])
+    ends = [helper.make_tensor_value_info(n, code, [3]) for n in "xy"]
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]))
+    judged = {} if code == 1 or kind == "ReduceMax" else {"y": OVERFLOW}
+    assert departures(model) == judged

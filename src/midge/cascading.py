@@ -119,6 +119,7 @@ def choose(
     """
     if wish.hop is not None:
         return _choose_flow(graph, target, types, optimize, price, wish.hop, planner, without)
+    _check_arriving(graph, wish)
     trials: list[Trial] = []
     known: Known = {}
     for name, own, forms in _plans(graph, wish):
@@ -130,7 +131,8 @@ def choose(
         trials += _descent(name, found, price(found.choices))
         if name == "whole" and not _worth_a_try(trials[0], wish):
             break
-    _check_arriving(graph, trials, wish)
+    if wish.arriving and not any(trial.lowered.found.banded for trial in trials):
+        raise _not_by_rows(graph)
     planner = planner or partial(plan, limit=wish.max_ram)
     for trial in _ranked(trials, wish):
         program = trial.lowered.program(trial.picks)
@@ -330,14 +332,17 @@ def _cost(trial: Trial) -> int:
     return trial.cycles or 0
 
 
-def _check_arriving(graph: Graph, trials: Sequence[Trial], wish: Wish) -> None:
+def _check_arriving(graph: Graph, wish: Wish) -> None:
     for value in wish.arriving:
         t = graph.types[value]
-        by_rows = any(trial.lowered.found.banded for trial in trials)
-        if len(t.shape) != 4 or t.shape[0] != 1 or not by_rows or len(graph.inputs) > 1:
-            raise UsageError(
-                "cannot be fed row by row",
-                where=f"input {value}",
-                hint="--stream-input takes models with one input [1, height, width, channels] "
-                "whose first operator reads it row by row",
-            )
+        if len(t.shape) != 4 or t.shape[0] != 1 or len(graph.inputs) > 1:
+            raise _not_by_rows(graph)
+
+
+def _not_by_rows(graph: Graph) -> UsageError:
+    return UsageError(
+        "cannot be fed row by row",
+        where=f"input {graph.inputs[0]}",
+        hint="--stream-input takes models with one input [1, height, width, channels] "
+        "whose first operator reads it row by row",
+    )

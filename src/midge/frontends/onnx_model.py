@@ -9,15 +9,10 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
+from midge.graph.onnx_types import DTYPES
 from midge.graph.untrusted import checked_shape
 
 AGAIN = "get the file again or export again"
-
-# TensorProto.DataType -> element types that Midge has.
-DTYPES = {
-    1: DType.F32, 2: DType.U8, 3: DType.I8, 5: DType.I16, 6: DType.I32, 7: DType.I64,
-    9: DType.BOOL, 10: DType.F16,
-}  # fmt: skip
 
 
 def parsed(data: bytes, name: str) -> Any:

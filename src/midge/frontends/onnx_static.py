@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from midge.core.types import Array
-from midge.frontends.onnx_model import DTYPES
 from midge.frontends.onnx_scope import Call
 from midge.graph.importers import NotConstantError
+from midge.graph.onnx_types import DTYPES
 
 if TYPE_CHECKING:
     from midge.frontends.onnx_nodes import Reader

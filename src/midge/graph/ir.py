@@ -248,7 +248,9 @@ class Expansion:
         return name in self._consts
 
     def add_const(self, value: Array, suffix: str) -> str:
-        """A constant named after the node's output."""
+        """A constant named after the node's output. One number adds no axis to a scalar."""
+        if value.size == 1 and self.output.shape == ():
+            value = value.reshape(())
         return self._name_const(f"{self.node.outputs[0]}/{suffix}", value)
 
     def _name_const(self, name: str, value: Array) -> str:

@@ -16,6 +16,7 @@ from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.index_ranges import INDEX_RULES, same
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.onnx_types import DTYPES
 from midge.graph.tflite_types import CODES
 from midge.loop import ir
 from midge.lower import SCALAR_RULES, Element, ScalarRule, arithmetic
@@ -82,17 +83,11 @@ def _fitted(x: ir.Expr, source: DType, dtype: DType, *, wrap: bool) -> tuple[ir.
     return x, DType.I32
 
 
-_ONNX = {
-    1: DType.F32, 2: DType.U8, 3: DType.I8, 5: DType.I16, 6: DType.I32, 7: DType.I64,
-    9: DType.BOOL, 10: DType.F16,
-}  # fmt: skip
-
-
 def cast_from_onnx(op: Foreign) -> tuple[Node, ...]:
     """Cast and CastLike. Integers wrap; floats outside of an integer's range are limited to it,
     which ONNX leaves open."""
     op.expect_inputs(2 if op.kind == "CastLike" else 1)
-    target = op.type(1).dtype if op.kind == "CastLike" else _ONNX.get(op.attrs.get("to", 0))
+    target = op.type(1).dtype if op.kind == "CastLike" else DTYPES.get(op.attrs.get("to", 0))
     if target is None:
         raise op.error(f"element type {op.attrs.get('to')} is not supported")
     return (op.node("cast", {"dtype": target.value, "wrap": 1}, inputs=op.inputs[:1]),)

@@ -15,10 +15,12 @@ import numpy as np
 from midge.core.types import Array, DType, Quant
 from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import Attr, Attrs, Node
+from midge.graph.onnx_types import DTYPES
 from midge.ops._compose import Composer
 from midge.ops._onnx import integer
 
 _NARROW = (DType.I8, DType.U8, DType.I16)
+_FLOAT = 1  # of TensorProto.DataType
 
 
 def quantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -27,9 +29,15 @@ def quantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_dtype(0, DType.F32, DType.I32)
     _no_blocks(op)
     zero = op.const(2, "zero point") if op.has(2) else np.zeros((), np.uint8)
+    wanted = integer(op, "output_dtype", 0)
+    if wanted and not op.has(2) and wanted in DTYPES:
+        zero = np.zeros((), DTYPES[wanted].numpy)
     dtype = DType.of(zero)
-    if dtype not in _NARROW:
-        raise op.error(f"quantisation to {dtype.value} is not supported", "int8, uint8 or int16")
+    if dtype not in _NARROW or (wanted and DTYPES.get(wanted) is not dtype):
+        name = f"element type {wanted}" if wanted else dtype.value
+        raise op.error(f"quantisation to {name} is not supported", "int8, uint8 or int16")
+    if integer(op, "precision", 0) not in (0, _FLOAT):
+        raise op.error("a division in another precision than float32 is not supported")
     steps = Steps(op)
     x = op.inputs[0]
     if op.type(0).dtype is not DType.F32:
@@ -54,6 +62,8 @@ def dequantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(2, 3)
     op.expect_dtype(0, *_NARROW, DType.I32)
     _no_blocks(op)
+    if integer(op, "output_dtype", 0) not in (0, _FLOAT):
+        raise op.error("another result than float32 is not supported", "dequantise to float32")
     x, scale, dtype = op.inputs[0], _constant(op, 1), op.type(0).dtype
     zero = op.const(2, "zero point") if op.has(2) else np.zeros((), dtype.numpy)
     steps = Steps(op)
@@ -161,7 +171,7 @@ def _three(names: Sequence[str], i: int) -> tuple[str, str, str]:
     return names[i], names[i + 1], names[i + 2]
 
 
-def _between(kind: str, count: int, *kept: str) -> None:
+def _between(kind: str, count: int, *kept: str, rounding: str = "even") -> None:
     """Register the operator com.microsoft.QLinear`kind`: `count` operands as (value, scale, zero
     point), then scale and zero point of the result; attributes `kept` are those of `kind`."""
 
@@ -172,7 +182,8 @@ def _between(kind: str, count: int, *kept: str) -> None:
         parts = [composer.real(*_three(names, i)) for i in range(0, 3 * count, 3)]
         attrs = {k: v for k, v in op.attrs.items() if k in kept}
         value = composer.call(kind, parts, attrs, f"{op.outputs[0]}/float")
-        return composer.quantized(value, *names[3 * count : 3 * count + 2])
+        scale, zero = names[3 * count : 3 * count + 2]
+        return composer.quantized(value, scale, zero, rounding)
 
     IMPORTERS["onnx"].add(f"com.microsoft.QLinear{kind}", from_onnx)
 
@@ -310,8 +321,9 @@ IMPORTERS["onnx"].add("com.microsoft.QGemm", gemm_from_onnx)
 IMPORTERS["onnx"].add("com.microsoft.QLinearConcat", concat_from_onnx)
 for _kind in ("AveragePool", "GlobalAveragePool"):
     IMPORTERS["onnx"].add(f"com.microsoft.QLinear{_kind}", pool_from_onnx)
-_between("Add", 2)
-_between("Mul", 2)
+# These round their result with the zero point (qladd.cpp and qlmul.cpp of onnxruntime's MLAS).
+_between("Add", 2, rounding="even_sum")
+_between("Mul", 2, rounding="even_sum")
 _between("Sigmoid", 1)
 _between("LeakyRelu", 1, "alpha")
 _between("Softmax", 1, "axis")

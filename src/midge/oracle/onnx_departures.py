@@ -1,7 +1,7 @@
 """Where ONNX Runtime computes something else than ONNX's specification, which Midge follows.
 
-Found in core/providers/cpu/ml/tree_ensemble_aggregator.h; docs/numerics.md has the list. These
-outputs are judged by Midge's own reference, and `midge verify` says so.
+Of trees found in core/providers/cpu/ml/tree_ensemble_aggregator.h; docs/numerics.md has the list.
+These outputs are judged by Midge's own reference, and `midge verify` says so.
 """
 
 from __future__ import annotations
@@ -21,15 +21,24 @@ BASE = (
     "ONNX Runtime gives 0 for a target that no leaf has named; Midge gives its base value, as the "
     "specification says"
 )
+OVERFLOW = (
+    "products and sums of squares or magnitudes of integers that overflow end at the limits of the "
+    "type in ONNX Runtime, or anywhere; Midge's wrap"
+)
+_OVERFLOWING = ("ReduceL1", "ReduceL2", "ReduceProd", "ReduceSumSquare")
+_WHOLE = (6, 7)  # int32 and int64 of TensorProto.DataType
 
 
 def departures(model: Any) -> dict[str, str]:
     """Outputs of operators of the model -> how they differ."""
     found: dict[str, str] = {}
+    whole = {o.name for o in model.graph.output if o.type.tensor_type.elem_type in _WHOLE}
     for node in model.graph.node:
         rule = _RULES.get(node.op_type)
         if rule is not None and node.domain == "ai.onnx.ml" and (how := rule(_attributes(node))):
             found |= dict.fromkeys(node.output, how)
+        if node.op_type in _OVERFLOWING and not node.domain:
+            found |= dict.fromkeys(whole.intersection(node.output), OVERFLOW)
     return found
 
 

@@ -69,7 +69,8 @@ def _as_node(fitted: _Fitted, types: dict[str, TensorType], consts: dict[str, Ar
             continue
         role, value = operand
         name = fresh(f"{region.output}/{role}", types)
-        consts[name] = value.astype(np.int32).reshape(-1)
+        scalar = value.size == 1 and types[region.output].shape == ()
+        consts[name] = value.astype(np.int32).reshape(() if scalar else -1)
         types[name] = TensorType(consts[name].shape, DType.I32)
         inputs.append(name)
     return region.as_node(fitted.op, inputs, fitted.attrs)

@@ -24,11 +24,12 @@ def fuse_hard_swish(graph: Graph) -> Graph:
     """
     if not any(n.op in ("hard_sigmoid", "clip") for n in graph.nodes):
         return graph
-    ramps, decisive = _Ramps(graph), becoming_integers(graph)
+    ramps, decisive, types = _Ramps(graph), becoming_integers(graph), graph.types
+    made = {n.outputs[0]: ramps.hard_swish(n) for n in graph.nodes}
     found = {
-        n.outputs[0]: x
-        for n in graph.nodes
-        if n.outputs[0] not in decisive and (x := ramps.hard_swish(n))
+        y: x
+        for y, x in made.items()
+        if x and y not in decisive and types[x].shape == types[y].shape
     }
     return graph.with_nodes(
         replace(n, op="hard_swish", inputs=(found[n.outputs[0]],), attrs={})

@@ -183,7 +183,8 @@ class _Fuser(Operands):
         if rule is None or self.undecided(step.node, quant):
             return False
         made = rule(self, step.node)
-        if made is None:
+        # Operators on integers keep their type.
+        if made is None or self.types[made.inputs[0]].dtype is not self.types[y].dtype:
             return False
         self.finish(step, made, node)
         return True

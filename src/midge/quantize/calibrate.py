@@ -100,7 +100,8 @@ def _limits(counter: _Counter, values: Array, name: str, averaged: bool) -> None
 
 def _count(counter: _Counter, values: Array) -> None:
     if counter.most > counter.least:
-        found, _ = np.histogram(values, BINS, (counter.least, counter.most))
+        # binary64 tells apart the edges of intervals that binary32 does not, far from zero.
+        found, _ = np.histogram(values.astype(np.float64), BINS, (counter.least, counter.most))
         counter.counts += found
 
 

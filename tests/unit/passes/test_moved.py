@@ -12,6 +12,7 @@ from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.passes import run
 from midge.passes.channels_last_io import channels_last_io
+from midge.passes.copy_outputs import copy_outputs
 from midge.passes.drop_dead import drop_dead
 from midge.passes.join_parts import join_parts
 from midge.passes.move_transposes import move_transposes
@@ -323,3 +324,21 @@ def test_outputs_that_nothing_computes_keep_their_order(outputs: tuple[str, ...]
     assert [after.types[n].shape for n in after.outputs if n != "y"] == [
         graph.types[n].shape for n in graph.outputs if n != "y"
     ]
+
+
+def test_outputs_that_are_views_keep_their_names() -> None:
+    graph = text("""
+graph g(x: f32[2x3]):
+  a: f32[2x3] = tanh(x)
+  b: f32[6] = reshape(a, shape=(6))
+  c: f32[3x2] = reshape(b, shape=(3 2))
+  v: f32[6] = reshape(x, shape=(6))
+  w: f32[3x2] = reshape(v, shape=(3 2))
+  return a, b, c, v, w""")
+    after = run((copy_outputs,), graph)
+    assert after.outputs == graph.outputs
+    assert [n.op for n in after.nodes].count("copy") == 4
+    for given in random_inputs(graph, 1, 0):
+        want, have = evaluate(graph, given), evaluate(after, given)
+        for name in graph.outputs:
+            close(have[name], want[name])

@@ -109,6 +109,8 @@ NO_SWISH: dict[str, Make] = {
     "no product": lambda net: net("div", net("add", "x", ramp(net)), 6.0),
     "of what came in": lambda net: net("add", net("div", "z", 6.0), "x"),
     "by a vector": lambda net: net("div", net("mul", "x", ramp(net)), np.full(4, 6.0)),
+    "of another shape": lambda net: net(
+        "mul", net("mul", "row", ramp(net, "row")), np.full((1, 1), 1 / 6)),
     "limited below": lambda net: net(
         "mul", relu(net, "mul", ramp(net), -1 / 6), net("mul", "x", -1.0)),
     "limited before": lambda net: relu(net, "div", net("mul", "x", ramp(net)), 6.0),
