@@ -275,3 +275,11 @@ def test_arrays_that_are_not_there_are_told_before_the_model_is_read(
     answer = midge(command, "net.tflite", option, "nothere.npy", *words)
     assert answer.code == 2
     assert "nothere.npy" in answer.err
+
+
+def test_arrays_for_no_input_are_refused() -> None:
+    graph = package.load(DIGITS)
+    (name,) = graph.inputs
+    given = {name: np.zeros(graph.types[name].shape, np.int8), "z": np.zeros(1)}
+    with pytest.raises(UsageError, match="no input 'z'"):
+        data.input_sets(given, graph, "data")

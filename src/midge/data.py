@@ -128,6 +128,10 @@ def input_sets(
     """Arrays by input name, each of one input or a batch of them, as sets of inputs. UsageError
     for shapes, types or counts that do not fit."""
     types = {n: graph.types[n] for n in graph.inputs}
+    for name in arrays:
+        if name not in types:
+            hint = f"name them: {', '.join(types)}"
+            raise UsageError(f"no input {name!r}", where=where, hint=hint)
     return sets_of(arrays, types, where, quantize=quantize, note=note)
 
 
