@@ -13,6 +13,8 @@ import pytest
 
 from conftest import DIGITS, ROOT
 
+pytestmark = pytest.mark.slow
+
 BENCH = ROOT / "benchmarks" / "bench.py"
 
 

@@ -25,6 +25,8 @@ from midge.plan.offsets import plan
 from midge.run import RUNNERS
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 TARGETS = ("cortex-m4", "cortex-m0plus")  # with kernels in assembler, and plain C
 EMULATOR = RUNNERS["emulator"]
 

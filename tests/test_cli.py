@@ -19,7 +19,7 @@ from midge.graph.ir import OPS
 from onnx_builder import OnnxModel
 from small_models import cnn_int8, two_ports
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 COMMANDS = (
     "compile", "doctor", "inspect", "ops", "profile", "run", "schedule", "targets", "verify",

@@ -12,7 +12,7 @@ from midge.cli.operators import find_operator
 from midge.core.errors import UsageError
 from midge.core.package import Operator
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 
 M3 = ("-t", "cortex-m3", "--no-search")

@@ -13,7 +13,7 @@ from midge.cli.commands.schedule import changes, stages
 from midge.loop.schedule import Reorder, Split, Tensorize, Unroll, apply
 from programs import dot_instruction, matmul
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 DOT = dot_instruction(2, "i8", "i8")
 STEPS = (Split("k", 2), Tensorize("k_i", DOT.name))

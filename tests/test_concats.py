@@ -22,6 +22,8 @@ from midge.plan.offsets import plan
 from midge.run import RUNNERS
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 EMULATOR = RUNNERS["emulator"]
 
 

@@ -30,6 +30,8 @@ from midge.graph.ir import OPS, Graph, Sample
 from midge.graph.text import print_graph
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 driver.load_operators()
 
 

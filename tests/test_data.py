@@ -20,7 +20,7 @@ from midge.core import arrays
 from midge.core.errors import MidgeWarning, UsageError
 from midge.core.types import Array, DType, Quant, TensorType
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 HELDOUT = np.load(DIGITS.parent / "heldout.npz")
 F32 = TensorType((1, 3), DType.F32)

@@ -14,6 +14,8 @@ import midge
 from conftest import DIGITS
 from small_models import MODELS
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import hashlib, sys, midge
 for path in sys.argv[2:]:

@@ -19,6 +19,8 @@ from midge.onnx_backend import MidgeBackend, compiled_for_host
 from midge.run.base import RUNNERS
 from onnx_builder import NETS, OnnxModel, random_inputs
 
+pytestmark = pytest.mark.slow
+
 driver.load_operators()
 
 

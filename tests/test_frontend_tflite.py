@@ -16,6 +16,8 @@ from midge.target import load_target
 from small_models import NONE, SAME, VALID, builder, cnn_int8, graph
 from tflite_builder import TFLiteModel
 
+pytestmark = pytest.mark.slow
+
 
 def attempt(data: bytes) -> str:
     """ "compiled", or the message of the ModelError; anything else is a failure of the test."""

@@ -24,6 +24,8 @@ from fuzzing.options import (
 from fuzzing.tflite_graphs import random_tflite
 from midge.core.options import CompileOptions
 
+pytestmark = pytest.mark.slow
+
 MAKERS = {"tflite": random_tflite, "onnx": random_onnx}
 ROWS = [{**row, "search": False, "prove": False} for row in covering_rows()]
 

@@ -21,6 +21,8 @@ from midge.cli.output import clean, table
 from midge.codegen.names import comment_safe, markdown_safe
 from onnx_builder import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "markup": "[/red][bold]x",
     "escaped markup": "\\[/red]\\\\[bold]x",

@@ -18,7 +18,10 @@ import pytest
 from conftest import DIGITS
 from midge.core import leaving
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+]
 
 COMMAND = "import midge.cli; midge.cli.main()"
 LIBRARY = f"import midge; midge.run(midge.compile({str(DIGITS)!r}, search=False), {{}}, on='host')"

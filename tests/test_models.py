@@ -18,6 +18,8 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from midge.verify import verify
 
+pytestmark = pytest.mark.slow
+
 TARGETS = ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imac"]
 # Bytes: the sum of live tensors at the worst operator (BASELINES.md), to which 1000 may be added.
 ARENA = {

@@ -21,7 +21,7 @@ from midge.target import load_target
 from onnx_builder import OnnxModel
 from stream_nets import Net, chain
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 COMMANDS = ("compile", "inspect", "profile", "run", "schedule", "verify")
 # Words of a command line for each option, and what it is then. A new option needs a line here.

@@ -35,7 +35,7 @@ from midge.target import load_target
 from midge.verify import difference
 from small_models import MODELS, graph
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 NAMES = ["digits", *MODELS]
 INTEGER = ["digits", "int8", "int16", "ports"]

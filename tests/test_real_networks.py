@@ -19,6 +19,8 @@ from midge.tune.measure import measure
 from midge.tune.trials import Unfit
 from midge.verify import verify
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "examples" / "networks"
 NAMES = ("residual", "wide", "depthwise", "recurrent")
 

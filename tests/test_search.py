@@ -25,6 +25,8 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from midge.toolchain import TOOLCHAINS
 
+pytestmark = pytest.mark.slow
+
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits_int8.tflite"
 
 

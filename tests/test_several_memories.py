@@ -25,7 +25,7 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from midge.toolchain import build_shared
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 TWO = (("dtcm", 600), ("sram", 8192))
 

@@ -22,6 +22,8 @@ from midge.verify import verify
 from small_models import MODELS
 from small_models import graph as graph_of
 
+pytestmark = pytest.mark.slow
+
 EMULATED = [name for name in TARGETS if "model" in TARGETS[name].emulator]
 
 

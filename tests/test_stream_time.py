@@ -35,7 +35,7 @@ from stream_nets import (
     strides,
 )
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 SWW = SHARED / "sww_int8.tflite"
 needs_sww = pytest.mark.skipif(not SWW.exists(), reason="shared models are not here")

@@ -22,6 +22,8 @@ from midge.run import RUNNERS
 from midge.toolchain import TOOLCHAINS, build_image
 from tiny_package import some_input, tiny_package
 
+pytestmark = pytest.mark.slow
+
 MIDGE = (sys.executable, "-m", "midge")
 
 

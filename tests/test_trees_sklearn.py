@@ -23,6 +23,8 @@ from tree_models import evaluated
 datasets = pytest.importorskip("sklearn.datasets", reason="pip install 'midge[trees]'")
 from sklearn import clone, ensemble, linear_model, model_selection, tree  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 Split = tuple[Array, Array, Array, Array]
 
 

@@ -24,6 +24,8 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from tflite_builder import TFLiteModel
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Case:

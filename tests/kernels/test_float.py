@@ -19,6 +19,8 @@ from midge.run.machine_code import disassemble
 from midge.target import load_target
 from midge.toolchain import build_image
 
+pytestmark = pytest.mark.slow
+
 F32 = DType.F32
 ULPS = 32  # what `midge verify` allows
 

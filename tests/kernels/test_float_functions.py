@@ -14,6 +14,8 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from midge.toolchain import build_image
 
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = {
     "sqrt": 0, "floor": 0, "ceil": 0, "rint": 0, "log": 1, "expm1": 2, "erf": 2, "sin": 3, "cos": 3,
     "atan": 3, "asinh": 4, "gelu": 4, "rsqrt": 2,

@@ -27,6 +27,8 @@ from midge.lower.layouts import CHANNELS_FIRST
 from midge.lower.lower import can_overwrite
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 M4 = load_target("cortex-m4")
 SIDES = (0, 0, 1, 1)
 

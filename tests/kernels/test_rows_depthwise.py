@@ -24,6 +24,8 @@ from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 M4 = load_target("cortex-m4")
 PITCH = 130
 TARGETS = pytest.mark.parametrize("target", ["cortex-m4", "cortex-m3"])

@@ -11,6 +11,8 @@ from midge.kernels.arm_dsp.trees import instruction
 from midge.kernels.generic.trees import Forest
 from midge.loop.instruction import Instruction
 
+pytestmark = pytest.mark.slow
+
 _LOW = {DType.U8: 0, DType.I8: -128, DType.I16: -400}
 _HIGH = {DType.U8: 255, DType.I8: 127, DType.I16: 400}
 

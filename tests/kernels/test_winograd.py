@@ -29,6 +29,8 @@ from midge.lower.lower import can_overwrite
 from midge.passes.fit_requantize import fit_requantize
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 TARGETS = pytest.mark.parametrize("target", ["cortex-m4", "cortex-m3"])
 PLAIN = Line(8, 0, -128, 127)
 RELU = Line(6, 4, -3, 100)

@@ -12,6 +12,8 @@ import midge
 from oracle import ACTIVATIONS, litert, load, random
 from tflite_builder import TFLiteModel
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (1, 6, 5, 4)
 FLOAT_ULPS = 16  # sums in another order, exp by a polynomial
 

@@ -28,6 +28,8 @@ from midge.loop.verify import verify
 from programs import PROGRAMS, dot_instruction, matmul, memory_for, run
 from strategies import nests, packs, pipelines, programs, steps
 
+pytestmark = pytest.mark.slow
+
 INSTRUCTIONS = {
     i.name: i
     for i in (

@@ -15,6 +15,8 @@ from midge.target import load_target
 from midge.verify import Verdict, verify
 from small_models import CONV, RELU, SAME, VALID, builder
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"first": (1, 6, 5, 8), "second": (1, 6, 5, 8), "third": (1, 6, 5, 6), "mean": (1, 6)}
 KEPT = {"first": (0, 2, 3, 4, 5, 7), "second": (0, 2, 3, 4, 5, 7), "third": (0, 1, 3, 4, 5)}
 TOLD = "dropped 5 of 26 channels in 3 layers: 10 104 -> 7 400 multiply-accumulates"

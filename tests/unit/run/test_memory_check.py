@@ -25,6 +25,8 @@ from midge.plan.offsets import plan
 from midge.run import RUNNERS
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 TARGET = "cortex-m4"
 Break = Callable[[list[Buffer], Plan], dict[str, int]]
 
