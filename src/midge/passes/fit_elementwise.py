@@ -69,8 +69,8 @@ def _as_node(fitted: _Fitted, types: dict[str, TensorType], consts: dict[str, Ar
             continue
         role, value = operand
         name = fresh(f"{region.output}/{role}", types)
-        scalar = value.size == 1 and types[region.output].shape == ()
-        consts[name] = value.astype(np.int32).reshape(() if scalar else -1)
+        axes = () if types[region.output].shape == () else -1
+        consts[name] = value.astype(np.int32).reshape(axes)
         types[name] = TensorType(consts[name].shape, DType.I32)
         inputs.append(name)
     return region.as_node(fitted.op, inputs, fitted.attrs)

@@ -342,3 +342,18 @@ graph g(x: f32[2x3]):
         want, have = evaluate(graph, given), evaluate(after, given)
         for name in graph.outputs:
             close(have[name], want[name])
+
+
+def test_a_view_that_is_an_output_twice() -> None:
+    graph = text("""
+graph g(x: f32[2x3]):
+  a: f32[2x3] = tanh(x)
+  b: f32[6] = reshape(a, shape=(6))
+  return b, b""")
+    after = run((copy_outputs,), graph)
+    first, second = after.outputs
+    assert first == "b"
+    for given in random_inputs(graph, 1, 0):
+        want, have = evaluate(graph, given)["b"], evaluate(after, given)
+        close(have[first], want)
+        close(have[second], want)
