@@ -486,6 +486,9 @@ def every() -> list[Mutant]:
 def _run_part(i: int, longest: float) -> None:
     mutants = {m.name: m for m in every()}
     todo = [mutants[name] for name in json.loads(_part(TODO, i).read_text())]
+    if not todo:
+        _part(FOUND, i).write_text("")
+        return
     broken = {m.file for m in todo}
     traced = json.loads(TRACE.read_text())
     known = {test: own for test, own in traced.items() if broken & own["lines"].keys()}
