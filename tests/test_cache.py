@@ -29,6 +29,8 @@ from midge.toolchain import Found, zig, zig_cache
 from midge.tune.trials import Cost, remember, remembered
 from small_models import two_ports
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def root(own_cache: Path) -> Path:

@@ -22,6 +22,8 @@ from midge.target import load_target
 from midge.toolchain import build_image
 from test_onnx_quantized import onnx
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(16)
 
 

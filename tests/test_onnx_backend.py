@@ -14,6 +14,7 @@ _PAGE = Path(__file__).parents[1] / "docs" / "onnx.md"
 _CHUNKS = 12
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

@@ -29,6 +29,8 @@ from midge.core.seal import METADATA
 from midge.target import load_target
 from small_models import MODELS, graph
 
+pytestmark = pytest.mark.slow
+
 # When it ends in the middle.
 
 

@@ -20,7 +20,7 @@ from midge.passes import run as run_passes
 from small_models import cnn_float, cnn_int8
 from small_models import graph as graph_of
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
 
 @pytest.fixture(scope="module")

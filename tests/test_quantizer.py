@@ -34,6 +34,8 @@ from small_models import MODELS
 from small_models import graph as graph_of
 from test_export_tflite import same_bytes, structure
 
+pytestmark = pytest.mark.slow
+
 TWINS = sorted(SHARED.glob("*_float.tflite")) if SHARED.is_dir() else []
 I16 = Options(activations=DType.I16)
 

@@ -17,6 +17,8 @@ from midge.core.package import Package
 from midge.target import TARGETS, load_target
 from small_models import MODELS, graph
 
+pytestmark = pytest.mark.slow
+
 INT_16 = ("-U__INT_MAX__", "-D__INT_MAX__=32767")
 
 

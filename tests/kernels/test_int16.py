@@ -26,6 +26,8 @@ from midge.lower.candidates import Candidate, Request
 from midge.lower.fuse import fuse
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 TARGETS = pytest.mark.parametrize("target", ["cortex-m4", "cortex-m3"])
 PLAIN, RELU, PART = Wide(8), Wide(12, 0, 32767), Wide(1, -20000, 123)
 REAL, REAL_RELU, REAL_PART = Real(4), Real(7, 0, 32767), Real(1, -1, 30000)

@@ -14,6 +14,8 @@ from midge.lower.fuse import fuse
 from midge.target import load_target
 from near_misses import near_misses
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("key", TAKEN)
 def test_layers_that_are_nearly_taken(

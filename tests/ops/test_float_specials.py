@@ -16,6 +16,8 @@ from midge.loop import ir
 from midge.run import RUNNERS
 from midge.target import load_target
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = np.array(
     [0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38, 2.0], np.float32
 )

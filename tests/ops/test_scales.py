@@ -15,6 +15,8 @@ from midge.target import load_target
 from oracle import Arrays, litert, load
 from scale_models import KINDS, scaled
 
+pytestmark = pytest.mark.slow
+
 REACHES = (4.0, 8.0, 38.0)
 
 

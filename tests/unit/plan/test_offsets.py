@@ -21,6 +21,8 @@ from midge.plan.differences import Problem
 from midge.plan.offsets import Buffer, Piece, Plan, live_bytes, plan
 from midge.plan.placing import Packing
 
+pytestmark = pytest.mark.slow
+
 
 def perfect(parts: int, seed: int = 1) -> list[Buffer]:
     """Buffers that fill 1024 bytes at all times."""

@@ -21,6 +21,8 @@ from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS
 from tiny_package import expected, some_input, tiny_package
 
+pytestmark = pytest.mark.slow
+
 # Least and most instructions that each of the three operators has more with hooks than without.
 _MORE = ((0, 1), (3, 5), (3, 14))
 BOARDS = [name for name in TARGETS if load_target(name).qemu]

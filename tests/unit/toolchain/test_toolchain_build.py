@@ -19,6 +19,8 @@ from midge.toolchain import (
 from midge.toolchain.zig import Zig
 from tiny_package import LENGTH, tiny_package
 
+pytestmark = pytest.mark.slow
+
 BARE = [name for name in TARGETS if TARGETS[name].arch != "host"]
 PAIRS = [(target, name) for target in BARE for name in TARGETS[target].toolchains]
 BARE_SOURCES = Path(__file__).parents[3] / "src/midge/toolchain/bare"
