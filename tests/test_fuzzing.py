@@ -34,7 +34,6 @@ ROWS = [{**row, "search": False, "prove": False} for row in covering_rows()]
 HUNDRED = [("tflite", seed) for seed in range(51) if seed != 23] + [("onnx", i) for i in range(50)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("format_", "seed"), HUNDRED)
 def test_a_random_model_is_right(format_: str, seed: int, tmp_path: Path) -> None:
     row = {**ROWS[seed % len(ROWS)], "build": "debug"}

@@ -118,7 +118,6 @@ def test_a_signal_at_any_moment(number: int, after_s: float, room: Mapping[str, 
     nothing_stays(room)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_signal_at_a_random_moment(seed: int, room: Mapping[str, str]) -> None:
     process = start(room, "run", DIGITS, "--on", "qemu", "--count", 5000)

@@ -100,7 +100,6 @@ def test_digits_stays_small() -> None:
     assert package.arena_size <= 3072 + 1000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stem", [*ARENA, *OTHERS])
 def test_shared_models_are_right(stem: str, shared_model: Shared) -> None:
     compiled = agrees(shared_model(stem), "cortex-m4", 2)

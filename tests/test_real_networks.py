@@ -46,7 +46,6 @@ def test_they_are_small(name: str) -> None:
     assert path_of(name).stat().st_size <= 60_000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m0plus", "rv32imac"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_frameworks_bytes_everywhere(name: str, target: str) -> None:
@@ -61,7 +60,6 @@ def test_the_frameworks_bytes_everywhere(name: str, target: str) -> None:
     assert right >= 0.8 * count or count < 30
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:3])
 def test_every_kernel_agrees(name: str) -> None:
     graph, target = driver.load(path_of(name)), load_target("cortex-m4")
@@ -72,7 +70,6 @@ def test_every_kernel_agrees(name: str) -> None:
             assert not isinstance(outcome, Unfit), f"{option.candidate.name}: {outcome}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:3])
 def test_the_search_and_little_memory(name: str) -> None:
     """By bands, over inputs, with whatever is fastest."""

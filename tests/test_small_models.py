@@ -41,7 +41,6 @@ def test_small_models_are_right_on_every_emulated_cpu(
     assert not any(s.skipped for s in verdict.stages if s.name == "emulator")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_damaged_model_that_compiles_is_compiled_right(kind: str) -> None:
     """One flipped bit makes another model; of what is not refused the C means what the graph

@@ -21,8 +21,6 @@ from midge.target import load_target
 from midge.tune.measure import measure
 from midge.tune.trials import Unfit
 
-pytestmark = pytest.mark.slow
-
 OTHERS = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imac")
 SPARSE = 29  # of so many layers one is run on each of the other targets
 

@@ -22,8 +22,6 @@ from midge.lower.lower import find_options
 from midge.target import load_target
 from random_layers import drawn
 
-pytestmark = pytest.mark.slow
-
 OTHERS = ("cortex-m0plus", "cortex-m3", "cortex-m7", "cortex-m33", "rv32imac")
 SPARSE = 29  # of so many layers one is offered kernels on each of the other targets
 
