@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import DIGITS
-from midge.core import leaving
+from midge.core import cache, cache_upkeep, leaving
+from midge.toolchain.build import build_library
 
 pytestmark = [
     pytest.mark.slow,
@@ -214,6 +215,36 @@ def test_what_must_not_be_cut_in_two_is_waited_for(room: Mapping[str, str]) -> N
     assert [p.name for p in (Path(room["MIDGE_TEST_MARK"]) / "work").iterdir()] == ["done"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_that_is_still_written_to_goes(number: int, room: Mapping[str, str]) -> None:
+    code = (
+        "import contextlib, threading, time; from pathlib import Path\n"
+        "from midge.core import leaving\n"
+        "leaving.leave_on_signals()\n"
+        "folder = leaving.temporary_folder('a-')\n"
+        "def fills():\n"
+        "    for number in range(10 ** 9):\n"
+        "        with contextlib.suppress(OSError):\n"
+        "            (folder / 'of a thread' / str(number)).write_bytes(bytes(9))\n"
+        "        time.sleep(0.001)\n"
+        "def makes():\n"
+        "    while True:\n"
+        "        with leaving.whole():\n"
+        "            (folder / 'of a thread').mkdir(parents=True, exist_ok=True)\n"
+        "loop = 'trap \"\" TERM; n=0; while :; do n=$((n + 1)); echo > $n; done 2> /dev/null'\n"
+        "leaving.start(['sh', '-c', loop], folder=folder, output=2, errors=2)\n"
+        "for work in (fills, makes):\n"
+        "    threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.3)\n"
+        "print('here', flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    process = start(room, code=code)
+    arrived(process)
+    ends(process, number)
+    nothing_stays(room)
+
+
 def test_what_was_told_to_ignore_a_signal_does(room: Mapping[str, str]) -> None:
     code = (
         "import os, signal; from midge.core import leaving\n"
@@ -294,3 +325,28 @@ def test_temporary_folders_go_with_their_process_and_not_with_a_copy_of_it(
     assert (process.returncode, errors) == (0, "")
     (left,) = Path(room["TMPDIR"]).iterdir()
     assert left.name.startswith("b-")
+
+
+@pytest.mark.parametrize("what", ["sources", "entry", "damaged"])
+def test_what_leaves_traces_when_it_is_cut_in_two_is_not(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIDGE_CACHE_DIR", str(tmp_path / "cache"))
+    cache.store("tuning", "damaged", b"1")
+    (damaged,) = (tmp_path / "cache" / "tuning").glob("*/*")
+    files = {"a.c": "int a;\n"}
+    build_library("a", files, ["a.c"], work_dir=tmp_path / "once")  # which looks for a compiler
+    work: dict[str, Callable[[], object]] = {
+        "sources": lambda: build_library("a", files, ["a.c"], work_dir=tmp_path / "work"),
+        "entry": lambda: cache.store("tuning", "key", b"1"),
+        "damaged": lambda: cache_upkeep.discard(tmp_path / "cache", damaged),
+    }
+    before = sorted(tmp_path.rglob("*"))
+    thread = threading.Thread(target=work[what])
+    with leaving.whole():
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert sorted(tmp_path.rglob("*")) == before
+    thread.join(60)
+    assert sorted(tmp_path.rglob("*")) != before

@@ -116,16 +116,17 @@ def store(kind: str, key: str, data: bytes) -> None:
 
 
 def _stored(root: Path, path: Path, data: bytes) -> None:
-    waiting = _building(root) / secrets.token_hex(8)
-    try:
-        waiting.write_bytes(data)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            discard(root, path)
-        waiting.replace(path)
-    except OSError:
-        waiting.unlink(missing_ok=True)
-        raise
+    with leaving.whole():
+        waiting = _building(root) / secrets.token_hex(8)
+        try:
+            waiting.write_bytes(data)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                discard(root, path)
+            waiting.replace(path)
+        except OSError:
+            waiting.unlink(missing_ok=True)
+            raise
     account(root, size_of(path))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from midge.core import leaving
 from midge.core.errors import UsageError
 from midge.core.locks import locked
 
@@ -152,10 +153,11 @@ def _make_room(root: Path, limit: int) -> int:
 
 def discard(root: Path, path: Path) -> None:
     """Remove an entry, which is gone at once."""
-    grave = root / BUILDING / secrets.token_hex(8)
-    grave.parent.mkdir(exist_ok=True)
-    path.rename(grave)
-    _remove(grave)
+    with leaving.whole():
+        grave = root / BUILDING / secrets.token_hex(8)
+        grave.parent.mkdir(exist_ok=True)
+        path.rename(grave)
+        _remove(grave)
 
 
 def _remove(path: Path) -> None:

@@ -30,6 +30,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # How long a signal waits for what must not be cut in two, and compilers may take to clear up.
 _PATIENCE_S = 5.0
 _GRACE_S = 0.2
+_CLEARING_S = 1.0  # how long a folder may resist
 _SHOW_CURSOR = b"\x1b[?25h\r\n"
 
 _lock = threading.RLock()
@@ -162,8 +163,12 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Take away a temporary folder."""
+    """Take away a temporary folder, with what threads and processes that end write meanwhile."""
+    deadline = time.monotonic() + _CLEARING_S
     shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+        shutil.rmtree(folder, ignore_errors=True)
     keep(folder)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from midge.core import leaving
 from midge.core.cache import digest, entry
 from midge.core.errors import ToolchainError, UsageError
 from midge.core.files import cannot_write
@@ -215,10 +216,11 @@ def _build(selected: Selected, job: Job, files: Mapping[str, str], work_dir: Pat
 
 def _compile(selected: Selected, job: Job, files: Mapping[str, str], folder: Path) -> None:
     """Compile in `folder`; OSError when the files cannot be written there."""
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+    with leaving.whole():  # a folder that is being taken away would be made once more
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
     if _BARE_OBJECT in job.sources:
         _add_bare_object(selected, job, folder)
     selected.toolchain.compile(selected.found, replace(job, folder=folder))
