@@ -20,8 +20,8 @@ Models of operator set 13 and above are read as they are; older ones in today's 
 the words have kept their meaning. `midge.onnx_backend` is a backend in the sense of
 `onnx.backend.base`: the outputs come from the generated C, on this machine.
 
-* **Shapes are static.** An open first dimension (the batch) is compiled as 1; another one is an
-  error. Export with static shapes, or give them to `midge.frontends.onnx.read_with`.
+* **Shapes are static.** An open first dimension (the batch) is compiled as 1; for others the
+  shape of the input is asked for: `--shape NAME=1,16,3`, in Python `shapes={"NAME": (1, 16, 3)}`.
 * **What depends on constants only is computed when compiling**: the arithmetic of shapes, weights
   that are transposed or scaled, `If` with a constant condition. What must be constant and is not
   (a shape, an axis, pads, ...) is an error that names it.
@@ -34,7 +34,8 @@ the words have kept their meaning. `midge.onnx_backend` is a backend in the sens
   approximates a function in its own way, results are bounded by a step
   ([numerics.md](numerics.md#floats-that-become-integers)).
 * **Recurrent layers** (LSTM, GRU, RNN) are unrolled over time; all steps call the same functions.
-* **Data in other files** (external data) is not read: save the model in one file.
+* **Data in other files** (external data, as PyTorch's exporter writes it) is read from the
+  model's folder, and from nowhere else.
 
 Not there, by design: control flow (`Loop`, `Scan`, `If` on a computed condition), sequences,
 optional values, strings, results whose shape depends on values (`NonZero`, `Compress`, `Unique`),

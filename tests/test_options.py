@@ -23,10 +23,12 @@ from stream_nets import Net, chain
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 
+INPUT = "serving_default_keras_tensor_18:0"
 COMMANDS = ("compile", "inspect", "profile", "run", "schedule", "verify")
 # Words of a command line for each option, and what it is then. A new option needs a line here.
 SAID: dict[str, tuple[list[str], Any]] = {
     "name": (["--name", "net"], "net"),
+    "shapes": (["--shape", f"{INPUT}=1,8,8,1"], ((INPUT, (1, 8, 8, 1)),)),
     "optimize": (["-O", "size"], "size"),
     "search": (["--no-search"], False),
     "prove": (["--no-prove"], False),
@@ -182,6 +184,9 @@ def test_settings_change_options() -> None:
         ({"stream_time": -1}, "no number of frames"),
         ({"pools": {"a": 0}}, "no bytes"),
         ({"pools": [("a",)]}, "names and bytes"),
+        ({"shapes": {"a": (-1, 2)}}, "names and shapes"),
+        ({"shapes": {"a": 2}}, "names and shapes"),
+        ({"shapes": {"": (2,)}}, "names and shapes"),
         ({"pools": [("a", "b")]}, "not a size"),
         ({"stream_input": True, "stream_time": 0}, "not both"),
         ({"check_memory": True, "stream_time": 0}, "not checked"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from midge.core.errors import UsageError
-from midge.core.options import CompileOptions, flags, options_of
+from midge.core.options import CompileOptions, flags, options_of, shapes_of
 from midge.core.package import Package
 from midge.core.runner import Run
 from midge.core.target import Target
@@ -19,17 +20,23 @@ if TYPE_CHECKING:
     from midge.graph.ir import Graph
 
 
-def load(path: str | Path, *, name: str | None = None) -> Graph:
+def load(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Graph:
     """The graph of a model file.
 
     name: prefix of the C symbols; default: made of the file's name. `str(graph)` prints it.
+    shapes: of inputs whose dimensions the file leaves open (an open batch alone is 1).
     Raises ModelError if the file is malformed or uses something unsupported, UsageError if it
     cannot be read or the name is no C prefix.
     """
     from midge import driver
 
     _check(path, "path", str, Path)
-    return driver.load(Path(path), name)
+    return driver.load(Path(path), name, shapes_of(shapes))
 
 
 def _check(value: object, where: str, *kinds: type) -> None:
@@ -49,7 +56,7 @@ def compile(
 
     model: a file, or a graph of `load`.  target: a name of `midge targets`, the path of a TOML
     file, or a Target.  options: how; default: the usual.  settings: any of its fields by name, in
-    place of what `options` says; `pools` may be a mapping of names to bytes.
+    place of what `options` says; `pools` and `shapes` may be mappings.
     Raises ModelError, TargetError, PlanError or UsageError.
 
     The settings:

@@ -18,10 +18,11 @@ from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import Origin, make_package
 from midge.codegen.pools import check_pool_names
 from midge.core.errors import KernelWarning, PlanError, UsageError
-from midge.core.options import CompileOptions
+from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.target import Target
 from midge.frontends import parse, read_file
+from midge.frontends.shapes import resolved
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
 from midge.loop import ir
@@ -71,14 +72,15 @@ def load_operators() -> None:
     kernels.load()
 
 
-def load(path: Path, name: str | None = None) -> Graph:
-    """The graph of a model file; `name` defaults to the file's."""
-    return _parsed(read_file(path), path, name)
+def load(path: Path, name: str | None = None, shapes: Shapes = ()) -> Graph:
+    """The graph of a model file; `name` defaults to the file's.  shapes: of open inputs."""
+    return _parsed(read_file(path), path, name, shapes)
 
 
-def _parsed(data: bytes, path: Path, name: str | None) -> Graph:
+def _parsed(data: bytes, path: Path, name: str | None, shapes: Shapes) -> Graph:
     load_operators()
-    return parse(data, path, prefix_from(path.stem) if name is None else check_prefix(name))
+    prefix = prefix_from(path.stem) if name is None else check_prefix(name)
+    return parse(data, path, prefix, dict(shapes))
 
 
 def compile_graph(
@@ -93,8 +95,7 @@ def compile_graph(
     The search measures the candidates of every operator in the emulator, where the target has one;
     otherwise the first of each is taken.  model_hash: of the file that `graph` came from.
     """
-    if options.name is not None:
-        graph = renamed(graph, options.name)
+    graph = _as_said(graph, options)
     target = target.reserving(options.reserve)
     goal = options.goal
     prepared = prepare(graph, halves=goal == "size", channels_last=options.channels_last)
@@ -279,8 +280,14 @@ def _too_large(package: Package, need: int, what: str, limit: int, hint: str) ->
 def compile_file(path: Path, target: Target, options: CompileOptions = USUAL) -> Compiled:
     """From a model file to a package; as `compile_graph`."""
     data = read_file(path)
-    graph = _parsed(data, path, options.name)
+    graph = _parsed(data, path, options.name, options.shapes)
     return compile_graph(graph, target, options, model_hash=hashlib.sha256(data).hexdigest())
+
+
+def _as_said(graph: Graph, options: CompileOptions) -> Graph:
+    """Under the name, and UsageError unless of the shapes, that the options state."""
+    resolved({n: graph.types[n].shape for n in graph.inputs}, dict(options.shapes))
+    return graph if options.name is None else renamed(graph, options.name)
 
 
 def hash_graph(graph: Graph) -> str:

@@ -21,7 +21,7 @@ from midge.core.errors import ModelError
 from midge.core.options import CompileOptions
 from midge.core.types import Array
 from midge.driver import Compiled, compile_graph, load_operators
-from midge.frontends.onnx import read_with
+from midge.frontends.onnx import read
 from midge.graph.importers import NotConstantError
 from midge.graph.ir import Graph
 from midge.run.base import RUNNERS
@@ -31,11 +31,11 @@ from midge.target import load_target
 def bound_graph(data: bytes, name: str, inputs: Mapping[str, Array]) -> Graph:
     """The graph of a model for inputs of these shapes. Those inputs that Midge needs when
     compiling (shapes, axes, ...) become constants; ModelError if none would be left."""
-    shapes = {n: a.shape for n, a in inputs.items()}
     values: dict[str, Array] = {}
     while True:
+        shapes = {n: a.shape for n, a in inputs.items() if n not in values}
         try:
-            return read_with(data, name, shapes, values)
+            return read(data, name, shapes, values)
         except NotConstantError as error:
             free = [n for n in needed_inputs(data, error.value) if n in inputs and n not in values]
             # Where a function was read in place, everything that it reads is found.

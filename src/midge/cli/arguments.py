@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from midge.core.errors import UsageError
+from midge.core.options import flags
 
 Model = Annotated[
     Path,
@@ -31,6 +32,10 @@ Inputs = Annotated[
     typer.Option(
         "--input", "-i", help="Inputs: .npy or .npz; default: random.", show_default=False
     ),
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(*flags()["shapes"].words, help=flags()["shapes"].help, metavar="NAME=SIZE,..."),
 ]
 QuantizeInputs = Annotated[
     bool,

@@ -17,6 +17,7 @@ MOST_BYTES = (1 << 32) - 1  # of a memory
 _MOST_TOGETHER = (1 << 31) - (1 << 16)  # of memories whose addresses follow each other in an int32
 
 Pools = tuple[tuple[str, int], ...]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,23 @@ def pool_sizes(texts: list[str], option: str) -> Pools:
     return tuple(found)
 
 
+def input_shapes(texts: list[str], option: str) -> Shapes:
+    """["x=1,16,3", ...] as names and shapes. UsageError for anything else."""
+    found = []
+    for text in texts:
+        name, _, shape = text.rpartition("=")
+        sizes = [n.strip() for n in shape.split(",")] if shape.strip() else []
+        if not name or not all(n.isdecimal() and len(n) < 10 for n in sizes):
+            raise UsageError(f"{text!r} is not NAME=SIZE,...", where=option, hint=_A_SHAPE)
+        found.append((name.strip(), tuple(map(int, sizes))))
+    return tuple(found)
+
+
 def _registers(texts: list[str], option: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.strip().lower() for text in texts))
+
+
+_A_SHAPE = "the size of every dimension, e.g. input=1,16,3"
 
 
 def _said(*words: str, **about: Any) -> dict[str, Flag]:
@@ -87,6 +103,17 @@ class CompileOptions:
     name: str | None = field(
         default=None,
         metadata=_said("--name", help="Prefix of all C symbols; default: made of the file's name."),
+    )
+    shapes: Shapes = field(
+        default=(),
+        metadata=_said(
+            "--shape",
+            help="The shape of an input whose dimensions the file leaves open, e.g. --shape "
+            "input=1,16,3.",
+            metavar="NAME=SIZE,...",
+            parse=input_shapes,
+            many=True,
+        ),
     )
     optimize: str = field(
         default="speed", metadata=_said("--optimize", "-O", help="speed, balanced, size or debug.")
@@ -229,7 +256,8 @@ class CompileOptions:
         """All of it as JSON has it, for metadata and keys."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         pools = " ".join(f"{name}={size}" for name, size in self.pools)
-        return {**values, "pools": pools, "reserve": " ".join(self.reserve)}
+        shapes = " ".join(f"{name}={','.join(map(str, sizes))}" for name, sizes in self.shapes)
+        return {**values, "pools": pools, "shapes": shapes, "reserve": " ".join(self.reserve)}
 
 
 def flags() -> dict[str, Flag]:
@@ -262,6 +290,8 @@ def _typed(name: str, value: Any) -> Any:
     default = CompileOptions.__dataclass_fields__[name].default
     if name == "pools":
         return _pools_of(value)
+    if name == "shapes":
+        return shapes_of(value)
     if name == "reserve":
         words = [value] if isinstance(value, str) else list(value or ())
         return _registers(list(map(str, words)), name)
@@ -293,6 +323,21 @@ def _pools_of(value: Any) -> Pools:
         raise UsageError(
             f"{value!r} is no names and bytes", where="pools", hint='e.g. {"dtcm": 16384}'
         ) from None
+
+
+def shapes_of(value: Any) -> Shapes:
+    """Shapes of inputs as a Python program gives them: a mapping or pairs. UsageError for anything
+    else."""
+    pairs = value.items() if isinstance(value, Mapping) else value or ()
+    try:
+        found = tuple((str(name), tuple(index(n) for n in sizes)) for name, sizes in pairs)
+    except (TypeError, ValueError):
+        found = (("", (-1,)),)
+    if any(not name or any(not 0 <= n <= MOST_BYTES for n in sizes) for name, sizes in found):
+        raise UsageError(
+            f"{value!r} is no names and shapes", where="shapes", hint='e.g. {"input": (1, 16, 3)}'
+        )
+    return found
 
 
 def _check_streams(options: CompileOptions) -> None:

@@ -5,25 +5,32 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from midge.core.errors import ModelError, UsageError
 from midge.core.files import check_regular
 from midge.core.registry import Registry, import_all
+from midge.frontends.shapes import Shapes
 from midge.graph.ir import Graph
 
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """read: (bytes of the file, name for the graph) -> Graph; ModelError if that is impossible.
-    matches: whether a file's first bytes look like this format."""
+    """read: (bytes of the file, name for the graph, shapes of inputs that it leaves open) -> Graph;
+    ModelError if that is impossible, UsageError for shapes of what is no input or no such one.
+    matches: whether a file's first bytes look like this format.
+    parts: (bytes, path) -> other files that the model lies in.  gathered: (bytes, path) -> bytes
+    that have them all."""
 
     name: str
     suffixes: tuple[str, ...]
     matches: Callable[[bytes], bool]
-    read: Callable[[bytes, str], Graph]
+    read: Callable[[bytes, str, Shapes], Graph]
+    parts: Callable[[bytes, Path], Sequence[Path]] = lambda data, path: ()
+    gathered: Callable[[bytes, Path], bytes] = lambda data, path: data
 
 
 FRONTENDS: Registry[Frontend] = Registry("model format", ModelError)
@@ -33,8 +40,24 @@ SAVED_MODEL = "saved_model.pb"  # in the folder that TensorFlow saves a model as
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a model file, of a SavedModel's folder as a zip; UsageError if they cannot be
-    read."""
+    """The bytes of a model, whichever files it lies in: of a SavedModel's folder as a zip.
+    UsageError if they cannot be read, ModelError for other files that are not as it says."""
+    data = _read_bytes(path)
+    frontend = _frontend(data, path)
+    return data if frontend is None else frontend.gathered(data, path)
+
+
+def model_files(path: Path) -> Sequence[Path]:
+    """The files that a model lies in; a path that is none stands for itself."""
+    try:
+        data = _read_bytes(path)
+    except UsageError:
+        return [path]
+    frontend = _frontend(data, path)
+    return [path] if frontend is None else [path, *frontend.parts(data, path)]
+
+
+def _read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:
         if (path / SAVED_MODEL).is_file():
@@ -58,21 +81,29 @@ def _packed(folder: Path) -> bytes:
     return out.getvalue()
 
 
-def parse(data: bytes, path: Path, name: str) -> Graph:
-    """The graph in the bytes of the file `path`, in whichever format it is, called `name`."""
-    import_all(sys.modules[__name__])
-    frontends = [FRONTENDS[n] for n in FRONTENDS]
-    for frontend in frontends:
-        if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:
-            return _read(frontend, data, path, name)
-    known = ", ".join(s for f in frontends for s in f.suffixes)
+def parse(data: bytes, path: Path, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
+    """The graph in the bytes of the file `path`, in whichever format it is, called `name`.
+    shapes: of inputs where the file leaves dimensions open."""
+    frontend = _frontend(data, path)
+    if frontend is not None:
+        return _read(frontend, data, path, name, shapes)
+    known = ", ".join(s for n in FRONTENDS for s in FRONTENDS[n].suffixes)
     raise ModelError("unknown model format", where=str(path), hint=f"known: {known}")
 
 
-def _read(frontend: Frontend, data: bytes, path: Path, name: str) -> Graph:
+def _frontend(data: bytes, path: Path) -> Frontend | None:
+    """Whoever reads that; None if nobody does."""
+    import_all(sys.modules[__name__])
+    for frontend in (FRONTENDS[n] for n in FRONTENDS):
+        if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:
+            return frontend
+    return None
+
+
+def _read(frontend: Frontend, data: bytes, path: Path, name: str, shapes: Shapes) -> Graph:
     """What is wrong with the model as a whole is said of its file."""
     try:
-        return frontend.read(data, name)
+        return frontend.read(data, name, shapes)
     except ModelError as error:
         if error.where != name:
             raise

@@ -16,6 +16,7 @@ from typing import Any
 from midge.core import leaving
 from midge.core.errors import MidgeError, ModelError, UsageError
 from midge.frontends import FRONTENDS, SAVED_MODEL, Frontend
+from midge.frontends.shapes import Shapes
 from midge.frontends.tflite import read as read_tflite
 from midge.graph.ir import Graph
 
@@ -24,10 +25,10 @@ _ZIP = b"PK\x03\x04"
 _MOST = 1 << 31  # bytes of a SavedModel
 
 
-def read(data: bytes, name: str) -> Graph:
+def read(data: bytes, name: str, shapes: Shapes) -> Graph:
     """The graph of a Keras model or of a packed SavedModel. ModelError if Keras or the converter
     refuses it, UsageError without TensorFlow."""
-    return read_tflite(converted(data, name), name)
+    return read_tflite(converted(data, name), name, shapes)
 
 
 def converted(data: bytes, name: str) -> bytes:

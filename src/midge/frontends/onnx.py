@@ -7,32 +7,32 @@ damaged file makes a library raise becomes a ModelError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from midge.core.types import Array
 from midge.frontends import FRONTENDS, Frontend
+from midge.frontends.onnx_external import gathered, parts
 from midge.frontends.onnx_model import AGAIN, parsed
 from midge.frontends.onnx_nodes import Reader
+from midge.frontends.shapes import Shapes
 from midge.graph.ir import Graph
 from midge.graph.untrusted import broken_file
 
-
-def read(data: bytes, name: str) -> Graph:
-    """The graph of an .onnx file. ModelError says what is wrong and where."""
-    return read_with(data, name)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def read_with(
-    data: bytes,
-    name: str,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    values: Mapping[str, Array] | None = None,
+def read(
+    data: bytes, name: str, shapes: Shapes = NOTHING, values: Mapping[str, Array] = NOTHING
 ) -> Graph:
-    """As `read`, with the shapes of some inputs given (where the file leaves dimensions open) and
-    with some inputs replaced by constants (as what the model uses as a shape or an axis)."""
+    """The graph of an .onnx file. ModelError says what is wrong and where.
+
+    shapes: of inputs where the file leaves dimensions open.  values: of inputs that become
+    constants (as what the model uses as a shape or an axis).
+    """
     with broken_file(name, AGAIN):
-        model = parsed(data, name)
-        return Reader(model, name, shapes or {}, values or {}).graph()
+        return Reader(parsed(data, name), name, shapes, values).graph()
 
 
 def looks_like_onnx(data: bytes) -> bool:
@@ -40,4 +40,4 @@ def looks_like_onnx(data: bytes) -> bool:
     return data[:1] == b"\x08" and data[1:2] != b"" and 3 <= data[1] <= 32
 
 
-FRONTENDS.add("onnx", Frontend("onnx", (".onnx",), looks_like_onnx, read))
+FRONTENDS.add("onnx", Frontend("onnx", (".onnx",), looks_like_onnx, read, parts, gathered))

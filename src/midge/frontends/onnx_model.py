@@ -57,7 +57,7 @@ def array_of(tensor: Any, where: str) -> Array:
         raise ModelError(
             "the data is in another file",
             where=where,
-            hint="save the model in one file: onnx.save(onnx.load(path), new_path)",
+            hint="load the model by its path, beside its data files",
         )
     checked_shape(tuple(tensor.dims), where)
     if tensor.data_type == onnx.TensorProto.STRING:

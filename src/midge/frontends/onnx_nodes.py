@@ -8,7 +8,7 @@ function, of the model or of the operator's schema, whose body is read in its pl
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from midge.core.errors import ModelError, VerifyError
-from midge.core.types import Array, DType, Quant, TensorType
+from midge.core.types import Array, Quant, TensorType
 from midge.frontends.onnx_fold import Folder
 from midge.frontends.onnx_functions import body_of, function_key
 from midge.frontends.onnx_model import (
@@ -27,13 +27,15 @@ from midge.frontends.onnx_model import (
     dtype_of,
     type_of,
 )
+from midge.frontends.onnx_order import in_order
 from midge.frontends.onnx_scope import Call, Scope
 from midge.frontends.onnx_static import STATIC
 from midge.frontends.onnx_upgrade import OLDEST, upgraded
+from midge.frontends.shapes import Declared, Shapes, resolved
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, live, verify
-from midge.graph.untrusted import checked_shape
+from midge.graph.untrusted import check_numbers, checked_shape
 
 _MOST_NODES = 100_000
 _MOST_DEPTH = 16  # functions and branches inside each other
@@ -43,13 +45,13 @@ _DOCS = "docs/onnx.md says what is"
 
 
 class Reader:
-    """One model being read. shapes, values: as of `onnx.read_with`."""
+    """One model being read. shapes, values: as of `onnx.read`."""
 
     def __init__(
         self,
         model: Any,
         name: str,
-        shapes: Mapping[str, Sequence[int]],
+        shapes: Shapes,
         values: Mapping[str, Array],
     ) -> None:
         self.model, self.name = model, name
@@ -71,7 +73,9 @@ class Reader:
         proto = self.model.graph
         scope = Scope({}, versions(self.model.opset_import, self.name), {}, "", 0)
         self.initializers(proto, scope)
-        inputs = [n for n in map(self.input, self.open_inputs(proto, scope)) if n]
+        declared = self.open_inputs(proto, scope)
+        shapes = resolved({v.name: self.declared(v) for v in declared}, self.shapes)
+        inputs = [self.input(v, shapes[v.name]) for v in declared]
         for name in inputs:
             scope.names[name] = name
         self.body(proto.node, scope, "node")
@@ -90,17 +94,12 @@ class Reader:
         graph = graph.with_nodes(live(self.nodes, outputs))
         verify(graph)
         for name, array in graph.consts.items():
-            if DType.of(array).is_float and not _are_numbers(array):
-                raise ModelError(
-                    "constant data is not finite",
-                    where=f"constant {name!r}",
-                    hint="the training has diverged: train again",
-                )
+            check_numbers(array, f"constant {name!r}")
         return graph
 
     # Values.
 
-    def open_inputs(self, proto: Any, scope: Scope) -> Iterable[Any]:
+    def open_inputs(self, proto: Any, scope: Scope) -> Sequence[Any]:
         """The inputs that have no value in the file."""
         return [v for v in proto.input if v.name not in scope.names]
 
@@ -115,41 +114,32 @@ class Reader:
             for name, array in self.values.items():
                 self.define(scope, name, np.asarray(array), f"input {name!r}")
 
-    def input(self, value: Any) -> str:
-        """Declares an input of the graph."""
+    def declared(self, value: Any) -> Declared:
+        """The sizes that the file states of an input."""
         where = f"input {value.name!r}"
-        if not value.name or value.name in self.types:
-            raise ModelError("has no name, or another input's", where=where, hint=AGAIN)
         kind = value.type.WhichOneof("value")
         if kind != "tensor_type":
             what = f"is not a tensor but {kind or 'of no type'}"
             raise ModelError(what, where=where, hint="sequences and options are not supported")
-        dtype = dtype_of(value.type.tensor_type.elem_type, where)
-        shape = checked_shape(self.shape_of(value, where), where)
-        self.types[self.fresh(value.name)] = TensorType(shape, dtype)
-        return str(value.name)
-
-    def shape_of(self, value: Any, where: str) -> tuple[int, ...]:
-        """The declared shape; an open batch (the first dimension) counts as 1."""
-        if value.name in self.shapes:
-            return tuple(int(n) for n in self.shapes[value.name])
         tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
-            raise ModelError("has no shape", where=where, hint="export with static shapes")
-        shape: list[int] = []
-        for i, dim in enumerate(tensor.shape.dim):
-            if dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0:
-                shape.append(int(dim.dim_value))
-            elif i == 0 and dim.dim_value in (0, -1):
-                shape.append(1)
-            else:
-                raise ModelError(
-                    f"dimension {i} ({dim.dim_param or '?'}) is open",
-                    where=where,
-                    hint="export with static shapes (only the batch, the first dimension, may be "
-                    "open), or fix it with onnxruntime.tools.make_dynamic_shape_fixed",
-                )
-        return tuple(shape)
+            if value.name in self.shapes:
+                return self.shapes[value.name]
+            hint = f"say it: --shape {value.name}=1,..."
+            raise ModelError("has no shape", where=where, hint=hint)
+        dims = [_dimension(d) for d in tensor.shape.dim]
+        if dims and dims[0] == 0:  # a batch that old exporters leave open
+            dims[0] = None
+        return dims
+
+    def input(self, value: Any, shape: tuple[int, ...]) -> str:
+        """Declares an input of the graph."""
+        where = f"input {value.name!r}"
+        if not value.name or value.name in self.types:
+            raise ModelError("has no name, or another input's", where=where, hint=AGAIN)
+        dtype = dtype_of(value.type.tensor_type.elem_type, where)
+        self.types[self.fresh(value.name)] = TensorType(checked_shape(shape, where), dtype)
+        return str(value.name)
 
     def output(self, value: Any, scope: Scope) -> str:
         """The value that the graph returns, under its own name if that is free."""
@@ -199,10 +189,10 @@ class Reader:
 
     # Operators.
 
-    def body(self, protos: Iterable[Any], scope: Scope, what: str) -> None:
+    def body(self, protos: Sequence[Any], scope: Scope, what: str) -> None:
         if scope.depth > _MOST_DEPTH:
             raise ModelError("functions call each other without end", where=self.name, hint=AGAIN)
-        for i, proto in enumerate(protos):
+        for i, proto in in_order(protos):
             self.count += 1
             if self.count > _MOST_NODES:
                 raise ModelError(f"more than {_MOST_NODES} operators", where=self.name)
@@ -373,7 +363,8 @@ def versions(imports: Any, where: str, outer: Mapping[str, int] | None = None) -
     return result
 
 
-def _are_numbers(array: Array) -> bool:
-    """No NaN; infinities are for masks: beside zeros, ones or alone, not among weights."""
-    values = array[~np.isinf(array)]
-    return not np.isnan(values).any() and (values.size == array.size or np.unique(values).size <= 2)
+def _dimension(dim: Any) -> int | str | None:
+    """A size, the name of one, or None."""
+    if dim.WhichOneof("value") == "dim_value" and dim.dim_value != -1:
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None

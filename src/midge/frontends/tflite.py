@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,21 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
+from midge.frontends.shapes import Shapes
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, verify
 from midge.graph.tflite_types import DTYPES
-from midge.graph.untrusted import broken_file, checked_shape
+from midge.graph.untrusted import broken_file, check_numbers, checked_shape
 
 _MOST_FOLDED = 64  # elements
 _AGAIN = "get the file again or convert again"
 
 
-def read(data: bytes, name: str) -> Graph:
+def read(data: bytes, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
     """The graph of a .tflite file. ModelError says what is wrong and where."""
     with broken_file(name, _AGAIN):
-        return _Reader(data, name).graph()
+        return _Reader(data, name, shapes).graph()
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:
@@ -45,12 +47,12 @@ def unique_names(texts: Sequence[str]) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, shapes: Shapes) -> None:
         import tflite
 
         if len(data) < 8 or data[4:8] != b"TFL3":
             raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name)
-        self.data, self.name = data, name
+        self.data, self.name, self.shapes = data, name, shapes
         self.schema = tflite
         self.model = tflite.Model.GetRootAs(data, 0)
         self.opcodes = _enum(tflite.BuiltinOperator)
@@ -190,9 +192,7 @@ class _Reader:
             what = f"{size} bytes of data for {t}, expected {t.size}"
             raise ModelError(what, where=where, hint=_AGAIN)
         values = np.frombuffer(buffer.DataAsNumpy().tobytes(), t.dtype.numpy).reshape(t.shape)
-        if t.dtype.is_float and not np.isfinite(values).all():
-            what = "constant data is not finite"
-            raise ModelError(what, where=where, hint="the training has diverged: train again")
+        check_numbers(values, where)
         return values
 
     def operator(self, i: int) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ import numpy as np
 from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
+from midge.frontends.shapes import Shapes, resolved
 from midge.frontends.torch_archive import AGAIN, DTYPES, dtype_of
 from midge.frontends.torch_arguments import Arguments
 from midge.frontends.torch_calls import Call, names
 from midge.frontends.torch_file import STORED, File
+from midge.frontends.torch_sizes import Sizes, is_of_sizes
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign, Ref
 from midge.graph.ir import OPS, Graph, Node, fresh, live, verify
-from midge.graph.untrusted import broken_file, checked_shape
+from midge.graph.untrusted import broken_file, check_numbers, checked_shape
 
 _MOST_FOLDED = 1 << 24
 _SCALARS = ("as_int", "as_bool", "as_string")
@@ -31,14 +34,16 @@ _CONVERT = "convert the operands (x.float(), x.to(torch.int32)) before this oper
 _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
 
 
-def read(data: bytes, name: str) -> Graph:
+def read(data: bytes, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
     """The graph of a .pt2 file. ModelError says what is wrong and where."""
     with broken_file(name, AGAIN):
-        return _Reader(File(data, name)).graph()
+        return _Reader(File(data, name), shapes).graph()
 
 
 class _Reader:
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: File, shapes: Shapes) -> None:
+        self.shapes = resolved(file.declared(), shapes)
+        self.sizes = Sizes()
         self.file, self.archive, self.name = file, file.archive, file.name
         self.types: dict[str, TensorType] = {}
         self.consts: dict[str, Array] = {}
@@ -84,30 +89,15 @@ class _Reader:
         except ModelError as error:
             self.refused[name] = error  # raised where it is used: counters of batches are not
 
-    def constant(self, name: str, array: Array, *, infinite: bool = False) -> None:
-        """infinite: whether it may be, as masks are."""
-        if not infinite and array.dtype.kind == "f" and not np.isfinite(array).all():
-            what, hint = "constant data is not finite", "the training has diverged: train again"
-            raise ModelError(what, where=f"{self.name}: {name}", hint=hint)
+    def constant(self, name: str, array: Array) -> None:
+        check_numbers(array, f"{self.name}: {name}")
         self.consts[name] = array
         self.types[name] = TensorType(array.shape, DType.of(array))
 
     def input_type(self, name: str) -> TensorType:
-        meta = self.file.program["tensor_values"][name]
         where = f"input {name}"
-        shape: list[int] = []
-        for axis, size in enumerate(meta["sizes"]):
-            if "as_int" in size:
-                shape.append(int(size["as_int"]))
-            elif axis == 0:
-                shape.append(1)
-            else:
-                raise ModelError(
-                    f"dimension {axis} is dynamic",
-                    where=where,
-                    hint="export with static shapes (only the batch may be dynamic)",
-                )
-        return TensorType(checked_shape(tuple(shape), where), dtype_of(meta["dtype"], where))
+        dtype = dtype_of(self.file.program["tensor_values"][name]["dtype"], where)
+        return TensorType(checked_shape(self.shapes[name], where), dtype)
 
     def check(self, name: str) -> None:
         if name in self.refused:
@@ -121,6 +111,9 @@ class _Reader:
         kind, src = call.kind, call.src
         if kind in ("_operator.getitem", "operator.getitem"):
             raise ModelError("getitem of a value that is no list", where=src, hint=AGAIN)
+        if is_of_sizes(node):
+            self.size(node, kind, src)
+            return
         importer = IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(_name(kind))
         if importer is None:
             raise ModelError(
@@ -140,7 +133,7 @@ class _Reader:
             nodes = importer(foreign)
             attrs.check_read(foreign)
             for name, array in foreign.new_consts.items():
-                self.constant(name, array, infinite=True)
+                self.constant(name, array)
             for made in _by_name(nodes, foreign):
                 if made.op == "copy" and made.outputs[0] not in foreign.quants:
                     (source,) = made.inputs
@@ -190,9 +183,9 @@ class _Reader:
         if kind in _LISTS:
             return tuple(value)
         if kind in ("as_sym_int", "as_sym_bool", "as_sym_float"):
-            return self.symbol(value, src)
+            return self.sizes.value(value, src)
         if kind == "as_sym_ints":
-            return tuple(self.symbol(v, src) for v in value)
+            return tuple(self.sizes.value(v, src) for v in value)
         if kind in _IGNORED:
             return None
         raise ModelError(f"an argument of kind {kind} is not supported", where=src)
@@ -201,12 +194,11 @@ class _Reader:
         self.check(value["name"])
         return Ref(self.alias.get(value["name"], value["name"]))
 
-    def symbol(self, value: Mapping[str, Any], src: str) -> Any:
-        for kind in ("as_int", "as_bool", "as_float"):
-            if kind in value:
-                return value[kind]
-        hint = "export with static shapes (only the batch may be dynamic)"
-        raise ModelError("a size is computed at run time", where=src, hint=hint)
+    def size(self, node: Mapping[str, Any], kind: str, src: str) -> None:
+        """An operator that computes a size."""
+        given = [self.argument(arg["arg"], src) for arg in node["inputs"]]
+        arguments = [self.types[str(a)] if isinstance(a, Ref) else a for a in given]
+        self.sizes.compute(kind, arguments, node, src)
 
     def results(self, outputs: Any, src: str) -> list[str]:
         found: list[str] = []

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from midge.core.types import Array
+from midge.frontends.shapes import Declared
 from midge.frontends.torch_archive import Archive
 from midge.frontends.torch_calls import Call, call_of
+from midge.frontends.torch_sizes import declared, is_of_sizes
 from midge.frontends.torch_state import MUTATIONS, check, reached
 from midge.frontends.torch_views import Views
 
@@ -39,6 +41,14 @@ class File:
         if own[key] not in self.archive.files[folder]:
             folder = "constants"  # of buffers that are not kept with the weights
         return self.archive.tensor(folder, own[key])
+
+    def declared(self) -> dict[str, Declared]:
+        """The shapes of the inputs, as far as they are stated."""
+        given = (
+            spec.get("user_input", {}).get("arg", {}) for spec in self.signature["input_specs"]
+        )
+        found = [arg["as_tensor"]["name"] for arg in given if "as_tensor" in arg]
+        return {name: declared(self.program["tensor_values"][name]["sizes"]) for name in found}
 
     def results(self) -> list[Mapping[str, Any]]:
         """The values that are outputs. ModelError for other kinds of outputs."""
@@ -75,8 +85,13 @@ class File:
         views.read(outputs, "output")
         every = [call for _, call in calls]
         check(self.name, self.signature, every, outputs, views)
-        live = reached(every, outputs, lambda call: call.values)
-        return [(n, c) for n, c in calls if not c.known or live.intersection(c.outputs)]
+        measured = [value for node, call in calls if is_of_sizes(node) for value in call.values]
+        live = reached(every, [*outputs, *measured], lambda call: call.values)
+        return [
+            (node, call)
+            for node, call in calls
+            if not call.known or is_of_sizes(node) or live.intersection(call.outputs)
+        ]
 
     def place(self, node: Mapping[str, Any]) -> str:
         """The module that an operator is in, or its own name."""

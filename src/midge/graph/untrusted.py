@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from midge.core.errors import MidgeError, ModelError, VerifyError
+from midge.core.types import Array
 
 MAX_ELEMENTS = 1 << 28
 MAX_RANK = 8
@@ -21,6 +22,16 @@ def checked_shape(shape: tuple[int, ...], where: str) -> tuple[int, ...]:
         limits = f"at most {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
         raise ModelError(f"shape {shape} is not possible", where=where, hint=limits)
     return shape
+
+
+def check_numbers(array: Array, where: str) -> None:
+    """ModelError for a constant with NaN in it. Infinities are thresholds and masks."""
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ModelError(
+            "the constant has values that are no numbers (NaN)",
+            where=where,
+            hint="the training has diverged: train again",
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from midge.core.errors import RunError
 from midge.core.types import Array
+from midge.frontends import read_file
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
 from midge.oracle.onnx_departures import departures
@@ -30,7 +31,7 @@ class OnnxRuntime:
 
     def load(self, path: Path, graph: Graph) -> OnnxRuntimeSession:
         """RunError if the framework itself cannot run the file."""
-        return OnnxRuntimeSession(path.read_bytes(), graph)
+        return OnnxRuntimeSession(read_file(path), graph)
 
 
 class OnnxRuntimeSession:

@@ -35,5 +35,9 @@ def command(
 def files_of(**words: Any) -> list[Path]:
     """The files that a command line names."""
     paths = [v for v in words.values() if isinstance(v, Path)]
+    if isinstance(model := words.get("model"), Path):
+        from midge.frontends import model_files
+
+        paths += model_files(model)
     board = words.get("target")
     return [*paths, Path(board)] if board and board.endswith(".toml") else paths

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from midge.cli.arguments import Json, Model
+from midge.cli.arguments import InputShapes, Json, Model
 from midge.cli.commands import command, files_of
 from midge.cli.output import console, error_console, note, number, print_json, shorten
 from midge.cli.quality import check_picture, decibels, draw, layers_table, type_name
 from midge.core.errors import UsageError
 from midge.core.files import check_apart
+from midge.core.options import input_shapes
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph
 from midge.quantize.calibrate import Progress
@@ -98,6 +99,7 @@ def quantize_command(
     ] = "int",
     int16: Int16 = None,
     mixed: Budget = None,
+    shape: InputShapes = None,
     bias_correction: Annotated[
         bool, typer.Option("--bias-correction/--no-bias-correction", help="Correct mean errors.")
     ] = True,
@@ -133,7 +135,7 @@ def quantize_command(
     check_apart(path, "--output", files_of(model=model, data=data, test=test, labels=accuracy))
     if mixed is not None and not (mixed >= 0 and np.isfinite(mixed)):
         raise UsageError(f"{mixed:g} is no budget", where="--mixed", hint="0 or more: points or dB")
-    graph = load(model)
+    graph = load(model, shapes=input_shapes(shape or [], "--shape"))
     if float16:
         _halve(graph, path, as_json)
         return

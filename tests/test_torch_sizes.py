@@ -1,0 +1,84 @@
+"""PyTorch programs with open dimensions: a shape is said, what they compute of it is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midge import driver
+from midge.core.errors import ModelError, UsageError
+from midge.frontends.torch import read
+from midge.graph.evaluate import evaluate
+from test_frontend_torch import nodes_of, rewritten
+from torch_cases import Case, outputs_in_c, stored
+from torch_size_cases import STORED
+
+driver.load_operators()
+CASES = {case.name: case for case in stored(STORED)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_pytorch_computes_for_that_shape(name: str) -> None:
+    case = CASES[name]
+    (want,) = case.outputs
+    graph = read(case.program, "g", {"x": case.x.shape})
+    (found,) = evaluate(graph, {"x": case.x}).values()
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["image", "length"])
+def test_what_stays_open_is_asked_for(name: str) -> None:
+    with pytest.raises(ModelError, match="has open dimensions: 1,") as caught:
+        read(CASES[name].program, "g")
+    assert "--shape x=1," in caught.value.hint
+
+
+def test_a_batch_is_one_unasked() -> None:
+    case = CASES["batch"]
+    (have,) = outputs_in_c(case)
+    np.testing.assert_allclose(have, case.outputs[0], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (3, 5), (3, 6, 3)])
+def test_sizes_that_the_program_states_stay(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="is no shape of 'x'"):
+        read(CASES["states"].program, "g", {"x": shape})
+
+
+def changed(case: Case, old: str, new: str) -> bytes:
+    """The program with a size computed by another operator."""
+
+    def change(model: Any) -> None:
+        for node in nodes_of(model):
+            if node["target"] == old:
+                node["target"] = new
+
+    return rewritten(case.program, change)
+
+
+def test_what_else_computes_sizes_is_refused() -> None:
+    data = changed(CASES["states"], "_operator.mul", "_operator.matmul")
+    with pytest.raises(ModelError, match=r"computed by _operator\.matmul"):
+        read(data, "g", {"x": (3, 5, 3)})
+
+
+def test_sizes_that_cannot_be_are_refused() -> None:
+    def change(model: Any) -> None:
+        for node in nodes_of(model):
+            if node["target"] == "_operator.floordiv":
+                node["inputs"][1]["arg"] = {"as_int": 0}
+
+    with pytest.raises(ModelError, match="a size cannot be computed"):
+        read(rewritten(CASES["image"].program, change), "g", {"x": (1, 2, 7, 5)})
+
+
+def test_a_size_that_nothing_computes_is_refused() -> None:
+    def change(model: Any) -> None:
+        text = json.dumps(nodes_of(model)).replace('"as_name": "mul"', '"as_name": "other"', 1)
+        model["graph_module"]["graph"]["nodes"] = json.loads(text)
+
+    with pytest.raises(ModelError, match="computed from values at run time"):
+        read(rewritten(CASES["states"].program, change), "g", {"x": (3, 5, 3)})
