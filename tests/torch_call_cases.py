@@ -122,6 +122,81 @@ def calls() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
     )  # fmt: skip
     yield "hidden", masked, tensor([[[1.0, 2], [3, 4]]])
 
+    yield from _windows()
+
+
+def _windows() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
+    """Windows that slide, adapt or taper, and what stands beside them in signal processing."""
+    import torch
+    from torch.nn import functional as f
+
+    def pooled(x: Any) -> tuple[Any, ...]:
+        return (
+            f.adaptive_avg_pool2d(x, (3, 2)),
+            f.adaptive_avg_pool2d(x, (7, 1)),
+            f.adaptive_avg_pool2d(x[0], (2, 5)),
+            f.adaptive_avg_pool2d(x, (9, 7)),
+            f.adaptive_avg_pool1d(x[0], 4),
+            f.adaptive_avg_pool1d(x[0, 0], 3),
+            f.adaptive_avg_pool2d(x, 1),
+            f.adaptive_avg_pool2d(x[0, :, :6, :4], (3, 2)),
+        )
+
+    def highest(x: Any) -> tuple[Any, ...]:
+        return (
+            f.adaptive_max_pool2d(x, (3, 2)),
+            f.adaptive_max_pool2d(x[0], (2, 5)),
+            f.adaptive_max_pool1d(x[0], 4),
+            f.adaptive_max_pool2d(x, 1),
+            f.adaptive_max_pool2d(x[0, :, :6, :4], (3, 2)),
+            f.adaptive_max_pool1d(x[0, 0], 1),
+        )
+
+    def patches(x: Any) -> tuple[Any, ...]:
+        return (
+            f.unfold(x, 3),
+            f.unfold(x, (2, 3), dilation=(2, 1), padding=(1, 2), stride=(3, 2)),
+            f.unfold(x[0], (1, 2)),
+            f.unfold(x, (7, 5)),
+            x.mT,
+            x[0].mT,
+            torch.adjoint(x),
+        )
+
+    def tapered(x: Any) -> tuple[Any, ...]:
+        n = x.shape[0]
+        return (
+            x * torch.hann_window(n),
+            x * torch.hann_window(n, periodic=False),
+            x * torch.hamming_window(n),
+            x * torch.hamming_window(n, False, 0.6, 0.4),
+            x * torch.blackman_window(n),
+            x[:1] * torch.hann_window(1),
+        )
+
+    def floored(x: Any) -> tuple[Any, ...]:
+        y, z = x[:8], x[8:]
+        i, j = y.int(), z.int()
+        return (
+            torch.floor_divide(y, z),
+            y // -0.75,
+            i // j,
+            i // -3,
+            torch.div(i, j, rounding_mode="floor"),
+            i.to(torch.int8) // j.to(torch.int8),
+            i.long() // j.long(),
+            i // 2,
+            i.abs().to(torch.uint8) // j.abs().to(torch.uint8),
+        )
+
+    image = torch.arange(90, dtype=torch.float32).reshape(1, 2, 9, 5) * 0.37 % 7 - 3
+    yield "pooled", pooled, image
+    yield "highest", highest, image
+    yield "patches", patches, image[:, :, :7]
+    yield "tapered", tapered, torch.linspace(-2, 3, 13)
+    numbers = [7.0, -7, 7, -7, 6, -6, 0, 127, 2, 2, -2, -2, 3, 3, -5, -1]
+    yield "divided", floored, torch.tensor(numbers)
+
 
 def called() -> Iterator[Case]:
     """Every case, exported by the PyTorch that is installed."""

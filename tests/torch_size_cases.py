@@ -37,6 +37,18 @@ def modules() -> Iterator[tuple[str, Any, Any, Any, dict[int, Any]]]:
             y, _ = self.layer(x, state)
             return y.reshape(batch * y.shape[1], 4)[:: x.shape[1]].view(batch, -1)
 
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.LSTM(3, 6, 2, batch_first=True, bidirectional=True, proj_size=2)
+            self.bare = nn.LSTM(4, 5, bias=False, proj_size=3)
+
+        def forward(self, x: Any) -> Any:
+            y, (h, c) = self.layer(x)
+            z, (g, b) = self.bare(y.transpose(0, 1))
+            flat = [v.transpose(0, 1).flatten(1) for v in (y.transpose(0, 1), h, c, z, g, b)]
+            return torch.cat(flat, 1)
+
     class Image(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -65,6 +77,7 @@ def modules() -> Iterator[tuple[str, Any, Any, Any, dict[int, Any]]]:
     batch = Dim("batch")
     yield "batch", Last(), torch.randn(2, 5, 3), torch.randn(1, 5, 3), {0: batch}
     yield "states", Stated(), torch.randn(2, 5, 3), torch.randn(3, 5, 3), {0: batch}
+    yield "projected", Projected(), torch.randn(2, 4, 3), torch.randn(3, 4, 3), {0: batch}
     open_ = {2: Dim("height", min=6, max=64), 3: Dim("width", min=4, max=64)}
     yield "image", Image(), torch.randn(1, 2, 9, 6), torch.randn(1, 2, 7, 5), open_
     length = Dim("length", min=2, max=16)

@@ -162,6 +162,7 @@ class OpDef:
     tables: positions of those inputs of an elementwise operator that are no part of this: constants
     read at an index that is computed.
     alias: the output is the input's bytes under another shape.
+    halves: takes float16, which it only moves or converts; `verify` refuses them for others.
     activation: takes a fused activation, as attribute `activation`.
     channel_axis: for an operator that sums products of input 0 and constant weights (input 1) and
     adds a bias (input 2): the axis of the weights that is the output channel.
@@ -181,6 +182,7 @@ class OpDef:
     elementwise: bool = False
     tables: tuple[int, ...] = ()
     alias: bool = False
+    halves: bool = False
     activation: bool = False
     channel_axis: int | None = None
     macs: Callable[[Sequence[TensorType], Sequence[TensorType]], int] | None = None
@@ -317,6 +319,13 @@ def _verify_node(graph: Graph, node: Node, defined: set[str]) -> None:
         if name not in defined:
             raise VerifyError(f"input {name!r} is used before it is defined", where=node.where)
     inputs = [graph.types[n] for n in node.inputs]
+    if not OPS[node.op].halves and any(t.dtype is DType.F16 for t in inputs):
+        raise VerifyError(
+            "would compute in float16, which is not supported",
+            where=node.where,
+            hint="compute in float32 (PyTorch: module.float()); weights may be float16 where they "
+            "are cast to float32",
+        )
     try:
         check_limits(node.attrs, OPS[node.op].limits, inputs)
         inferred = OPS[node.op].infer(inputs, node.attrs)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.importers import IMPORTERS, Foreign
+from midge.graph.importers import IMPORTERS, Foreign, Importer
 from midge.graph.ir import OPS, Node
 
 _OPSET = 18  # from which on reductions take their axes as an input
@@ -22,10 +22,17 @@ class Composer:
         self.consts = dict(op.consts)
 
     def call(
-        self, kind: str, inputs: Sequence[str], attrs: Mapping[str, Any], output: str, *more: str
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        attrs: Mapping[str, Any],
+        output: str,
+        *more: str,
+        importer: Importer | None = None,
     ) -> str:
-        """One of ONNX's operators, of this or a newer operator set; its first output."""
-        importer = IMPORTERS["onnx"][kind]
+        """One of ONNX's operators, of this or a newer operator set; its first output.
+        importer: of what ONNX has no operator for."""
+        importer = importer or IMPORTERS["onnx"][kind]
         own = replace(
             self.op, kind=kind, inputs=tuple(inputs), outputs=(output, *more), attrs=attrs,
             types=self.types, consts=self.consts, opset=max(self.op.opset, _OPSET),

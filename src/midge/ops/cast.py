@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge.core.errors import VerifyError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, text
 from midge.graph.exporters import EXPORTERS, Exporting
@@ -25,7 +26,10 @@ from midge.ops._common import arity
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 1)
-    return (TensorType(inputs[0].shape, DType(text(attrs, "dtype"))),)
+    dtype = DType(text(attrs, "dtype"))
+    if inputs[0].dtype is DType.F16 and dtype not in (DType.F16, DType.F32):
+        raise VerifyError(f"f16 to {dtype.value}", where="cast", hint="cast to f32 before")
+    return (TensorType(inputs[0].shape, dtype),)
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
@@ -127,7 +131,7 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples) + tuple(Sample((TensorType((2, 3), a),), {"dtype": b}) for a, b in types)
 
 
-OPS.add("cast", OpDef("cast", infer, reference, elementwise=True, samples=_samples()))
+OPS.add("cast", OpDef("cast", infer, reference, halves=True, elementwise=True, samples=_samples()))
 SCALAR_RULES.add("cast", ScalarRule(("x",), element))
 IMPORTERS["onnx"].add("Cast", cast_from_onnx)
 IMPORTERS["onnx"].add("CastLike", cast_from_onnx)

@@ -117,7 +117,7 @@ _SAMPLES = tuple(
         (((1, 2, 2, 3), (1, 2, 2, 1)), 3),
     )
 )
-OPS.add("concat", OpDef("concat", infer, reference, rows=rows, samples=_SAMPLES))
+OPS.add("concat", OpDef("concat", infer, reference, halves=True, rows=rows, samples=_SAMPLES))
 LOOP_RULES.add("concat", LoopRule(("x",) * _MOST, loops))
 IMPORTERS["tflite"].add("CONCATENATION", from_tflite)
 IMPORTERS["tflite"].add("PACK", pack_from_tflite)

@@ -27,6 +27,6 @@ def element(e: Element) -> ir.Expr:
 
 SAMPLES = (Sample((TensorType((2, 3), DType.I8),)), Sample((TensorType((), DType.F32),)))
 
-OPS.add("copy", OpDef("copy", infer, reference, elementwise=True, samples=SAMPLES))
+OPS.add("copy", OpDef("copy", infer, reference, halves=True, elementwise=True, samples=SAMPLES))
 SCALAR_RULES.add("copy", ScalarRule(("x",), element))
 INDEX_RULES.add("copy", same)

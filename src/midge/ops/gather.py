@@ -308,7 +308,7 @@ for _name, _infer, _reference, _loops, _wants, _samples in (
     ("gather_nd", infer_nd, reference_nd, loops_nd, along_axes, _NDS),
 ):
     INDEX_RULES.add(_name, _wants)
-    OPS.add(_name, OpDef(_name, _infer, _reference, samples=_samples))
+    OPS.add(_name, OpDef(_name, _infer, _reference, halves=True, samples=_samples))
     LOOP_RULES.add(_name, LoopRule(("x", "index"), _loops))
 IMPORTERS["tflite"].add("GATHER", gather_from_tflite)
 IMPORTERS["tflite"].add("GATHER_ND", gather_nd_from_tflite)

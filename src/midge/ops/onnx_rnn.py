@@ -19,6 +19,7 @@ from midge.ops.onnx_slices import slice_attrs
 
 _PARTS = 128  # operands of one concat
 _MOST_STEPS = 4096
+_STATE = 5  # the input that has the initial state
 
 Function = Callable[[str], str]
 
@@ -39,11 +40,15 @@ _KINDS = {
 
 
 class _Unrolled:
-    """One operator: its dimensions, attributes, and how small pieces of it are written."""
+    """One operator: its dimensions, attributes, and how small pieces of it are written.
 
-    def __init__(self, op: Foreign) -> None:
+    projected: the state of an LSTM is its output times one more input, number 8,
+    [directions, state, hidden].
+    """
+
+    def __init__(self, op: Foreign, *, projected: bool = False) -> None:
         self.op, self.kind = op, _KINDS[op.kind]
-        op.expect_inputs(3, 8 if op.kind == "LSTM" else 6)
+        op.expect_inputs(3, (9 if projected else 8) if op.kind == "LSTM" else 6)
         for i in (0, 1, 2):
             op.expect_dtype(i, DType.F32)
         self.steps = Steps(op)
@@ -59,9 +64,12 @@ class _Unrolled:
             self.batch, self.length, _ = x.shape
         self.hidden = int(op.attrs.get("hidden_size", r.shape[2]))
         self.rows = self.kind.gates * self.hidden
-        wanted = tuple((self.directions, self.rows, n) for n in (self.features, self.hidden))
+        self.state = r.shape[2] if projected else self.hidden
+        wanted = tuple((self.directions, self.rows, n) for n in (self.features, self.state))
         if (w.shape, r.shape) != wanted or self.hidden < 1 or self.length > _MOST_STEPS:
             raise op.error(f"input {x}, weights {w}, {r}, direction {self.direction}")
+        if projected:
+            self.check(8, (self.directions, self.state, self.hidden))
         self.check_lengths()
         self.clip = op.attrs.get("clip")
 
@@ -105,17 +113,18 @@ class _Unrolled:
         """The initial state in input `i`, "" for zeros."""
         if not self.op.has(i):
             return ""
-        name = self.op.inputs[i]
-        if name in self.op.consts and not self.op.consts[name].any():
-            return ""
-        ranges = [range(n) for n in (self.directions, self.batch, self.hidden)]
+        width = self.state if i == _STATE else self.hidden
+        ranges = [range(n) for n in (self.directions, self.batch, width)]
         axis = 0
         if self.batch_first:
             ranges, axis = [ranges[1], ranges[0], ranges[2]], 1
         self.check(i, tuple(map(len, ranges)))
+        name = self.op.inputs[i]
+        if name in self.op.consts and not self.op.consts[name].any():
+            return ""
         ranges[axis] = range(direction, direction + 1)
         part = self.steps.emit("slice", [name], slice_attrs(ranges))
-        return self.steps.emit("reshape", [part], {"shape": (self.batch, self.hidden)})
+        return self.steps.emit("reshape", [part], {"shape": (self.batch, width)})
 
     def emit(self, op: str, *inputs: str, **attrs: Any) -> str:
         return self.steps.emit(op, inputs, attrs)
@@ -185,18 +194,20 @@ class _Unrolled:
     def finish(self, every: list[list[str]], last: list[list[str]]) -> tuple[Node, ...]:
         """Y of the states of every step, Y_h and Y_c of the last ones; by direction."""
         outputs = self.op.outputs
-        shape = (self.length, self.batch, self.hidden)
+        shape = (self.length, self.batch, self.state)
         sequences = [
             self.emit("reshape", self.joined([self.row(h) for h in states]), shape=shape)
             for states in every
         ]
-        self.write(outputs[0], sequences, (self.length, 1, self.batch, self.hidden))
-        for output, states in zip(outputs[1:], last, strict=False):
-            self.write(output, states, (1, self.batch, self.hidden))
+        self.write(outputs[0], sequences, (self.length, 1, self.batch, self.state))
+        for output, states, width in zip(
+            outputs[1:], last, (self.state, self.hidden), strict=False
+        ):
+            self.write(output, states, (1, self.batch, width))
         return tuple(self.steps.nodes)
 
     def row(self, state: str) -> str:
-        return self.emit("reshape", state, shape=(1, self.batch * self.hidden))
+        return self.emit("reshape", state, shape=(1, self.batch * self.state))
 
     def joined(self, parts: list[str]) -> str:
         """Any number of tensors along their first axis."""
@@ -294,7 +305,17 @@ def _gru_step(u: _Unrolled, d: int) -> Callable[[int, str], str]:
 
 
 def lstm_from_onnx(op: Foreign) -> tuple[Node, ...]:
-    u = _Unrolled(op)
+    return _lstm(_Unrolled(op))
+
+
+def projected_lstm(op: Foreign) -> tuple[Node, ...]:
+    """An LSTM whose state is a projection of its output (Sak et al. 2014, "Long Short-Term Memory
+    Recurrent Neural Network Architectures"): input 8 has the weights, [directions, state, hidden].
+    ONNX has no words for that; PyTorch calls it proj_size."""
+    return _lstm(_Unrolled(op, projected=True))
+
+
+def _lstm(u: _Unrolled) -> tuple[Node, ...]:
     every, last, cells = [], [], []
     for d in range(u.directions):
         step = _lstm_step(u, d)
@@ -319,6 +340,7 @@ def _lstm_step(u: _Unrolled, d: int) -> Callable[[int, str, str], tuple[str, str
     if u.op.has(7):
         u.check(7, (u.directions, 3 * n))
         peepholes = [u.matrix(7, d, i * n, (i + 1) * n) for i in range(3)]
+    projection = u.matrix(8, d) if u.op.has(8) else ""
     one = u.steps.const(np.ones(1, np.float32), "one")
 
     def step(t: int, h: str, c: str) -> tuple[str, str]:
@@ -332,7 +354,8 @@ def _lstm_step(u: _Unrolled, d: int) -> Callable[[int, str, str], tuple[str, str
         forget = u.emit("sub", one, into) if u.op.attrs.get("input_forget", 0) else gate(2, f, c)
         fresh = u.emit("mul", into, u_cell(total))
         cell = u.added(u.emit("mul", forget, c) if c else "", fresh)
-        return u.emit("mul", gate(1, f, cell), last(cell)), cell
+        out = u.emit("mul", gate(1, f, cell), last(cell))
+        return u.emit("dense", out, projection) if projection else out, cell
 
     def u_cell(total: str) -> str:
         return g(u.limited(u.gate(total, 3)))

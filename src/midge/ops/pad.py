@@ -122,7 +122,7 @@ _SAMPLES = tuple(
     for d, v in ((DType.I8, -7), (DType.F32, 1.5), (DType.I64, 3), (DType.BOOL, 1))
     for s, p in _SHAPES
 )
-OPS.add("pad", OpDef("pad", infer, reference, limits={"value": 0}, samples=_SAMPLES))
+OPS.add("pad", OpDef("pad", infer, reference, halves=True, limits={"value": 0}, samples=_SAMPLES))
 LOOP_RULES.add("pad", LoopRule(("x",), loops))
 for _kind in ("PAD", "PADV2"):
     IMPORTERS["tflite"].add(_kind, from_tflite)

@@ -96,6 +96,6 @@ def _samples() -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-OPS.add("resample", OpDef("resample", infer, reference, samples=_samples()))
+OPS.add("resample", OpDef("resample", infer, reference, halves=True, samples=_samples()))
 LOOP_RULES.add("resample", LoopRule(("x", "indices", "weights"), loops))
 INDEX_RULES.add("resample", moved)

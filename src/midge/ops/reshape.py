@@ -108,7 +108,7 @@ def to_tflite(op: Exporting) -> None:
     op.emit("RESHAPE", [op.inputs[0], target], options="ReshapeOptions", new_shape=shape)
 
 
-OPS.add("reshape", OpDef("reshape", infer, reference, alias=True))
+OPS.add("reshape", OpDef("reshape", infer, reference, halves=True, alias=True))
 for _kind in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
     IMPORTERS["tflite"].add(_kind, from_tflite)
 for _kind, _importer in (

@@ -372,7 +372,12 @@ _LIMITS = {"align_corners": FLAG, "half_pixel": FLAG}
 OPS.add(
     "resize_nearest",
     OpDef(
-        "resize_nearest", infer, reference_nearest, limits=_LIMITS, samples=_samples(_NEAREST[:3])
+        "resize_nearest",
+        infer,
+        reference_nearest,
+        halves=True,
+        limits=_LIMITS,
+        samples=_samples(_NEAREST[:3]),
     ),
 )
 OPS.add(

@@ -258,7 +258,7 @@ _SAMPLES = tuple(
     for d in (DType.I8, DType.F32, DType.I64, DType.BOOL)
     for s, b, n, k in _CASES
 )
-OPS.add("slice", OpDef("slice", infer, reference, samples=_SAMPLES))
+OPS.add("slice", OpDef("slice", infer, reference, halves=True, samples=_SAMPLES))
 LOOP_RULES.add("slice", LoopRule(("x",), loops))
 for _kind, _importer in (
     ("SLICE", slice_from_tflite),

@@ -80,7 +80,7 @@ _SAMPLES = tuple(
     for d in (DType.I8, DType.F32, DType.I64, DType.BOOL)
     for s, r in (((2, 3), (2, 1)), ((1, 4, 1), (3, 1, 2)), ((5,), (1,)), ((), ()))
 )
-OPS.add("tile", OpDef("tile", infer, reference, samples=_SAMPLES))
+OPS.add("tile", OpDef("tile", infer, reference, halves=True, samples=_SAMPLES))
 LOOP_RULES.add("tile", LoopRule(("x",), loops))
 IMPORTERS["onnx"].add("Tile", tile_from_onnx)
 IMPORTERS["onnx"].add("Expand", expand_from_onnx)

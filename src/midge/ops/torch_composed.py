@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from math import prod
 
 import numpy as np
 
@@ -254,27 +253,3 @@ def triangle(upper: int, a: Aten) -> str:
 add("one_hot", one_hot)
 add("tril", lambda a: triangle(0, a))
 add("triu", lambda a: triangle(1, a))
-
-
-def adaptive_max(op: Foreign) -> tuple[Node, ...]:
-    """Maxima of windows of one size; the places of the maxima are not there."""
-    a = Aten(op)
-    x = a.tensor("self")
-    rank = 1 if "1d" in op.kind else 2
-    shape = a.shape(x)
-    output = a.integers("output_size", rank)
-    kernel = tuple(n // o for n, o in zip(shape[-rank:], output, strict=True))
-    if any(n % o for n, o in zip(shape[-rank:], output, strict=True)):
-        raise op.error(
-            f"adaptive pooling of {shape[-rank:]} to {output} takes windows of several sizes",
-            "choose an output size that divides the input's",
-        )
-    images = a.reshape(x, (1, prod(shape[:-rank]), *shape[-rank:]))
-    if len(shape) == rank + 2:
-        images = x
-    y = a.onnx("MaxPool", [images], kernel_shape=kernel, strides=kernel)
-    return a.finished([a.reshape(y, (*shape[:-rank], *output))])
-
-
-for _name in ("adaptive_max_pool1d", "adaptive_max_pool2d"):
-    IMPORTERS["torch"].add(f"aten.{_name}", adaptive_max)

@@ -221,9 +221,26 @@ def div(a: Aten) -> str:
         return a.onnx("Div", [a.cast(x, DType.F32), a.cast(y, DType.F32)])
     if a.type(x).dtype.is_float:
         return _floored(a, x, y) if mode == "floor" else a.node("trunc", [a.onnx("Div", [x, y])])
-    if mode != "trunc":
-        raise a.op.error("integer division rounded down is not supported", "use // on constants")
-    return a.onnx("Div", [x, y])
+    return _down(a, x, y) if mode == "floor" else a.onnx("Div", [x, y])
+
+
+def floor_divide(a: Aten) -> str:
+    x, y = operands(a)
+    return _floored(a, x, y) if a.type(x).dtype.is_float else _down(a, x, y)
+
+
+def _down(a: Aten, x: str, y: str) -> str:
+    """Division of integers, rounded down: one less where something remains and signs differ."""
+    dtype = a.type(x).dtype
+    whole = a.onnx("Div", [x, y])
+    if dtype is DType.U8:
+        return whole
+    rest = a.onnx("Sub", [x, a.onnx("Mul", [whole, y])])
+    zero = a.value(0, dtype)
+    signs = [a.onnx("Less", [v, zero]) for v in (rest, y)]
+    remains = a.onnx("Not", [a.onnx("Equal", [rest, zero])])
+    below = a.onnx("And", [a.onnx("Xor", signs), remains])
+    return a.onnx("Sub", [whole, a.cast(below, dtype)])
 
 
 def rest_of(a: Aten, x: str, y: str) -> tuple[str, str]:
@@ -267,6 +284,7 @@ add("add", _sum("Add"))
 add("sub", _sum("Sub"))
 add("rsub", _sum("Sub", turned=True))
 add("div true_divide", div)
+add("floor_divide", floor_divide)
 add("pow", power)
 for _names, _kind in {
     "mul": "Mul", "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less",

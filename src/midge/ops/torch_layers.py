@@ -126,26 +126,7 @@ def pool(a: Aten) -> str:
     return a.reshape(y, a.shape(y)[1:]) if lone else y
 
 
-def adaptive(a: Aten) -> str:
-    """Averages of windows of one size."""
-    x = a.tensor("self")
-    rank = 1 if "1d" in a.op.kind else 2
-    spatial = a.shape(x)[-rank:]
-    output = a.integers("output_size", rank)
-    if any(n % o for n, o in zip(spatial, output, strict=True)):
-        raise a.op.error(
-            f"adaptive pooling of {spatial} to {output} takes windows of several sizes",
-            "choose an output size that divides the input's",
-        )
-    axes = a.value([len(a.shape(x)) - rank + d for d in range(rank)])
-    if set(output) == {1}:
-        return a.onnx("ReduceMean", [x, axes], keepdims=1)
-    kernel = tuple(n // o for n, o in zip(spatial, output, strict=True))
-    return a.onnx("AveragePool", [x], kernel_shape=kernel, strides=kernel)
-
-
 add("max_pool1d max_pool2d max_pool2d_with_indices avg_pool1d avg_pool2d", pool)
-add("adaptive_avg_pool1d adaptive_avg_pool2d _adaptive_avg_pool2d", adaptive)
 
 
 def batch_norm(a: Aten) -> str:

@@ -7,7 +7,9 @@ import numpy as np
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import Node
 from midge.ops._torch import Aten
+from midge.ops.onnx_rnn import projected_lstm
 
+_BIASED = 4  # weights of a layer that has biases
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}  # ONNX's order of PyTorch's
 
 
@@ -28,9 +30,11 @@ def recurrent(op: Foreign) -> tuple[Node, ...]:
     directions = 2 if op.attrs.get("bidirectional") is True else 1
     layers = a.integer("num_layers")
     weights = a.tensors("params")
-    each = 4 if op.attrs.get("has_biases") is not False else 2
-    if len(weights) != each * layers * directions:
-        raise op.error(f"{len(weights)} weights", "projections are not supported")
+    each = len(weights) // max(layers * directions, 1)
+    biases = 4 if op.attrs.get("has_biases") is not False else 2
+    known = (biases, biases + 1) if kind == "LSTM" else (biases,)  # one more for projections
+    if len(weights) != each * layers * directions or each not in known:
+        raise op.error(f"{len(weights)} weights for {layers} layers")
     last: list[list[str]] = [[] for _ in states]
     for layer in range(layers):
         own = weights[layer * directions * each : (layer + 1) * directions * each]
@@ -55,13 +59,15 @@ def _rows(a: Aten, state: str, rows: range) -> str:
 def _layer(
     a: Aten, kind: str, x: str, weights: list[str], initial: list[str], directions: int, name: str
 ) -> tuple[str, list[str]]:
-    """One layer: its sequence [time, batch, directions * hidden] and last states."""
+    """One layer: its sequence [time, batch, directions * hidden] and last states. An odd number of
+    weights: the last ones project the state."""
     each = len(weights) // directions
     parts = [weights[d * each : (d + 1) * each] for d in range(directions)]
-    hidden = a.shape(parts[0][1])[1]
+    projected = each % 2 == 1
+    hidden = a.shape(parts[0][1])[0] // len(_GATES[kind])
     w, r = (_stacked(a, kind, [p[i] for p in parts]) for i in (0, 1))
     inputs = [x, w, r, "", "", *initial]
-    if each == 4:
+    if each >= _BIASED:
         biases = [_stacked(a, kind, [p[i] for p in parts]) for i in (2, 3)]
         inputs[3] = a.onnx("Concat", biases, axis=1)
     attrs: dict[str, object] = {"hidden_size": hidden}
@@ -71,9 +77,14 @@ def _layer(
     if name == "rnn_relu":
         attrs["activations"] = ("Relu",) * directions
     ends = [a.named() for _ in initial]
-    y = a.call(kind, inputs, attrs, a.named(), *ends)
-    length, _, batch, _ = a.shape(y)
-    y = a.reshape(a.permute(y, (0, 2, 1, 3)), (length, batch, directions * hidden))
+    if projected:
+        rows = [a.reshape(p[-1], (1, *a.shape(p[-1]))) for p in parts]
+        inputs += ["", rows[0] if len(rows) == 1 else a.onnx("Concat", rows, axis=0)]
+    y = a.call(
+        kind, inputs, attrs, a.named(), *ends, importer=projected_lstm if projected else None
+    )
+    length, _, batch, width = a.shape(y)
+    y = a.reshape(a.permute(y, (0, 2, 1, 3)), (length, batch, directions * width))
     return y, ends
 
 

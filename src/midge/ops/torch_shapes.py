@@ -89,6 +89,18 @@ add("transpose transpose_copy", transpose)
 add("t numpy_T", turned)
 
 
+def last_two_turned(a: Aten) -> str:
+    """mT and what else is that for real numbers."""
+    x = a.tensor("self")
+    rank = len(a.shape(x))
+    if rank < 2:
+        raise a.op.error(f"is of {rank} dimensions, expected 2 or more")
+    return a.permute(x, (*range(rank - 2), rank - 1, rank - 2))
+
+
+add("mT mH adjoint matrix_H", last_two_turned)
+
+
 def concat(a: Aten) -> str:
     parts = [v for v in a.tensors("tensors") if a.shape(v) != (0,)]
     axis = a.axis("dim", len(a.shape(parts[0])), 0)

@@ -78,7 +78,7 @@ _SAMPLES = tuple(
         ((2, 1, 3), (2, 1, 0)),
     )
 )
-OPS.add("transpose", OpDef("transpose", infer, reference, samples=_SAMPLES))
+OPS.add("transpose", OpDef("transpose", infer, reference, halves=True, samples=_SAMPLES))
 LOOP_RULES.add("transpose", LoopRule(("x",), loops))
 IMPORTERS["tflite"].add("TRANSPOSE", from_tflite)
 IMPORTERS["onnx"].add("Transpose", from_onnx)
