@@ -45,7 +45,7 @@ more than two spatial dimensions, and element types that microcontrollers have n
 
 def page(outcomes: onnx_cases.Outcomes) -> str:
     """The page for the outcomes of all cases."""
-    known = {*IMPORTERS["onnx"], *STATIC} - {"Loop", "Scan"}
+    known = {*IMPORTERS["onnx"], *STATIC}
     own = sorted(k for k in known if "." not in k)
     other = sorted(k for k in IMPORTERS["onnx"] if "." in k)
     cases = {c.name for c in onnx_cases.cases()}

@@ -200,7 +200,7 @@ def test_errors_name_the_operator_and_what_to_do() -> None:
 def test_control_flow_is_refused(kind: str) -> None:
     m = OnnxModel()
     m.op(kind, "x", output="y")
-    assert "control flow" in refused(m.build([("x", [4])], ["y"])).hint
+    assert "unroll it" in refused(m.build([("x", [4])], ["y"])).hint
 
 
 def test_operators_in_any_order() -> None:

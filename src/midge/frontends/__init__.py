@@ -23,7 +23,7 @@ class Frontend:
     ModelError if that is impossible, UsageError for shapes of what is no input or no such one.
     matches: whether a file's first bytes look like this format.
     parts: (bytes, path) -> other files that the model lies in.  gathered: (bytes, path) -> bytes
-    that have them all."""
+    that have them all.  offered: whether a user is told that it can be given."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -31,6 +31,7 @@ class Frontend:
     read: Callable[[bytes, str, Shapes], Graph]
     parts: Callable[[bytes, Path], Sequence[Path]] = lambda data, path: ()
     gathered: Callable[[bytes, Path], bytes] = lambda data, path: data
+    offered: bool = True
 
 
 FRONTENDS: Registry[Frontend] = Registry("model format", ModelError)
@@ -87,17 +88,17 @@ def parse(data: bytes, path: Path, name: str, shapes: Shapes = MappingProxyType(
     frontend = _frontend(data, path)
     if frontend is not None:
         return _read(frontend, data, path, name, shapes)
-    known = ", ".join(s for n in FRONTENDS for s in FRONTENDS[n].suffixes)
+    known = ", ".join(s for n in FRONTENDS if FRONTENDS[n].offered for s in FRONTENDS[n].suffixes)
     raise ModelError("unknown model format", where=str(path), hint=f"known: {known}")
 
 
 def _frontend(data: bytes, path: Path) -> Frontend | None:
     """Whoever reads that; None if nobody does."""
     import_all(sys.modules[__name__])
-    for frontend in (FRONTENDS[n] for n in FRONTENDS):
-        if frontend.matches(data) or path.suffix.lower() in frontend.suffixes:
-            return frontend
-    return None
+    frontends = [FRONTENDS[n] for n in FRONTENDS]
+    alike = [f for f in frontends if f.matches(data)]
+    named = [f for f in frontends if path.suffix.lower() in f.suffixes]
+    return next(iter((*alike, *named)), None)
 
 
 def _read(frontend: Frontend, data: bytes, path: Path, name: str, shapes: Shapes) -> Graph:

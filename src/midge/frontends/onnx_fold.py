@@ -154,3 +154,4 @@ _SIZES |= dict.fromkeys(
     _total,
 )
 _SIZES["NonZero"] = lambda inputs, attrs: 8 * _total(inputs, attrs)
+FOLDED = frozenset(_SIZES)  # operators that are computed where all that they read is constant

@@ -18,7 +18,7 @@ import numpy as np
 from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, Quant, TensorType
 from midge.frontends.onnx_fold import Folder
-from midge.frontends.onnx_functions import body_of, function_key
+from midge.frontends.onnx_functions import body_of, function_key, lacking
 from midge.frontends.onnx_model import (
     AGAIN,
     array_of,
@@ -32,6 +32,7 @@ from midge.frontends.onnx_scope import Call, Scope
 from midge.frontends.onnx_static import STATIC
 from midge.frontends.onnx_upgrade import OLDEST, upgraded
 from midge.frontends.shapes import Declared, Shapes, resolved
+from midge.frontends.ways_out import ONNX, unsupported
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, live, verify
@@ -41,7 +42,7 @@ _MOST_NODES = 100_000
 _MOST_DEPTH = 16  # functions and branches inside each other
 _MOST_FOLDED = 1 << 22  # elements of a value that is computed at once
 _MOST_MEANT = 1 << 10  # and of one that is also kept as integers
-_DOCS = "docs/onnx.md says what is"
+_DOCS = "write it by operators that docs/onnx.md lists"
 
 
 class Reader:
@@ -239,12 +240,11 @@ class Reader:
         return self.resolve(scope, name, call.where)
 
     def unknown(self, call: Call) -> ModelError:
-        known = ", ".join(IMPORTERS["onnx"])
-        return ModelError(
-            f"operator {call.kind} is not supported",
-            where=call.src,
-            hint=f"known: {known}; {_DOCS}",
-        )
+        """That and all others that are not supported."""
+        found = [*lacking(self.model, self.functions.keys(), call.kind)]
+        if call.kind not in (kind for kind, _ in found):
+            found.insert(0, (call.kind, call.src))
+        return unsupported(found, ONNX, where=self.name, hint=_DOCS)
 
     def static(self, call: Call) -> bool:
         rule = STATIC.get(call.kind)

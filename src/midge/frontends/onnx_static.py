@@ -123,13 +123,6 @@ def condition(reader: Reader, call: Call) -> bool:
     return True
 
 
-def refused(hint: str) -> Rule:
-    def rule(reader: Reader, call: Call) -> bool:
-        raise call.error(f"operator {call.kind} is not supported", hint)
-
-    return rule
-
-
 STATIC: dict[str, Rule] = {
     "Constant": constant,
     "Identity": identity,
@@ -145,4 +138,3 @@ STATIC: dict[str, Rule] = {
     "Range": needs_constants,
     "ConstantOfShape": needs_constants,
 }
-STATIC |= dict.fromkeys(("Loop", "Scan"), refused("export the model without control flow"))

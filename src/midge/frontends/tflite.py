@@ -17,6 +17,7 @@ from midge.core.errors import ModelError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
 from midge.frontends.shapes import Shapes
+from midge.frontends.ways_out import TFLITE, unsupported
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Graph, Node, verify
@@ -201,22 +202,12 @@ class _Reader:
         if index >= self.length(self.model.OperatorCodesLength(), "operator codes"):
             what = f"operator code {index} does not exist"
             raise ModelError(what, where=f"operator {i}", hint=_AGAIN)
-        code = self.model.OperatorCodes(index)
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        kind = self.opcodes.get(number, f"builtin operator {number}")
+        kind = self.kind(index)
         src = f"operator {i}"
-        if kind == "CUSTOM":
-            custom = (code.CustomCode() or b"?").decode("utf-8", "replace")
-            raise ModelError(
-                f"custom operator {custom!r} is not supported",
-                where=src,
-                hint="convert the model with built-in operators only",
-            )
+        if kind not in IMPORTERS["tflite"]:
+            raise self.unknown()
         inputs = self.values(op.InputsAsNumpy(), op.InputsLength(), src)
         outputs = self.values(op.OutputsAsNumpy(), op.OutputsLength(), src)
-        if kind not in IMPORTERS["tflite"]:
-            known = ", ".join(IMPORTERS["tflite"])
-            raise ModelError(f"operator {kind} is not supported", where=src, hint=f"known: {known}")
         for name in filter(None, (*inputs, *outputs)):
             self.type(name)
         if not outputs or "" in outputs:
@@ -227,6 +218,27 @@ class _Reader:
         self.add_consts(foreign)
         self.add_types(foreign, nodes)
         return () if self.folded(nodes) else nodes
+
+    def kind(self, index: int) -> str:
+        """The name of an operator code, "custom operator X" for one that is not built in."""
+        code = self.model.OperatorCodes(index)
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        kind = self.opcodes.get(number, f"builtin operator {number}")
+        if kind == "CUSTOM":
+            return f"custom operator {(code.CustomCode() or b'?').decode('utf-8', 'replace')}"
+        return kind
+
+    def unknown(self) -> ModelError:
+        """All operators that are not supported."""
+        found = []
+        for i in range(self.subgraph.OperatorsLength()):
+            index = self.subgraph.Operators(i).OpcodeIndex()
+            if index < self.model.OperatorCodesLength():
+                kind = self.kind(index)
+                if kind not in IMPORTERS["tflite"]:
+                    found.append((kind, f"operator {i}"))
+        hint = "write it by operators that `midge ops` lists"
+        return unsupported(found, TFLITE, where=self.name, hint=hint)
 
     def folded(self, nodes: Sequence[Node]) -> bool:
         """Whether they compute small constants of integers, as shapes are, which is then done."""

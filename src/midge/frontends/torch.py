@@ -22,8 +22,9 @@ from midge.frontends.torch_arguments import Arguments
 from midge.frontends.torch_calls import Call, names
 from midge.frontends.torch_file import STORED, File
 from midge.frontends.torch_sizes import Sizes, is_of_sizes
+from midge.frontends.ways_out import TORCH, unsupported
 from midge.graph.evaluate import evaluate_node
-from midge.graph.importers import IMPORTERS, Foreign, Ref
+from midge.graph.importers import IMPORTERS, Foreign, Importer, Ref
 from midge.graph.ir import OPS, Graph, Node, fresh, live, verify
 from midge.graph.untrusted import broken_file, check_numbers, checked_shape
 
@@ -50,13 +51,15 @@ class _Reader:
         self.refused: dict[str, ModelError] = {}
         self.alias: dict[str, str] = {}
         self.nodes: list[Node] = []
+        self.calls: list[tuple[Mapping[str, Any], Call]] = []
         self.inputs: list[str] = []
 
     def graph(self) -> Graph:
         for spec in self.file.signature["input_specs"]:
             self.input(spec)
         given = self.file.results()
-        for node, call in self.file.calls([v["name"] for v in given]):
+        self.calls = self.file.calls([v["name"] for v in given])
+        for node, call in self.calls:
             self.operator(node, call)
         outputs = tuple(str(self.ref(v)) for v in given)
         if not self.inputs or not outputs:
@@ -114,13 +117,9 @@ class _Reader:
         if is_of_sizes(node):
             self.size(node, kind, src)
             return
-        importer = IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(_name(kind))
+        importer = _importer(kind)
         if importer is None:
-            raise ModelError(
-                f"operator {kind} is not supported",
-                where=src,
-                hint="try ExportedProgram.run_decompositions(), or see docs/pytorch.md",
-            )
+            raise self.unknown()
         given = {arg["name"]: self.argument(arg["arg"], src) for arg in node["inputs"]}
         outputs = tuple(self.results(node["outputs"], src))
         refs = [v for a in given.values() for v in (a if isinstance(a, tuple) else (a,))]
@@ -194,6 +193,13 @@ class _Reader:
         self.check(value["name"])
         return Ref(self.alias.get(value["name"], value["name"]))
 
+    def unknown(self) -> ModelError:
+        """All operators that are not supported."""
+        kinds = ((call.kind, call.src, is_of_sizes(node)) for node, call in self.calls)
+        found = [(kind, src) for kind, src, sizes in kinds if not sizes and not _importer(kind)]
+        hint = "try ExportedProgram.run_decompositions(), or see docs/pytorch.md"
+        return unsupported(found, TORCH, where=self.name, hint=hint)
+
     def size(self, node: Mapping[str, Any], kind: str, src: str) -> None:
         """An operator that computes a size."""
         given = [self.argument(arg["arg"], src) for arg in node["inputs"]]
@@ -244,6 +250,10 @@ def _by_name(nodes: Sequence[Node], op: Foreign) -> list[Node]:
 
     renamed = (replace(n, inputs=own(n.inputs), outputs=own(n.outputs)) for n in nodes)
     return [n for n in renamed if n.inputs != n.outputs]
+
+
+def _importer(kind: str) -> Importer | None:
+    return IMPORTERS["torch"].get(kind) or IMPORTERS["torch"].get(_name(kind))
 
 
 def _name(kind: str) -> str:

@@ -1,0 +1,137 @@
+"""Operators that are not supported: all of a model at once, and what can be done about each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+import tflite
+from onnx import TensorProto, helper
+
+from midge import driver
+from midge.core.errors import ModelError
+from midge.frontends import onnx as onnx_frontend
+from midge.frontends import tflite as tflite_frontend
+from midge.frontends import torch as torch_frontend
+from midge.frontends.onnx_static import STATIC
+from midge.frontends.ways_out import ONNX, TFLITE, TORCH, unsupported
+from midge.graph.importers import IMPORTERS
+from onnx_builder import OnnxModel
+from test_frontend_torch import CASES, nodes_of, rewritten
+from tflite_builder import TFLiteModel
+
+driver.load_operators()
+
+
+@pytest.mark.parametrize("kind", [k for k in TFLITE if not k.startswith("custom operator ")])
+def test_a_way_out_is_of_an_operator_of_tflite_that_midge_lacks(kind: str) -> None:
+    assert hasattr(tflite.BuiltinOperator, kind)
+    assert kind not in IMPORTERS["tflite"]
+
+
+@pytest.mark.parametrize("kind", [k for k in ONNX if not k.startswith("com.microsoft")])
+def test_a_way_out_is_of_an_operator_of_onnx_that_midge_lacks(kind: str) -> None:
+    domain, _, name = kind.rpartition(".")
+    assert onnx.defs.has(name, domain)
+    assert kind not in IMPORTERS["onnx"]
+    assert kind not in STATIC
+
+
+@pytest.mark.parametrize("start", TORCH)
+def test_a_way_out_is_of_an_operator_of_pytorch_that_midge_lacks(start: str) -> None:
+    assert start.endswith("*")
+    assert not [k for k in IMPORTERS["torch"] if f"{k}.".startswith(start[:-1])]
+
+
+def refused(read: Any, data: bytes) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        read(data, "net")
+    assert len(str(caught.value)) < 1500
+    return caught.value
+
+
+def test_all_of_an_onnx_model() -> None:
+    m = OnnxModel()
+    y = m.op("NonMaxSuppression", "x", "x")
+    y = m.op("Nothing", y)
+    m.nodes[-1].name = "a name"
+    for _ in range(4):
+        y = m.op("Nothing", y)
+    inner = helper.make_node("RandomNormal", [], ["z"])
+    result = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    branch = helper.make_graph([inner], "branch", [], [result])
+    m.op("If", m.const(True, bool), output="y", then_branch=branch, else_branch=branch)
+    m.op("Local", "x", domain="own")
+    model = onnx.ModelProto.FromString(m.build([("x", [4])], ["y"]))
+    body = [helper.make_node("Other", ["a"], ["b"])]
+    imports = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "Local", ["a"], ["b"], body, imports))
+    error = refused(onnx_frontend.read, model.SerializeToString())
+    assert error.what == (
+        "4 kinds of operators are not supported: NonMaxSuppression (node 0); Nothing (5 times: "
+        "node 1 'a name', node 2, node 3 and 2 more); RandomNormal (2 times: node 6, node 6); "
+        "Other (function 'Local')"
+    )
+    assert error.where == "net"
+    assert "NonMaxSuppression: end the model before it" in error.hint
+    assert "RandomNormal: draw random numbers outside" in error.hint
+    assert "Nothing, Other: write it by operators that docs/onnx.md lists" in error.hint
+
+
+def test_one_of_an_onnx_model() -> None:
+    m = OnnxModel()
+    m.op("Loop", "x", output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [4])], ["y"]))
+    assert (error.what, error.where) == ("operator Loop is not supported", "node 0")
+    assert "unroll it" in error.hint
+
+
+def test_what_is_computed_from_constants_only_is_not_counted() -> None:
+    """NonZero of constants is fine: it stands in the list only where that is what fails."""
+    m = OnnxModel()
+    m.op("NonZero", m.const([1.0]))
+    m.op("Nothing", "x", output="y")
+    assert "NonZero" not in refused(onnx_frontend.read, m.build([("x", [4])], ["y"])).what
+    m = OnnxModel()
+    m.op("NonZero", "x", output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [4])], ["y"]))
+    assert error.what == "operator NonZero is not supported"
+    assert "mask" in error.hint
+
+
+def test_all_of_a_tflite_model() -> None:
+    m = TFLiteModel()
+    y = m.input([4], "float32")
+    for kind in ("WHILE", "RFFT2D", "custom FlexErf", "custom FlexErf", "custom Mine"):
+        before, y = y, m.value([4], "float32")
+        m.op(kind.partition(" ")[0].upper(), [before], [y])
+        if kind.startswith("custom"):
+            m.model.operatorCodes[-1].customCode = kind.partition(" ")[2].encode()
+    error = refused(tflite_frontend.read, m.build([y]))
+    assert error.what == (
+        "4 kinds of operators are not supported: WHILE (operator 0); RFFT2D (operator 1); "
+        "custom operator FlexErf (2 times: operator 2, operator 3); custom operator Mine (operator 4)"
+    )
+    for part in ("WHILE: unroll it", "unroll=True", "RFFT2D: compute the spectrum",
+                 "custom operator FlexErf: convert with tf.lite.OpsSet.TFLITE_BUILTINS",
+                 "custom operator Mine: write it"):  # fmt: skip
+        assert part in error.hint
+
+
+def test_all_of_a_pytorch_program() -> None:
+    def change(model: Any) -> None:
+        for number, node in enumerate(nodes_of(model)):
+            node["target"] = f"torch.ops.aten.{('stft', 'cubist')[number % 2]}.default"
+
+    error = refused(torch_frontend.read, rewritten(CASES["norms"].program, change))
+    assert "2 kinds of operators are not supported: aten.stft.default (" in error.what
+    assert "aten.cubist.default (" in error.what
+    assert "aten.stft.default: compute the spectrum" in error.hint
+    assert "run_decompositions" in error.hint
+
+
+def test_several_places_of_one_kind() -> None:
+    error = unsupported([("A", "1"), ("A", "2")], {}, where="net", hint="look")
+    assert (error.what, error.where) == ("operator A is not supported, 2 times: 1, 2", "net")
+    assert error.hint == "look"
