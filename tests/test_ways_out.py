@@ -111,7 +111,8 @@ def test_all_of_a_tflite_model() -> None:
     error = refused(tflite_frontend.read, m.build([y]))
     assert error.what == (
         "4 kinds of operators are not supported: WHILE (operator 0); RFFT2D (operator 1); "
-        "custom operator FlexErf (2 times: operator 2, operator 3); custom operator Mine (operator 4)"
+        "custom operator FlexErf (2 times: operator 2, operator 3); "
+        "custom operator Mine (operator 4)"
     )
     for part in ("WHILE: unroll it", "unroll=True", "RFFT2D: compute the spectrum",
                  "custom operator FlexErf: convert with tf.lite.OpsSet.TFLITE_BUILTINS",
