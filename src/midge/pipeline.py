@@ -31,6 +31,7 @@ from midge.passes.keep_order import keep_order
 from midge.passes.legalize import legalize
 from midge.passes.merge_clips import merge_clips
 from midge.passes.move_transposes import move_transposes
+from midge.passes.raise_reshapes import raise_reshapes
 from midge.passes.read_halves import read_halves
 from midge.passes.scale_products import scale_products
 from midge.passes.sink_reshapes import sink_reshapes
@@ -62,7 +63,7 @@ MODEL_PASSES = (
 # To the plain level: integer arithmetic is spelled out.
 PLAIN_PASSES = (legalize, fold_constants, fold_zero_points, split_global_pools, drop_dead)
 # At the plain level, once no channel is left that nobody needs: the same bytes in less work.
-CHEAPER_PASSES = (fit_requantize, fuse_tables, fit_elementwise, join_parts)
+CHEAPER_PASSES = (raise_reshapes, fit_requantize, fuse_tables, fit_elementwise, join_parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,6 @@ SCALES = {
     "for each channel and row, stays": scaled("2x1x2", "[2, 3, 4, 5]"),
     "of another rank, stays": scaled("1x1x1x1x2", "[2, 3]", "1x1x2x2x2"),
     "a difference": scaled("2", "[2, 3]", op="sub"),
-    "of halves, stays": graph(
-        "x: f16[1x2x2x1]", "w: f32[2x1x1x1] = [1, -2]", "s: f16[2] = [2, 3]",
-        made=f"t: f16[1x2x2x2] = conv2d(x, w, {ONE})\ny: f16[1x2x2x2] = mul(t, s)",
-    ),
     "that comes in, stays": graph(
         "x: f32[1x2x2x1], s: f32[2]", "w: f32[2x1x1x1] = [1, -2]",
         made=f"t: f32[1x2x2x2] = conv2d(x, w, {ONE})\ny: f32[1x2x2x2] = mul(s, t)",
@@ -125,12 +121,7 @@ HALVES = {
     "bytes stay": graph("x: f32[1x3]", H.replace("f16", "i8").replace("0.5", "5"),
                         made=CAST + DENSE),
     "words stay": graph("x: f32[1x3]", H.replace("f16", "f32"), made=CAST + DENSE),
-    "halves of them stay": graph("x: f32[1x3]", H,
-                                 made="w: f16[2x3] = clip(h, low=-1.0, high=1.0)\n" + DENSE),
     "of a sum stay": graph("x: f32[1x3]", H, made=CAST + "y: f32[2x3] = add(x, w)"),
-    "of a layer of halves stay": graph(
-        "x: f16[1x3]", H, made=CAST + DENSE.replace("f32", "f16")
-    ),
 }  # fmt: skip
 
 

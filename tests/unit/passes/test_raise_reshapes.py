@@ -1,0 +1,146 @@
+"""Reshapes that move to the input, and what keeps them where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from plain_nets import plain
+
+from conftest import unsearched
+from midge import driver
+from midge.data import random_inputs
+from midge.frontends.onnx import read
+from midge.graph.evaluate import evaluate
+from midge.graph.ir import Graph
+from midge.passes import run
+from midge.passes.drop_dead import drop_dead
+from midge.passes.raise_reshapes import raise_reshapes
+from midge.target import load_target
+from onnx_builder import OnnxModel
+
+END = "y: f32[4x3] = softmax(r, beta=1)"
+MOVED = {
+    "one operator": ("f32[3x4]", """
+  a: f32[3x4] = tanh(x)
+  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+    "a chain with small operands": ("f32[3x4]", """
+  const c: f32[1] = [2]
+  const d: f32[] = [3]
+  a: f32[3x4] = mul(x, c)
+  b: f32[3x4] = add(d, a)
+  e: f32[3x4] = tanh(b)
+  r: f32[4x3] = reshape(e, shape=(4 3))"""),
+    "a constant of the same shape": ("f32[3x4]", """
+  const c: f32[3x4] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+  a: f32[3x4] = mul(x, c)
+  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+    "an operand of one element and more axes": ("f32[1x3x4]", """
+  const c: f32[1x1x1] = [2]
+  a: f32[1x3x4] = mul(x, c)
+  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+    "an input that others read": ("f32[3x4]", """
+  a: f32[3x4] = tanh(x)
+  r: f32[4x3] = reshape(a, shape=(4 3))
+  s: f32[1x1] = sum(x, axes=(0 1))"""),
+}  # fmt: skip
+LEFT = {
+    "a value that others read": ("f32[3x4]", """
+  a: f32[3x4] = tanh(x)
+  s: f32[3x1] = sum(a, axes=(1))
+  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+    "an operand along an axis": ("f32[3x4]", """
+  const c: f32[4] = [1, 2, 3, 4]
+  a: f32[3x4] = mul(x, c)
+  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+    "what is no elementwise operator": ("f32[3x4]", """
+  a: f32[3x4] = softmax(x, beta=1)
+  b: f32[3x4] = tanh(a)
+  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+    "a table, which is read at an index": ("i8[3x4]", """
+  const t: i8[256] = [TABLE]
+  a: i8[3x4] = lookup(x, t)
+  b: f32[3x4] = cast(a, dtype="f32")
+  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+    "a square, whose value others read in between": ("f32[3x4]", """
+  a: f32[3x4] = tanh(x)
+  b: f32[3x4] = mul(a, a)
+  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+}  # fmt: skip
+TABLE = ", ".join(map(str, range(-128, 128)))
+
+
+def net(head: str, body: str) -> Graph:
+    own = body.replace("TABLE", TABLE)
+    extra = ", s" if "\n  s:" in own else ""
+    return plain(f"graph g(x: {head}):{own}\n  {END}\n  return y{extra}")
+
+
+def same(a: Graph, b: Graph) -> None:
+    for inputs in random_inputs(a, 3, 0):
+        have, want = evaluate(b, inputs), evaluate(a, inputs)
+        assert all(np.array_equal(have[n], want[n]) for n in a.outputs)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_it_moves(name: str) -> None:
+    graph = net(*MOVED[name])
+    made = run([raise_reshapes, drop_dead], graph)
+    same(graph, made)
+    (shaped,) = [n for n in made.nodes if n.op == "reshape"]
+    assert shaped.inputs == ("x",)
+    assert len(made.nodes) == len(graph.nodes)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_it_stays(name: str) -> None:
+    graph = net(*LEFT[name])
+    assert str(run([raise_reshapes, drop_dead], graph)) == str(graph)
+
+
+def test_what_is_an_output_stays() -> None:
+    lines = "  a: f32[3x4] = tanh(x)\n  r: f32[4x3] = reshape(a, shape=(4 3))\n"
+    for outputs in ("a, y", "r, y"):
+        graph = plain(f"graph g(x: f32[3x4]):\n{lines}  {END}\n  return {outputs}")
+        assert str(run([raise_reshapes], graph)) == str(graph)
+
+
+def test_several_views_of_one_value() -> None:
+    body = """
+  a: f32[3x4] = tanh(x)
+  r: f32[4x3] = reshape(a, shape=(4 3))
+  q: f32[4x3] = reshape(a, shape=(4 3))
+  z: f32[4x3] = sub(r, q)"""
+    graph = plain(f"graph g(x: f32[3x4]):{body}\n  {END}\n  return y, z")
+    made = run([raise_reshapes, drop_dead], graph)
+    same(graph, made)
+    assert [n.inputs for n in made.nodes if n.op == "reshape"] == [("x",)]
+    other = body.replace(
+        "q: f32[4x3] = reshape(a, shape=(4 3))", "q: f32[12] = reshape(a, shape=(12))"
+    )
+    other = other.replace("z: f32[4x3] = sub(r, q)", "z: f32[12] = tanh(q)")
+    graph = plain(f"graph g(x: f32[3x4]):{other}\n  {END}\n  return y, z")
+    assert str(run([raise_reshapes], graph)) == str(graph)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_quantised_image_of_one_channel_is_computed_in_bands(channels: int) -> None:
+    """As one of two channels is."""
+    m = OnnxModel()
+    scale, zero = m.const(0.05), m.const(3, np.int8)
+
+    def there_and_back(x: str) -> str:
+        q = m.op("QuantizeLinear", x, scale, zero)
+        return m.op("DequantizeLinear", q, scale, zero)
+
+    weights = m.op(
+        "DequantizeLinear", m.const(np.ones((8, channels, 3, 3)), np.int8), m.const(0.01)
+    )
+    y = m.op("Conv", there_and_back("x"), weights, pads=[1] * 4)
+    y = m.op("MaxPool", there_and_back(y), kernel_shape=[2, 2], strides=[2, 2])
+    y = m.op("GlobalAveragePool", there_and_back(y))
+    model = m.build([("x", (1, channels, 48, 48))], [y])
+    graph = read(model, "m")
+    target = load_target("cortex-m4")
+    banded = driver.compile_graph(graph, target, unsearched())
+    whole = driver.compile_graph(graph, target, unsearched(bands=False))
+    assert banded.package.arena_size < 0.75 * whole.package.arena_size
