@@ -20,9 +20,9 @@ BYTES = np.arange(-128, 128).astype(np.int8)
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Elementwise nodes in topological order, of which nobody outside reads any value but the last
-    one's, and the int8 tensors that they read, in order of definition. Everything else that they
-    read is constant."""
+    """Elementwise nodes in topological order, and the int8 tensors that they read, in order of
+    definition. Everything else that they read is constant. Nobody outside reads any value but the
+    last one's, unless the region may share nodes."""
 
     nodes: tuple[Node, ...]
     roots: tuple[str, ...]
@@ -39,10 +39,11 @@ class Region:
 
 
 class Regions:
-    """Finds regions of `graph`."""
+    """Finds regions of `graph`. shared: nodes of which others read the values may be in them, too;
+    these nodes stay."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, *, shared: bool = False) -> None:
+        self.graph, self._shared = graph, shared
         self._readers = graph.consumers()
         self._makers = {n.outputs[0]: n for n in graph.nodes}
         self._position = {n.outputs[0]: i for i, n in enumerate(graph.nodes)}
@@ -57,6 +58,14 @@ class Regions:
                 return
             region = self._closed((self._makers[inner[-1]], *region.nodes))
 
+    def freed(self, region: Region) -> list[Node]:
+        """The nodes of a region that nobody needs once its output is computed otherwise."""
+        found = [region.nodes[-1]]
+        for node in reversed(region.nodes[:-1]):
+            if self._is_private(node.outputs[0], tuple(found)):
+                found.append(node)
+        return found
+
     def _closed(self, nodes: tuple[Node, ...]) -> Region | None:
         """The least region that holds `nodes`; None if there is none."""
         while len(nodes) <= _MOST_NODES and all(OPS[n.op].elementwise for n in nodes):
@@ -65,7 +74,8 @@ class Regions:
             if not wide:
                 order = sorted(nodes, key=lambda n: self._position[n.outputs[0]])
                 return Region(tuple(order), tuple(roots))
-            if not self._is_private(wide[-1], nodes):
+            makes = self._shared and wide[-1] in self._makers
+            if not (makes or self._is_private(wide[-1], nodes)):
                 return None
             nodes = (self._makers[wide[-1]], *nodes)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from midge.core.types import Array, DType, TensorType
@@ -9,7 +10,16 @@ from midge.graph.ir import Graph, Node, fresh
 from midge.graph.region import BYTES, Region, Regions, tabulate, vectors
 
 # Cycles per element on a Cortex-M4, roughly: what is not here costs more than a table.
-_CYCLES = {"clip": 2, "maximum": 2, "minimum": 2, "cast": 1, "add": 1, "sub": 1, "mul": 1}
+_CYCLES = {
+    "copy": 1,
+    "clip": 2,
+    "maximum": 2,
+    "minimum": 2,
+    "cast": 1,
+    "add": 1,
+    "sub": 1,
+    "mul": 1,
+}
 _LOOKUP, _OTHERS = 4, 12
 _TABLE = BYTES.size
 
@@ -22,20 +32,20 @@ def fuse_tables(graph: Graph) -> Graph:
     save a cycle for each byte of flash that it takes.
     """
     types, consts = dict(graph.types), dict(graph.consts)
-    regions = Regions(graph)
+    regions = Regions(graph, shared=True)
     known = {_key(graph.consts[t]): t for n in graph.nodes if (t := _table_of(graph, n))}
-    gone: set[str] = set()
+    needed = set(graph.outputs)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.outputs[0] in gone:
+        if needed.isdisjoint(node.outputs):
             continue
         region = _largest(graph, regions, node)
-        if region is not None and _pays(graph, region):
+        if region is not None and _pays(graph, region, regions.freed(region)):
             table = tabulate(region, graph, {region.roots[0]: BYTES})
             name = known.setdefault(_key(table), fresh(f"{region.output}/table", types))
             consts[name], types[name] = table, TensorType(table.shape, DType.of(table))
-            gone.update(n.outputs[0] for n in region.nodes[:-1])
             node = region.as_node("lookup", (region.roots[0], name), {})
+        needed.update(node.inputs)
         kept.append(node)
     return replace(graph, types=types, consts=consts).with_nodes(kept[::-1])
 
@@ -63,10 +73,11 @@ def _largest(graph: Graph, regions: Regions, node: Node) -> Region | None:
     return found
 
 
-def _pays(graph: Graph, region: Region) -> bool:
-    """Whether the cycles that a table saves are at least the bytes that it adds."""
-    saved = sum(_cycles(graph, n) for n in region.nodes) - _LOOKUP
-    tables = sum(n.op == "lookup" for n in region.nodes)
+def _pays(graph: Graph, region: Region, freed: Sequence[Node]) -> bool:
+    """Whether the cycles that a table saves are at least the bytes that it adds, once the nodes
+    `freed` are no more computed."""
+    saved = sum(_cycles(graph, n) for n in freed) - _LOOKUP
+    tables = sum(n.op == "lookup" for n in freed)
     return saved > 0 and saved * graph.types[region.output].elements >= (1 - tables) * _TABLE
 
 

@@ -232,3 +232,50 @@ def test_the_meaning_is_that_of_all_values() -> None:
     table: Array = after.consts[after.nodes[0].inputs[1]]
     want = evaluate(before, {"x": EVERY.reshape(16, 16)})["y"].reshape(-1)
     np.testing.assert_array_equal(table, want)
+
+
+def test_paths_that_meet_again_are_one_function() -> None:
+    """x * sigmoid(x), whose sigmoid is rounded on its way, plus what x itself becomes."""
+    graph = plain(f"""
+graph g(x: i8[16x16]{P}):
+  r: f32[16x16] = dequantize(x)
+  s: f32[16x16] = logistic(r)
+  t: i8[16x16]{S} = quantize(s, dtype="i8")
+  u: f32[16x16] = dequantize(t)
+  v: f32[16x16] = mul(r, u)
+  w: i8[16x16]{Q} = quantize(v, dtype="i8")
+  p: f32[16x16] = dequantize(w)
+  q: f32[16x16] = add(p, r)
+  y: i8[16x16]{R} = quantize(q, dtype="i8")
+  return y
+""")
+    made = fuse_tables(graph)
+    assert ops(made) == ["lookup"]
+    keeps_the_meaning(graph, made)
+
+
+def test_what_is_read_elsewhere_is_computed_still() -> None:
+    graph = plain(f"""
+graph g(x: i8[16x16]{P}):
+  r: f32[16x16] = dequantize(x)
+  s: f32[16x16] = logistic(r)
+  y: i8[16x16]{S} = quantize(s, dtype="i8")
+  z: f32[16x16] = mul(r, s)
+  return y, z
+""")
+    made = fuse_tables(graph)
+    assert ops(made) == ["cast", "sub", "mul", "logistic", "lookup", "mul"]
+    keeps_the_meaning(graph, made)
+
+
+def test_a_table_that_saves_too_little_beside_what_stays() -> None:
+    """Its nodes would be computed for others in any case, but for the last one."""
+    graph = plain(f"""
+graph g(x: i8[4]{P}):
+  r: f32[4] = dequantize(x)
+  s: f32[4] = logistic(r)
+  y: i8[4]{S} = quantize(s, dtype="i8")
+  z: f32[4] = mul(r, s)
+  return y, z
+""")
+    assert "lookup" not in ops(fuse_tables(graph))
