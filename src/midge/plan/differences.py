@@ -79,7 +79,9 @@ def problem(buffers: Sequence[Buffer]) -> Problem:
     cuts = np.searchsorted(where[order], np.arange(len(buffers) + 1)).tolist()
 
     def split(values: Ints) -> tuple[Ints, ...]:
-        return tuple(values[order][a:b] for a, b in pairwise(cuts))
+        """The part of each buffer: views of one array."""
+        by_buffer = values[order]
+        return tuple(by_buffer[a:b] for a, b in pairwise(cuts))
 
     return Problem(
         unit,
