@@ -195,6 +195,12 @@ class Machine:
         self.engine.emu_start(_RETURN | self.core.thumb, _RETURN + len(self.core.nop))
         self.engine.ctl_flush_tb()
 
+    def close(self) -> None:
+        """Give back the core's memory now. Hooks and the engine know each other, so that it would
+        stay until a collection; an engine holds the code that it translated, and 1 GB of addresses.
+        Nothing of the machine can be used after."""
+        self.engine._Uc__finalizer()
+
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.engine.mem_read(address, size))
 
