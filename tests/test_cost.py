@@ -14,10 +14,12 @@ from midge import driver
 from midge.codegen import weights
 from midge.core.options import CompileOptions
 from midge.core.sums import magnitudes, signed_sums
+from midge.data import random_inputs
 from midge.plan.buffers import Buffer
 from midge.plan.differences import problem
 from midge.target import load_target
 from midge.tune import constants
+from midge.verify import verify
 from onnx_builder import OnnxModel
 from tflite_builder import TFLiteModel
 
@@ -110,3 +112,26 @@ def test_constants_of_trials_are_the_same_bytes(dtype: str) -> None:
     assert end == ";"
     octal = "".join(line.strip('"') for line in lines)
     assert bytes(int(o, 8) for o in octal.split("\\")[1:]) == array.tobytes()
+
+
+def chain(form: str) -> bytes:
+    """1200 elementwise operators."""
+    m = OnnxModel()
+    x = m.op("Gemm", "x", m.weights(8, 8)) if form == "behind a layer" else "x"
+    term, factor, limit = m.const([0.1]), m.const([-1.001]), m.const([8.0])
+    for i in range(300):
+        y = m.op("Min", m.op("Mul", m.op("Add", x, term), factor), limit)
+        x = m.op("Max", y, term if i % 2 else factor)
+    return m.build([("x", [1, 8])], [x])
+
+
+@pytest.mark.parametrize("form", ["alone", "behind a layer"])
+def test_a_chain_longer_than_pythons_stack(tmp_path: Path, form: str) -> None:
+    """A thousand elementwise operators are one kernel, of expressions that are not as deep."""
+    path = tmp_path / "chain.onnx"
+    path.write_bytes(chain(form))
+    options = CompileOptions(search=False, prove=False)
+    compiled = driver.compile_file(path, load_target("cortex-m4"), options)
+    assert len(compiled.program.operations) == 1
+    inputs = random_inputs(compiled.model, 2, 0)
+    assert verify(compiled, path, inputs, runners=("host",)).ok
