@@ -25,9 +25,9 @@ from midge.lower.fuse import Group
 from midge.lower.layouts import CHANNELS_FIRST, Layouts
 
 # Whoever walks through an expression has a stack of Python's: one of more levels is cut by a local,
-# and values of groups of more nodes are made in order.
+# and values of long groups are made in order. A few nodes are never so deep.
 _DEEPEST = 100
-_LONG = 100
+_LONG, _SHORT = 100, 10
 
 _ROWS_OF_CHANNELS = (0, 1, 3, 2)  # of an array of rows, each with its channels first
 
@@ -246,7 +246,7 @@ class _Binder:
                 arg = self.bind(arg, arithmetic(t.dtype))
                 self.values[value] = arg
             result = _fill(result, hole, arg)
-        if _is_deep(result):
+        if len(self.builder.group.nodes) > _SHORT and _is_deep(result):
             return self.bind(result, arithmetic(types[node.outputs[0]].dtype))
         return result
 
