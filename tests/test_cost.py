@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from midge import driver
+from midge.cli.app import run
 from midge.codegen import weights
+from midge.core.cache import ENVIRONMENT_VARIABLE
 from midge.core.options import CompileOptions
 from midge.core.sums import magnitudes, signed_sums
 from midge.data import random_inputs
@@ -21,6 +23,7 @@ from midge.target import load_target
 from midge.tune import constants
 from midge.verify import verify
 from onnx_builder import OnnxModel
+from small_models import cnn_int8
 from tflite_builder import TFLiteModel
 
 
@@ -135,3 +138,35 @@ def test_a_chain_longer_than_pythons_stack(tmp_path: Path, form: str) -> None:
     assert len(compiled.program.operations) == 1
     inputs = random_inputs(compiled.model, 2, 0)
     assert verify(compiled, path, inputs, runners=("host",)).ok
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_progress_says_what_is_done_and_how_much_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: bool
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path / "cache"))
+    path = tmp_path / "d.tflite"
+    path.write_bytes(dense(16, 16))
+    told: list[tuple[str, int, int]] = []
+    options = CompileOptions(search=search)
+    driver.compile_file(path, load_target("cortex-m4"), options, lambda *now: told.append(now))
+    kernels = "measuring kernels" if search else "comparing kernels with their plain loops"
+    steps = ["simplifying", "trying plans (whole)", "placing tensors", "writing C"]
+    steps.insert(2 if search else 3, kernels)
+    assert list(dict.fromkeys(what for what, _, _ in told)) == steps
+    left = [total - done for what, done, total in told if what == kernels]
+    assert left[0] > 0
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+
+
+def test_a_pipe_is_told_no_progress(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cnn.tflite"
+    path.write_bytes(cnn_int8())
+    monkeypatch.chdir(tmp_path)
+    assert run(["compile", str(path), "--target", "cortex-m4", "--no-search"]) == 0
+    shown = capfd.readouterr()
+    assert shown.err == ""
+    assert "simplifying" not in shown.out
