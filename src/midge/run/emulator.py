@@ -17,7 +17,7 @@ from midge.core.types import Array
 from midge.run.base import RUNNERS
 from midge.run.cycles import cycle_model
 from midge.run.emulator_counters import BlockCounters, CostTable, Part, joined
-from midge.run.emulator_machine import Machine
+from midge.run.emulator_machine import Machine, weakly
 from midge.run.machine_code import Isa
 from midge.run.memory_check import MemoryCheck
 from midge.run.profile import Profile
@@ -231,7 +231,9 @@ class _Trace:
             if stem in callers:
                 self._callers.append(range(symbol.address, symbol.address + symbol.size))
         for address in self._kernels:
-            machine.engine.hook_add(UC_HOOK_CODE, self._on_kernel, begin=address, end=address)
+            machine.engine.hook_add(
+                UC_HOOK_CODE, weakly(self._on_kernel), begin=address, end=address
+            )
         self._memory: MemoryCheck | None = None
         if package.places:
             self._memory = MemoryCheck(

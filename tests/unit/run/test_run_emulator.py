@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -331,9 +333,23 @@ def test_a_closed_session_gives_its_memory_back() -> None:
     session.close()
     session.close()
     assert not engine._Uc__finalizer.alive
-    for use in (session.reset, lambda: session.push(some_input())):
+    for use in (EmulatorSession.reset, lambda s: s.push(some_input())):
         with pytest.raises(RunError, match="closed"):
-            use()
+            use(session)
+
+
+def test_a_session_that_nobody_has_is_gone() -> None:
+    """With the image in it, though the engine's hooks know each other."""
+    session = load(tiny_package("cortex-m4"))
+    session.run({"x": some_input()})
+    known = [weakref.ref(part) for part in (session._machine, session._trace)]
+    session.close()
+    gc.disable()
+    try:
+        del session
+        assert [part() for part in known] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_of_a_call_only_the_blocks_that_ran_are_kept() -> None:
