@@ -14,6 +14,7 @@ from functools import partial
 from midge.codegen.arrange import calls_of, layout_of
 from midge.codegen.rings import Moving, pushed
 from midge.core.errors import UsageError
+from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
@@ -110,6 +111,7 @@ def choose(
     wish: Wish,
     planner: Planner | None = None,
     without: frozenset[ir.Func] = frozenset(),
+    progress: Progress = silent,
 ) -> Chosen:
     """The program for `graph` that `wish` wants, and where its tensors lie. without: kernels that
     are no option.
@@ -122,7 +124,9 @@ def choose(
     _check_arriving(graph, wish)
     trials: list[Trial] = []
     known: Known = {}
-    for name, own, forms in _plans(graph, wish):
+    plans = list(_plans(graph, wish))
+    for number, (name, own, forms) in enumerate(plans):
+        progress(f"trying plans ({name})", number, len(plans))
         most = _OPTIONS if price is not price_first else (4 if forms else 1)
         found = find_options(
             own, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known,
@@ -134,7 +138,9 @@ def choose(
     if wish.arriving and not any(trial.lowered.found.banded for trial in trials):
         raise _not_by_rows(graph)
     planner = planner or partial(plan, limit=wish.max_ram)
-    for trial in _ranked(trials, wish):
+    ranked = _ranked(trials, wish)
+    for number, trial in enumerate(ranked):
+        progress("placing tensors", number, len(ranked))
         program = trial.lowered.program(trial.picks)
         layout = layout_of(program)
         arena = place(layout, calls_of(program, layout), planner)

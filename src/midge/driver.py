@@ -20,6 +20,7 @@ from midge.codegen.pools import check_pool_names
 from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
+from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
@@ -89,21 +90,24 @@ def compile_graph(
     options: CompileOptions = USUAL,
     *,
     model_hash: str = "",
+    progress: Progress = silent,
 ) -> Compiled:
     """Everything from the model level down. PlanError if the result exceeds the options' limits.
 
     The search measures the candidates of every operator in the emulator, where the target has one;
     otherwise the first of each is taken.  model_hash: of the file that `graph` came from.
+    progress: told what is being done.
     """
     graph = _as_said(graph, options)
     target = target.reserving(options.reserve)
     goal = options.goal
+    progress("simplifying", 0, 0)
     prepared = prepare(graph, halves=goal == "size", channels_last=options.channels_last)
     model = prepared.graph
     plain, dropped = spell_out(model)
     check_constants(plain, graph)
     searches = options.search and reason_against(target) is None
-    price = partial(_price, target, goal, _flash(target, options)) if searches else price_first
+    price = partial(_price, target, options, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
     types = narrowed_types(model, plain)
@@ -112,9 +116,9 @@ def compile_graph(
     proves = options.prove and _can_prove(target)
 
     def pick(without: frozenset[ir.Func]) -> Chosen:
-        found = choose(plain, target, types, goal, price, wish, planner, without)
+        found = choose(plain, target, types, goal, price, wish, planner, without, progress)
         if proves:
-            _check_taken(found, target, goal)
+            _check_taken(found, target, goal, progress)
         return found
 
     chosen = _choose(pick)
@@ -123,11 +127,11 @@ def compile_graph(
         arena = _apart(program, arena)
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
+    progress("writing C", 0, 0)
     origin = Origin(version("midge"), model_hash or hash_graph(graph))
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
-    turned = prepared.turned
-    return Compiled(graph, model, plain, dropped, program, arena, package, chosen, turned)
+    return Compiled(graph, model, plain, dropped, program, arena, package, chosen, prepared.turned)
 
 
 def _arriving(plain: Graph) -> frozenset[str]:
@@ -167,21 +171,25 @@ def _flash(target: Target, options: CompileOptions) -> int | None:
     return memory.size
 
 
-def _price(target: Target, optimize: str, flash: int | None, choices: Sequence[Choice]) -> Priced:
+def _price(
+    target: Target, options: CompileOptions, progress: Progress, choices: Sequence[Choice]
+) -> Priced:
     """The option of every kernel that measures best, and what all of them cost."""
     matches = [_match(choice, choice.options) for choice in choices]
     try:
-        ranked: Ranked = rank(matches, target, optimize, flash, every=True)
+        ranked: Ranked = rank(
+            matches, target, options.goal, _flash(target, options), every=True, progress=progress
+        )
     except UnfitKernels as error:
         raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
     return Priced(ranked.picks, tuple(tuple(c.cycles for c in own) for own in ranked.costs))
 
 
-def _check_taken(chosen: Chosen, target: Target, optimize: str) -> None:
+def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progress) -> None:
     """Every kernel of the program agrees with its plain loops on the weights that it has."""
     matches = [_match(choice, [option]) for choice, option in chosen.taken]
     try:
-        prove(matches, target, optimize)
+        prove(matches, target, optimize, progress)
     except UnfitKernels as error:
         raise _Refused([(chosen.taken[i][1], why) for i, _, why in error.found]) from None
 
@@ -277,11 +285,14 @@ def _too_large(package: Package, need: int, what: str, limit: int, hint: str) ->
     )
 
 
-def compile_file(path: Path, target: Target, options: CompileOptions = USUAL) -> Compiled:
+def compile_file(
+    path: Path, target: Target, options: CompileOptions = USUAL, progress: Progress = silent
+) -> Compiled:
     """From a model file to a package; as `compile_graph`."""
     data = read_file(path)
     graph = _parsed(data, path, options.name, options.shapes)
-    return compile_graph(graph, target, options, model_hash=hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    return compile_graph(graph, target, options, model_hash=digest, progress=progress)
 
 
 def _as_said(graph: Graph, options: CompileOptions) -> Graph:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from midge.cli.output import error_console
+from midge.cli.output import error_console, number
 from midge.core.options import CompileOptions, Flag, flags
 from midge.driver import Compiled
 
@@ -23,8 +23,13 @@ def compile_model(model: Path, target: str, options: CompileOptions) -> Compiled
     from midge.target import load_target
 
     chosen = load_target(target)
-    with error_console().status("compiling"):
-        return compile_file(model, chosen, options)
+    with error_console().status("compiling") as status:
+
+        def progress(what: str, done: int, total: int) -> None:
+            share = f", {number(done)} of {number(total)}" if total else ""
+            status.update(f"compiling: {what}{share}")
+
+        return compile_file(model, chosen, options, progress)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,10 +7,10 @@ headers carry a number made of their own contents instead: packages by one Midge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from midge.core.seal import METADATA, hash_of, sealed, text_of
+from midge.core.seal import METADATA, hash_of, hash_of_parts, sealed, text_of
 from midge.runtime import header
 
 # Stands for the number of the build until all texts are known, of which it is made.
@@ -24,16 +24,27 @@ def with_build_id(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The files with the number of the build in the place of each mark, metadata.json behind them,
     and what that says. The number is made of all that compilers see."""
-    parts = [part for name in sorted(files) for part in (name, _code(name, files[name]))]
-    build = hash_of("\0".join(parts))[:_DIGITS]
+    build = hash_of_parts(_seen(files))[:_DIGITS]
     marked = {name: text.replace(MARK, build) for name, text in files.items()}
     closed = sealed({**metadata, "build": build}, marked)
     return {**marked, METADATA: text_of(closed)}, closed
 
 
-def _code(name: str, text: str) -> str:
-    """A C file without its comments, in which the hash of the model file stands."""
-    return _COMMENT.sub("", text) if name.endswith((".c", ".h")) else ""
+def _seen(files: Mapping[str, str]) -> Iterator[str]:
+    """What compilers see, in parts: names, and behind each a C file without its comments, in which
+    the hash of the model file stands."""
+    for number, name in enumerate(sorted(files)):
+        yield f"\0{name}\0" if number else f"{name}\0"
+        if name.endswith((".c", ".h")):
+            yield from _without_comments(files[name])
+
+
+def _without_comments(text: str) -> Iterator[str]:
+    start = 0
+    for comment in _COMMENT.finditer(text):
+        yield text[start : comment.start()]
+        start = comment.end()
+    yield text[start:]
 
 
 def runtime_header(name: str) -> str:

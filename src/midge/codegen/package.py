@@ -44,10 +44,12 @@ def make_package(
     options: CompileOptions,
     origin: Origin,
     totals: Mapping[str, int] | None = None,
+    constants: weights.Writer = weights.files,
 ) -> Package:
     """All files of the package for `program` with its tensors placed by `arena`. totals: how many
-    channels the model has of those tensors that have fewer here."""
-    return _Maker(program, arena, target, options, origin, totals or {}).package()
+    channels the model has of those tensors that have fewer here.  constants: how they are written.
+    """
+    return _Maker(program, arena, target, options, origin, totals or {}, constants).package()
 
 
 class _Maker:
@@ -59,8 +61,10 @@ class _Maker:
         options: CompileOptions,
         origin: Origin,
         totals: Mapping[str, int],
+        constants: weights.Writer,
     ) -> None:
         self.program, self.arena, self.target = program, arena, target
+        self.constants = constants
         self.options, self.origin = options, origin
         self.totals = totals
         self.consts = const_names(program)
@@ -275,7 +279,7 @@ class _Maker:
 
     def weight_files(self) -> dict[str, str]:
         arrays = [(c, self.program.consts[n]) for n, c in self.consts.items()]
-        return weights.files(self.program.name, arrays, MARK) if arrays else {}
+        return self.constants(self.program.name, arrays, MARK) if arrays else {}
 
     def tensor_rows(self) -> list[dict[str, Any]]:
         rows = tensors_of(self.program, self.arena, self.streams)

@@ -77,8 +77,11 @@ def picture_of(program: Program, arena: Arena) -> Picture:
     """What there is to see of `arena`, which is `program`'s."""
     layout = layout_of(program)
     titles = _titles(program)
+    writes: dict[str, list[int]] = {}
+    for at, call in enumerate(arena.calls):
+        writes.setdefault(layout.stages[call.stage].writes, []).append(at)
     tracks = tuple(
-        _track(layout, arena, name, titles[name], pieces)
+        _track(layout, arena, name, titles[name], pieces, writes.get(name, ()))
         for name, pieces in _pieces(layout, arena).items()
     )
     alive = arena.live
@@ -112,13 +115,20 @@ def _pieces(layout: Layout, arena: Arena) -> dict[str, tuple[Piece, ...]]:
     }
 
 
-def _track(layout: Layout, arena: Arena, name: str, title: str, pieces: tuple[Piece, ...]) -> Track:
+def _track(
+    layout: Layout,
+    arena: Arena,
+    name: str,
+    title: str,
+    pieces: tuple[Piece, ...],
+    writes: Sequence[int],
+) -> Track:
+    """writes: the calls that write it."""
     steps = arena.steps
     areas = [Area(p.offset, p.size, p.start / steps, p.stop / steps) for p in pieces]
     alive = busiest_of_calls([Buffer(name, pieces)], len(arena.calls), steps)
-    writes = tuple(at for at, c in enumerate(arena.calls) if layout.stages[c.stage].writes == name)
     size = layout.streams[name].height * layout.streams[name].row
-    return Track(name, title, size, alive, writes, tuple(joined(areas)))
+    return Track(name, title, size, alive, tuple(writes), tuple(joined(areas)))
 
 
 def _scratch(program: Program, layout: Layout, arena: Arena) -> Track | None:

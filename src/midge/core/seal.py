@@ -8,19 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 METADATA = "metadata.json"
 _KEY = "sha256"
+_PART = 1 << 20
 _ZEROS = "0" * 64
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def hash_of(data: bytes | str) -> str:
     """SHA-256 in hexadecimal."""
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+    return hash_of_parts((data,)) if isinstance(data, str) else hashlib.sha256(data).hexdigest()
+
+
+def hash_of_parts(parts: Iterable[str]) -> str:
+    """That of the texts one after the other; a part of a long one at a time."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for start in range(0, len(part), _PART):
+            digest.update(part[start : start + _PART].encode())
+    return digest.hexdigest()
 
 
 def sealed(metadata: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:

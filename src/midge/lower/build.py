@@ -24,6 +24,11 @@ from midge.lower import (
 from midge.lower.fuse import Group
 from midge.lower.layouts import CHANNELS_FIRST, Layouts
 
+# Whoever walks through an expression has a stack of Python's: one of more levels is cut by a local,
+# and values of long groups are made in order. A few nodes are never so deep.
+_DEEPEST = 100
+_LONG, _SHORT = 100, 10
+
 _ROWS_OF_CHANNELS = (0, 1, 3, 2)  # of an array of rows, each with its channels first
 
 
@@ -184,6 +189,10 @@ class _Builder:
         """Compute the group's elementwise nodes at `index` and store the last one."""
         binder = _Binder(self, index, dict(values))
         out = self.group.output
+        if len(self.group.nodes) > _LONG:
+            made = [i for i, n in enumerate(self.group.nodes) if n.outputs[0] in values]
+            for node in self.group.nodes[max(made, default=-1) + 1 :]:
+                binder.value(node.outputs[0])
         value = binder.value(out)
         dtype = self.graph.types[out].dtype
         stored = ir.cast(dtype, value, arithmetic(dtype))
@@ -237,6 +246,8 @@ class _Binder:
                 arg = self.bind(arg, arithmetic(t.dtype))
                 self.values[value] = arg
             result = _fill(result, hole, arg)
+        if len(self.builder.group.nodes) > _SHORT and _is_deep(result):
+            return self.bind(result, arithmetic(types[node.outputs[0]].dtype))
         return result
 
     def literal(self, name: str) -> ir.Const | None:
@@ -252,6 +263,10 @@ class _Binder:
         local = Local(self.builder.name("v"), dtype)
         self.statements += [local.alloc, local.set(value)]
         return local()
+
+
+def _is_deep(e: ir.Expr, levels: int = _DEEPEST) -> bool:
+    return levels == 0 or any(_is_deep(c, levels - 1) for c in _children(e))
 
 
 def _is_scalar(e: ir.Expr) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from midge.core.sums import signed_sums
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import number, text
 from midge.graph.exporters import EXPORTERS, Exporting
@@ -178,11 +179,12 @@ def _reach(node: Node, ctx: Expansion) -> tuple[Array, Array]:
     """The least and the greatest accumulator of each output channel."""
     x, w = ctx.inputs[:2]
     _, zero = per_tensor(x, node.where)
-    weights = np.full(w.shape, w.dtype.min, np.int64)
+    weights = np.full(w.shape, w.dtype.min, w.dtype.numpy)
     if ctx.is_const(node.inputs[1]):
-        weights = ctx.const(node.inputs[1]).astype(np.int64)
-    ends = np.stack([weights * (x.dtype.min - zero), weights * (x.dtype.max - zero)])
-    least, most = ends.min(0).sum(1), ends.max(0).sum(1)
+        weights = ctx.const(node.inputs[1])
+    above, below = signed_sums(weights, (1,))
+    low, high = x.dtype.min - zero, x.dtype.max - zero
+    least, most = above * low + below * high, above * high + below * low
     if not ctx.is_const(node.inputs[1]):
         least, most = np.minimum(least, -most), np.maximum(most, -least)
     for name in node.inputs[2:]:

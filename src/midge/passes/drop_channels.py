@@ -120,14 +120,14 @@ def _sums(node: Node, graph: Graph, known: Known | None) -> _Sums:
     oc, ic = w.shape[0], w.shape[-1]
     if x.dtype.is_float:  # 0 * infinity is not 0
         return _Sums(np.ones((oc, ic), bool), np.zeros((oc, ic), np.int64))
-    w = w.astype(np.int64).reshape(oc, *(w.shape[1:3] if w.ndim == 4 else (1, 1)), ic)
+    w = w.reshape(oc, *(w.shape[1:3] if w.ndim == 4 else (1, 1)), ic)
     needs: Array = np.asarray(w.any((1, 2)))
     if known is None:
         return _Sums(needs, np.zeros((oc, ic), np.int64))
     pad, inside = integer(node.attrs, "pad_value", 0), _inside(node, graph, w)
     value = np.where(known.uniform, known.values.reshape(-1, ic)[0].astype(np.int64), pad)
     free = known.uniform & ((value == pad) | (inside == inside[0]).all(0))
-    adds = pad * w.sum((1, 2)) + (value - pad) * inside[0]
+    adds = pad * w.sum((1, 2), dtype=np.int64) + (value - pad) * inside[0]
     return _Sums(needs & ~free, np.where(free, adds, 0))
 
 
@@ -135,7 +135,7 @@ def _inside(node: Node, graph: Graph, w: Array) -> Array:
     """The sum of the weights under which there is image, [oc, ic] for each way in which a window
     can lie over the border; the first axis counts those ways."""
     if node.op == "dense":
-        whole: Array = w.sum((1, 2))[None]
+        whole: Array = w.sum((1, 2), dtype=np.int64)[None]
         return whole
     x, y = graph.types[node.inputs[0]], graph.types[node.outputs[0]]
     padding = integers(node.attrs, "padding", 4)
@@ -146,7 +146,7 @@ def _inside(node: Node, graph: Graph, w: Array) -> Array:
         _ways(x.shape[d + 1], w.shape[d + 1], y.shape[d + 1], stride, dilation, padding[2 * d])
         for d, (stride, dilation) in enumerate(steps)
     )
-    sums = np.tensordot(cols, np.tensordot(rows, w, (1, 1)), (1, 2))
+    sums = np.tensordot(cols, np.tensordot(rows, w.astype(np.int64), (1, 1)), (1, 2))
     ways: Array = sums.reshape(-1, w.shape[0], w.shape[3])
     return ways
 

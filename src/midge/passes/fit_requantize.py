@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from midge.core.sums import signed_sums
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.ir import OPS, Attrs, Graph, Node, fresh
@@ -78,12 +79,12 @@ def _fits(graph: Graph, sums: Node, node: Node, uses: int) -> bool:
 
 def _range(graph: Graph, sums: Node) -> tuple[Array, Array, Array]:
     """Least and greatest sum of products of each channel, and its bias; i64 [channels]."""
-    w = graph.consts[sums.inputs[1]].astype(np.int64)
+    w = graph.consts[sums.inputs[1]]
     channel = OPS[sums.op].channel_axis
     others = tuple(a for a in range(w.ndim) if a != channel)
     x = graph.types[sums.inputs[0]].dtype
-    low = np.minimum(w * x.min, w * x.max).sum(others)
-    high = np.maximum(w * x.min, w * x.max).sum(others)
+    above, below = signed_sums(w, others)
+    low, high = above * x.min + below * x.max, above * x.max + below * x.min
     bias = np.zeros_like(low)
     if len(sums.inputs) > 2:
         bias = graph.consts[sums.inputs[2]].astype(np.int64).reshape(-1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from midge.core.errors import ModelError
+from midge.core.sums import signed_sums
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.ir import OPS, Graph, Node, fresh
@@ -34,12 +35,12 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     constant = w in consts and all(n in consts for n in node.inputs[2:])
     if not constant:
         return node
-    weights = consts[w].astype(np.int64)
-    sums = _per_channel(node, weights)
+    above, below = _per_channel(node, consts[w])
+    sums, magnitudes = above + below, above - below
     bias = consts[node.inputs[2]].astype(np.int64).reshape(-1) if len(node.inputs) > 2 else 0 * sums
     folded = bias - zero * sums
-    _check_overflow(node, types[x].dtype, acc, weights, folded)
-    _check_overflow(node, types[x].dtype, acc, weights, bias)
+    _check_overflow(node, types[x].dtype, acc, magnitudes, folded)
+    _check_overflow(node, types[x].dtype, acc, magnitudes, bias)
     if zero == 0:
         return node
     name = fresh(f"{node.outputs[0]}/bias", types)
@@ -48,22 +49,20 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     return replace(node, inputs=(x, w, name), attrs={**node.attrs, "x_zero": 0})
 
 
-def _per_channel(node: Node, weights: Array) -> Array:
-    """The sum of each output channel's weights."""
+def _per_channel(node: Node, weights: Array) -> tuple[Array, Array]:
+    """The sums of each output channel's weights above zero, and of those below it."""
     channel = OPS[node.op].channel_axis
-    others = tuple(axis for axis in range(weights.ndim) if axis != channel)
-    sums: Array = weights.sum(others)
-    return sums
+    return signed_sums(weights, tuple(a for a in range(weights.ndim) if a != channel))
 
 
-def _check_overflow(node: Node, x: DType, acc: DType, weights: Array, bias: Array) -> None:
-    """ModelError if |bias| + sum |x * w| can exceed the accumulator.
+def _check_overflow(node: Node, x: DType, acc: DType, magnitudes: Array, bias: Array) -> None:
+    """ModelError if |bias| + sum |x * w| can exceed the accumulator. magnitudes: the sums of |w|.
 
     Of 64 bits 47 are used: that is what MultiplyByQuantizedMultiplier of the reference takes.
     """
     bits, limit = (48, (1 << 47) - 1) if acc is DType.I64 else (8 * acc.size, acc.max)
-    magnitude = _per_channel(node, np.abs(weights)) * (x.max - x.min)
-    worst = [abs(b) + m for b, m in zip(bias.tolist(), magnitude.tolist(), strict=True)]
+    products = magnitudes * (x.max - x.min)
+    worst = [abs(b) + m for b, m in zip(bias.tolist(), products.tolist(), strict=True)]
     if max(worst) > limit:
         raise ModelError(
             f"the accumulator of channel {worst.index(max(worst))} can overflow {bits} bits",

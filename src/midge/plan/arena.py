@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from midge.plan.buffers import Buffer, Piece, Plan, disjoint
 from midge.plan.rows import Call, Life, Span, Stage, lives
 
@@ -269,13 +271,11 @@ def place(layout: Layout, calls: Sequence[Call], planner: Planner) -> Arena:
 
 def busiest_of_calls(buffers: Sequence[Buffer], calls: int, steps: int) -> tuple[int, ...]:
     """The most bytes alive at any step of each call."""
-    changes = [0] * (calls * steps + 1)
+    end = calls * steps
+    changes = np.zeros(end + 1, np.int64)
     for buffer in buffers:
         for p in disjoint(buffer.pieces):
             changes[p.start] += p.size
-            changes[min(p.stop, calls * steps)] -= p.size
-    found, alive = [0] * calls, 0
-    for time in range(calls * steps):
-        alive += changes[time]
-        found[time // steps] = max(found[time // steps], alive)
-    return tuple(found)
+            changes[min(p.stop, end)] -= p.size
+    alive = np.cumsum(changes[:end]).reshape(calls, steps)
+    return tuple(alive.max(axis=1, initial=0).tolist())

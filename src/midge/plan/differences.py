@@ -7,6 +7,8 @@ needs to know of two buffers is a union of open intervals, computed once.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,8 +21,8 @@ from midge.plan.buffers import Buffer, Piece, disjoint
 
 Ints = NDArray[np.int64]
 
-# Pairs of pieces that are looked at in one go.
-PAIRS = 1 << 20
+# Pairs of runs that are looked at in one go.
+PAIRS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ def problem(buffers: Sequence[Buffer]) -> Problem:
     cuts = np.searchsorted(where[order], np.arange(len(buffers) + 1)).tolist()
 
     def split(values: Ints) -> tuple[Ints, ...]:
-        return tuple(values[order][a:b] for a, b in pairwise(cuts))
+        """The part of each buffer: views of one array."""
+        by_buffer = values[order]
+        return tuple(by_buffer[a:b] for a, b in pairwise(cuts))
 
     return Problem(
         unit,
@@ -95,27 +99,99 @@ def problem(buffers: Sequence[Buffer]) -> Problem:
 def _intervals(
     pieces: Sequence[Sequence[Piece]], unit: int
 ) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
-    """(a, b, low, high) for every two pieces of buffers a < b that are alive at one time, in parts
-    that memory has room for."""
-    rows = sorted((p.start, p.stop, p.offset, p.end, i) for i, ps in enumerate(pieces) for p in ps)
-    start, stop, offset, end, owner = np.array(rows, np.int64).reshape(-1, 5).T
-    # Sorted by birth, a piece meets of those after it the ones that are born before it dies.
-    after = np.arange(len(rows)) + 1
-    count = np.searchsorted(start, stop, side="left") - after
-    part = np.cumsum(count) // PAIRS
-    for k in range(int(part.max(initial=0)) + 1):
-        these = np.flatnonzero(part == k)
-        many = count[these]
-        p = np.repeat(these, many)
-        q = np.arange(len(p)) - np.repeat(np.cumsum(many) - many, many) + p + 1
-        apart = owner[p] != owner[q]
-        p, q = p[apart], q[apart]
-        swap = owner[p] > owner[q]
-        p, q = np.where(swap, q, p), np.where(swap, p, q)
-        # An open interval of bytes holds the same multiples of `unit` as this one of units.
-        low = (offset[p] - end[q]) // unit
-        high = -((offset[q] - end[p]) // unit)
-        yield owner[p], owner[q], low, high
+    """(a, b, low, high) for every two runs of bytes of buffers a < b that are alive at one time, in
+    parts that memory has room for."""
+    rows = array("q")
+    for pair in _meetings(pieces):
+        rows.extend(pair)
+        if len(rows) >= 6 * PAIRS:
+            yield _forbidden(rows, unit)
+            rows = array("q")
+    yield _forbidden(rows, unit)
+
+
+# Two buffers, each with the first of its bytes in a run and the end of that.
+Meeting = tuple[int, int, int, int, int, int]
+
+
+def _meetings(pieces: Sequence[Sequence[Piece]]) -> Iterator[Meeting]:
+    """The runs that are alive together: of what is born, with all others that are alive then.
+
+    Of neighbours that are alive at one time the intervals overlap: a run stands for its pieces. An
+    image, whose rows die part by part, is one run most of the time, and thousands of pieces.
+    """
+    born: dict[int, dict[int, list[Piece]]] = {}  # time -> buffer -> pieces
+    dead: list[tuple[int, int, Piece]] = []
+    for owner, own in enumerate(pieces):
+        for piece in own:
+            born.setdefault(piece.start, {}).setdefault(owner, []).append(piece)
+            dead.append((piece.stop, owner, piece))
+    dead.sort(key=lambda d: d[0], reverse=True)
+    alive: dict[int, _Runs] = {}
+    for time in sorted(born):
+        while dead and dead[-1][0] <= time:
+            _, owner, piece = dead.pop()
+            alive[owner].remove(piece.offset, piece.end)
+            if not alive[owner].starts:
+                del alive[owner]
+        for owner, own in born[time].items():
+            yield from _born(owner, own, alive)
+
+
+def _born(owner: int, pieces: Sequence[Piece], alive: dict[int, _Runs]) -> Iterator[Meeting]:
+    """Pieces of one buffer, which are alive from now on, with all others."""
+    fresh = _Runs()
+    for piece in pieces:
+        fresh.add(piece.offset, piece.end)
+    for start, end in fresh:
+        for other, runs in alive.items():
+            if other != owner:
+                for low, high in runs:
+                    yield owner, start, end, other, low, high
+    mine = alive.setdefault(owner, _Runs())
+    for start, end in fresh:
+        mine.add(start, end)
+
+
+class _Runs:
+    """Bytes in runs that neither overlap nor touch."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.starts, self.ends, strict=True)
+
+    def add(self, start: int, end: int) -> None:
+        """Bytes of which none is there."""
+        i = bisect_left(self.starts, start)
+        j = i
+        if i and self.ends[i - 1] == start:
+            i, start = i - 1, self.starts[i - 1]
+        if j < len(self.starts) and self.starts[j] == end:
+            end, j = self.ends[j], j + 1
+        self.starts[i:j], self.ends[i:j] = [start], [end]
+
+    def remove(self, start: int, end: int) -> None:
+        """Bytes that are all there."""
+        i = bisect_right(self.starts, start) - 1
+        edges = (self.starts[i], start), (end, self.ends[i])
+        left = [(a, b) for a, b in edges if a < b]
+        self.starts[i : i + 1] = [a for a, _ in left]
+        self.ends[i : i + 1] = [b for _, b in left]
+
+
+def _forbidden(rows: array[int], unit: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """Of what meets: the differences of offsets that are forbidden."""
+    table = np.frombuffer(rows, np.int64) if rows else np.zeros(0, np.int64)
+    p, start, end, q, low, high = table.reshape(-1, 6).T
+    swap = p > q
+    a, b = np.where(swap, q, p), np.where(swap, p, q)
+    first, first_end = np.where(swap, low, start), np.where(swap, high, end)
+    second, second_end = np.where(swap, start, low), np.where(swap, end, high)
+    # An open interval of bytes holds the same multiples of `unit` as this one of units.
+    return a, b, (first - second_end) // unit, -((second - first_end) // unit)
 
 
 def _merged(a: Ints, b: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints, Ints]:

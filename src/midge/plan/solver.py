@@ -11,7 +11,7 @@ pieces, and proves that nothing smaller is possible.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, gcd
 from typing import TYPE_CHECKING
@@ -155,10 +155,9 @@ def _least(
     return Answer(tuple(offsets), bound)
 
 
-def _differences(problem: Problem) -> list[tuple[int, int, list[list[int]]]]:
+def _differences(problem: Problem) -> Iterator[tuple[int, int, list[list[int]]]]:
     """(i, j, allowed) for buffers i > j that meet: offset of i - offset of j is in one of the
     closed intervals, in units."""
-    found = []
     far = 1 << 40
     for i, others in enumerate(problem.others):
         forbidden: dict[int, list[tuple[int, int]]] = {}
@@ -168,8 +167,7 @@ def _differences(problem: Problem) -> list[tuple[int, int, list[list[int]]]]:
                 forbidden.setdefault(j, []).append((low, high))
         for j, spans in sorted(forbidden.items()):
             edges = [-far, *(edge for span in sorted(spans) for edge in span), far]
-            found.append((i, j, [[*pair] for pair in zip(edges[::2], edges[1::2], strict=True)]))
-    return found
+            yield i, j, [[*pair] for pair in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def run(

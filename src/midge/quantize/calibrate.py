@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from midge.core.errors import ModelError, UsageError
+from midge.core.progress import Progress, silent
 from midge.core.types import Array, DType
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS, Graph
@@ -15,11 +16,6 @@ from midge.passes import run
 from midge.passes.legalize import legalize
 
 BINS = 2048
-Progress = Callable[[str, int, int], None]  # stage, samples done, samples in all
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from midge.core.progress import Progress, silent
 from midge.core.types import DType
 from midge.graph.quantizing import QUANTIZING
-from midge.quantize.calibrate import Progress, silent
 from midge.quantize.options import Options
 from midge.quantize.quantizer import Calibrated, Quantized, build, layers, with_int16
 from midge.quantize.report import Sample, float_answers, output_noise

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from midge.core.errors import ModelError, UsageError
+from midge.core.progress import Progress, silent
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph, Node, expand
-from midge.quantize.calibrate import Progress, Seen, calibrate, silent
+from midge.quantize.calibrate import Seen, calibrate
 from midge.quantize.equalize import equalize
 from midge.quantize.masks import bound_masks
 from midge.quantize.options import Options

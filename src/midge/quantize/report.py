@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from midge.core.errors import UsageError
+from midge.core.progress import Progress, silent
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate_all
 from midge.graph.fixed_point import dequantize
 from midge.graph.ir import Graph
-from midge.quantize.calibrate import Progress, runnable, silent
+from midge.quantize.calibrate import runnable
 from midge.quantize.quantizer import Quantized
 from midge.quantize.scheme import computed_floats
 

@@ -6,11 +6,9 @@ estimated from them by the target's cycle model, stack is how deep the run went.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import util
 from typing import Any
-
-import numpy as np
 
 from midge.core.errors import RunError, TargetError
 from midge.core.package import Call, Package
@@ -18,8 +16,8 @@ from midge.core.runner import OperatorRun, Run, Sizes
 from midge.core.types import Array
 from midge.run.base import RUNNERS
 from midge.run.cycles import cycle_model
-from midge.run.emulator_counters import BlockCounters, CostTable, Snapshot
-from midge.run.emulator_machine import Machine
+from midge.run.emulator_counters import BlockCounters, CostTable, Part, joined
+from midge.run.emulator_machine import Machine, weakly
 from midge.run.machine_code import Isa
 from midge.run.memory_check import MemoryCheck
 from midge.run.profile import Profile
@@ -101,14 +99,13 @@ class EmulatorSession:
 
     def profile(self, inputs: Mapping[str, Array]) -> Profile:
         """One inference like `run`, with the code that each operator executed."""
-        ends = self._infer(inputs, layers=False)
-        parts = zip((None, *ends), ends, strict=False)
-        blocks = tuple(self._costs.blocks(before, after) for before, after in parts)
+        parts = self._infer(inputs, layers=False)
+        blocks = tuple(map(self._costs.blocks, parts))
         isa: Isa = "riscv" if self._package.target.arch == "riscv" else "arm"
-        return Profile(self._result(ends), blocks, self._image, isa, self._model)
+        return Profile(self._result(parts), blocks, self._image, isa, self._model)
 
-    def _infer(self, inputs: Mapping[str, Array], layers: bool) -> list[Snapshot]:
-        """The counters at the end of each operator of an inference."""
+    def _infer(self, inputs: Mapping[str, Array], layers: bool) -> list[Part]:
+        """What each operator of an inference ran."""
         if self._closed:
             raise RunError("the session is closed", where=self._package.name)
         machine = self._machine
@@ -118,10 +115,10 @@ class EmulatorSession:
         if self._package.pushes is not None:
             ((_, data),) = given
             self.reset()
-            ends: list[Snapshot] = []
+            parts: list[Part] = []
             for number, portion in enumerate(portions(self._package, data)):
-                ends = self._push(portion, number)
-            return ends
+                parts = self._push(portion, number)
+            return parts
         if self._package.arriving:
             ((tensor, data),) = given
             rows = tensor.type.shape[1]
@@ -150,11 +147,13 @@ class EmulatorSession:
 
     def reset(self) -> None:
         """Forget all frames that were pushed."""
+        if self._closed:
+            raise RunError("the session is closed", where=self._package.name)
         self._pushed = 0
         self._call("reset", (self._machine.context,))
 
-    def _push(self, data: bytes, number: int) -> list[Snapshot]:
-        """Push `number` since the last reset; the counters at the end of its operators."""
+    def _push(self, data: bytes, number: int) -> list[Part]:
+        """Push `number` since the last reset; what its operators ran."""
         machine, pushes = self._machine, self._package.pushes
         assert pushes is not None, "frames are pushed"
         machine.write(machine.feed, data)
@@ -170,8 +169,8 @@ class EmulatorSession:
         if self._counters.allow_unaligned():
             self._machine.forget_hooks()
 
-    def _result(self, ends: list[Snapshot]) -> Run:
-        machine, costs = self._machine, self._costs.costs(ends)
+    def _result(self, parts: list[Part]) -> Run:
+        machine, costs = self._machine, self._costs.costs(parts)
         cycles = [cost.cycles for cost in costs if cost.cycles is not None]
         operators = zip(self._package.operators, costs, strict=False)
         return Run(
@@ -184,6 +183,7 @@ class EmulatorSession:
         )
 
     def _call(self, function: str, arguments: tuple[int, ...]) -> None:
+        assert not self._closed, "the core is gone"
         try:
             self._call_once(function, arguments)
         except RunError as error:
@@ -201,7 +201,9 @@ class EmulatorSession:
 
     def close(self) -> None:
         """Let go of the core; closing twice is fine."""
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._machine.close()
 
 
 class _Trace:
@@ -229,7 +231,9 @@ class _Trace:
             if stem in callers:
                 self._callers.append(range(symbol.address, symbol.address + symbol.size))
         for address in self._kernels:
-            machine.engine.hook_add(UC_HOOK_CODE, self._on_kernel, begin=address, end=address)
+            machine.engine.hook_add(
+                UC_HOOK_CODE, weakly(self._on_kernel), begin=address, end=address
+            )
         self._memory: MemoryCheck | None = None
         if package.places:
             self._memory = MemoryCheck(
@@ -251,12 +255,11 @@ class _Trace:
         """These calls come next."""
         self._calls = calls
         self._called: list[set[str]] = []
-        self._snapshots: list[Snapshot] = []
+        self._parts: list[Part] = []
 
-    def end(self) -> list[Snapshot]:
-        """The counters at the end of each operator, as if its calls had been made one after the
-        other; RunError unless all calls were seen."""
-        self._snapshots.append(self._counters.snapshot_at_end())
+    def end(self) -> list[Part]:
+        """What each operator ran, in all of its calls; RunError unless all calls were seen."""
+        self._parts.append(self._counters.part_at_end())
         if self._calls:
             self._keep()
             self._check_memory()
@@ -270,15 +273,15 @@ class _Trace:
         if called != len(self._calls):
             raise self._mismatch(f"{called} kernels were called, not {len(self._calls)}")
         if not self._package.calls or not self._calls:
-            return self._snapshots
-        return by_operator(self._snapshots, [call.operator for call in self._calls])
+            return self._parts
+        return by_operator(self._parts, [call.operator for call in self._calls])
 
     def _on_kernel(self, _engine: Any, address: int, _size: int, _data: Any) -> None:
         caller = self._counters.caller
         if caller is None or not any(caller in part for part in self._callers):
             return  # a loop back to the kernel's first instruction, or a kernel's own call
         if self._called:
-            self._snapshots.append(self._counters.snapshot_before_block())
+            self._parts.append(self._counters.part_before_block())
             self._keep()
         self._check_memory()
         self._called.append(self._kernels[address])
@@ -317,17 +320,12 @@ class _Trace:
         )
 
 
-def by_operator(snapshots: list[Snapshot], operators: list[int]) -> list[Snapshot]:
-    """Counters at the end of each operator, from those at the end of each call and the operator
-    that the call was for."""
-    count = np.stack([s.count for s in snapshots]).astype(np.int64)
-    taken = np.stack([s.taken for s in snapshots]).astype(np.int64)
-    number = max(operators) + 1
-    sums = [np.zeros((number, count.shape[1]), np.int64) for _ in range(2)]
-    for total, table in zip(sums, (count, taken), strict=True):
-        np.add.at(total, operators, np.diff(table, axis=0, prepend=0))
-    counts, jumps = (np.cumsum(total, axis=0) for total in sums)
-    return [Snapshot(c, t) for c, t in zip(counts, jumps, strict=True)]
+def by_operator(parts: Sequence[Part], operators: Sequence[int]) -> list[Part]:
+    """What each operator ran, from the parts of all calls and the operator that each was for."""
+    own: list[list[Part]] = [[] for _ in range(max(operators) + 1)]
+    for part, operator in zip(parts, operators, strict=True):
+        own[operator].append(part)
+    return [joined(found) for found in own]
 
 
 def _usual_budget(package: Package) -> int:

@@ -6,7 +6,7 @@ An instruction in an IT block whose condition is false counts: it takes its cycl
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from midge.run.profile import BlockRun
 from midge.toolchain import build_library
 
 Counts = NDArray[np.uint32]
+Slots = NDArray[np.int64]
 Costs = NDArray[np.int64]
 
 
@@ -48,16 +49,18 @@ class _Counters(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The counters at a moment of a run, by slot."""
+class Part:
+    """What ran in a part of a run: how often the blocks in some slots did, and how often they ended
+    in a jump. Large models have thousands of calls, each of which runs few blocks."""
 
+    slots: Slots
     count: Counts
     taken: Counts
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What ran between two snapshots; cycles is None without a model."""
+    """What a part of a run took; cycles is None without a model."""
 
     instructions: int
     cycles: int | None
@@ -77,6 +80,8 @@ class BlockCounters:
         self.start, self.slots = start, (stop - start + 1) // 2
         self._count = np.zeros(self.slots, np.uint32)
         self._taken = np.zeros(self.slots, np.uint32)
+        self._counted = self._count.copy()  # in parts that have ended
+        self._jumped = self._taken.copy()
         self.size = np.zeros(self.slots, np.uint32)
         self._state = _Counters(
             base=start,
@@ -131,8 +136,8 @@ class BlockCounters:
 
     def reset(self, budget: int) -> None:
         """Begin a run of at most `budget` blocks."""
-        self._count.fill(0)
-        self._taken.fill(0)
+        for counts in (self._count, self._taken, self._counted, self._jumped):
+            counts.fill(0)
         self._state.slot = self._state.caller = self.slots
         self._state.budget = budget
         self._state.unaligned = 0
@@ -157,18 +162,26 @@ class BlockCounters:
         slot = int(self._state.caller)
         return None if slot == self.slots else self.start + 2 * slot
 
-    def snapshot_before_block(self) -> Snapshot:
-        """The counters without the block that has just begun."""
-        snapshot = Snapshot(self._count.copy(), self._taken.copy())
-        snapshot.count[int(self._state.slot)] -= 1
-        return snapshot
+    def part_before_block(self) -> Part:
+        """What ran since the last part, without the block that has just begun."""
+        count = self._count.copy()
+        count[int(self._state.slot)] -= 1
+        return self._part(count, self._taken.copy())
 
-    def snapshot_at_end(self) -> Snapshot:
-        """The counters of a finished run: its last block left the code, which is a jump."""
-        snapshot = Snapshot(self._count.copy(), self._taken.copy())
+    def part_at_end(self) -> Part:
+        """What ran since the last part until the end: the last block left the code, which is a
+        jump."""
+        taken = self._taken.copy()
         if self._state.slot < self.slots:
-            snapshot.taken[int(self._state.slot)] += 1
-        return snapshot
+            taken[int(self._state.slot)] += 1
+        return self._part(self._count.copy(), taken)
+
+    def _part(self, count: Counts, taken: Counts) -> Part:
+        """From the counters where it ends."""
+        own = np.flatnonzero((count != self._counted) | (taken != self._jumped))
+        part = Part(own, count[own] - self._counted[own], taken[own] - self._jumped[own])
+        self._counted, self._jumped = count, taken
+        return part
 
     def check(self, where: str) -> None:
         """RunError when the counts of the run cannot be trusted."""
@@ -197,31 +210,27 @@ class CostTable:
         self._cycles: Costs = np.zeros(counters.slots, np.int64)
         self._taken: Costs = np.zeros(counters.slots, np.int64)
 
-    def costs(self, snapshots: list[Snapshot]) -> list[Cost]:
-        """What ran up to the first snapshot, then between each and the next."""
-        used = np.flatnonzero(snapshots[-1].count)
-        for slot in used[~self._known[used]]:
-            self._learn(int(slot))
-        count = np.stack([snapshot.count[used] for snapshot in snapshots]).astype(np.int64)
-        taken = np.stack([snapshot.taken[used] for snapshot in snapshots]).astype(np.int64)
-        instructions = np.diff(count @ self._instructions[used], prepend=0)
-        cycles = count @ self._cycles[used] + taken @ self._taken[used]
-        if self._model is None:
-            return [Cost(int(n), None) for n in instructions]
-        per_part = zip(instructions, np.diff(cycles, prepend=0), strict=True)
-        return [Cost(int(n), int(c)) for n, c in per_part]
+    def costs(self, parts: Sequence[Part]) -> list[Cost]:
+        """What each part of a run took."""
+        return [self._cost(part) for part in parts]
 
-    def blocks(self, before: Snapshot | None, after: Snapshot) -> tuple[BlockRun, ...]:
-        """What ran between two snapshots, by address; None: up to the second."""
-        used = np.flatnonzero(after.count if before is None else after.count != before.count)
+    def _cost(self, part: Part) -> Cost:
+        own = part.slots
+        for slot in own[~self._known[own]]:
+            self._learn(int(slot))
+        count, taken = part.count.astype(np.int64), part.taken.astype(np.int64)
+        instructions = int(count @ self._instructions[own])
+        if self._model is None:
+            return Cost(instructions, None)
+        return Cost(instructions, int(count @ self._cycles[own] + taken @ self._taken[own]))
+
+    def blocks(self, part: Part) -> tuple[BlockRun, ...]:
+        """The blocks of a part, by address."""
         found = []
-        for slot in map(int, used):
+        counts = zip(part.slots.tolist(), part.count.tolist(), part.taken.tolist(), strict=True)
+        for slot, count, taken in counts:
             address = self._counters.start + 2 * slot
             code = self._read(address, int(self._counters.size[slot]))
-            count, taken = int(after.count[slot]), int(after.taken[slot])
-            if before is not None:
-                count -= int(before.count[slot])
-                taken -= int(before.taken[slot])
             found.append(BlockRun(address, code, count, taken))
         return tuple(found)
 
@@ -247,3 +256,17 @@ def _hook_library() -> ctypes.CDLL:
     # It calls nothing; without libraries even zig's first build of it takes no time.
     path = build_library("midge_hook", {"hook.c": source}, ("hook.c",), flags=("-nostdlib",))
     return ctypes.CDLL(str(path))
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Parts of one run together."""
+    if not parts:
+        none = np.zeros(0, np.uint32)
+        return Part(np.zeros(0, np.int64), none, none)
+    slots, where = np.unique(np.concatenate([p.slots for p in parts]), return_inverse=True)
+    counts = []
+    for own in ([p.count for p in parts], [p.taken for p in parts]):
+        total = np.zeros(len(slots), np.uint32)
+        np.add.at(total, where, np.concatenate(own))
+        counts.append(total)
+    return Part(slots, *counts)

@@ -7,6 +7,7 @@ stack   far from the rest, with nothing below it: an overflow faults
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -116,6 +117,18 @@ def _unicorn() -> Any:
     return import_module("unicorn")
 
 
+def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that does not keep alive what it is a method of: engines outlive their sessions."""
+    known = weakref.WeakMethod(method)
+
+    def hook(*arguments: Any) -> Any:
+        own = known()
+        assert own is not None, "a session that is gone does not run"
+        return own(*arguments)
+
+    return hook
+
+
 class Machine:
     """One core. `engine` is the Unicorn engine, for counters and hooks."""
 
@@ -128,8 +141,8 @@ class Machine:
         self.engine.ctl_set_cpu_model(_model(target.emulator["model"], f"target {target.name}"))
         self._fault = ""
         self._map()
-        self.engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_memory)
-        self.engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
+        self.engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, weakly(self._on_memory))
+        self.engine.hook_add(unicorn.UC_HOOK_INTR, weakly(self._on_exception))
 
     def _map(self) -> None:
         from unicorn import UC_PROT_EXEC, UC_PROT_READ, UC_PROT_WRITE
@@ -194,6 +207,12 @@ class Machine:
         """
         self.engine.emu_start(_RETURN | self.core.thumb, _RETURN + len(self.core.nop))
         self.engine.ctl_flush_tb()
+
+    def close(self) -> None:
+        """Give back the core's memory now: the engine and its hooks know each other and would stay
+        until a collection, with the code that was translated and 1 GB of addresses. Nothing of the
+        machine can be used after."""
+        self.engine._Uc__finalizer()
 
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.engine.mem_read(address, size))

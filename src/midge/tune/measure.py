@@ -24,6 +24,7 @@ from midge.plan.buffers import Buffer, Plan
 from midge.run import RUNNERS
 from midge.run.emulator import EmulatorSession
 from midge.toolchain import build_image
+from midge.tune import constants
 from midge.tune.trials import Cost, Match, Trial, Unfit, bodies_of
 
 _NAME = "trial"
@@ -213,7 +214,8 @@ class Bench:
             tuple(self.kernels), tuple(self.operations),
         )  # fmt: skip
         arena = arrange(program, _apart)
-        return make_package(program, arena, target, CompileOptions(optimize=optimize), Origin())
+        options = CompileOptions(optimize=optimize)
+        return make_package(program, arena, target, options, Origin(), constants=constants.files)
 
     @property
     def budget(self) -> int:

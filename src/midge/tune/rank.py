@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from midge.core.errors import ToolchainError
 from midge.core.leaving import in_threads
+from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.run import RUNNERS
 from midge.toolchain import found_build
@@ -71,6 +73,7 @@ def rank(
     flash: int | None = None,
     *,
     every: bool = False,
+    progress: Progress = silent,
 ) -> Ranked:
     """The trial to take of each match. flash: bytes that constants and kernels may take; beyond
     it faster trials give way to smaller ones where that costs least.  every: measure also what
@@ -87,7 +90,8 @@ def rank(
             if known[key] is None and (every or len(row) > 1):
                 known[key] = _FREE
                 wanted.append((i, j))
-    found = _measured(matches, wanted, machine, target, optimize)
+    told = partial(progress, "measuring kernels")
+    found = _measured(matches, wanted, machine, target, optimize, told=told)
     _refuse(found)
     for (i, j), cost in found.items():
         assert isinstance(cost, Cost), "others were refused"
@@ -103,7 +107,9 @@ def rank(
 _FREE = Cost(0, {})
 
 
-def prove(matches: Sequence[Match], target: Target, optimize: str) -> None:
+def prove(
+    matches: Sequence[Match], target: Target, optimize: str, progress: Progress = silent
+) -> None:
     """UnfitKernels unless every trial, with the constants that it has, agrees with its plain loops:
     on the emulated core, or what instructions mean on this host where there is none. What is known
     to do so is not run again."""
@@ -115,7 +121,8 @@ def prove(matches: Sequence[Match], target: Target, optimize: str) -> None:
         for j, trial in enumerate(match.trials)
         if trial != match.plain and not proven(proof_of(trial, match.plain, machine))
     ]
-    _refuse(_measured(matches, wanted, machine, target, optimize, on))
+    told = partial(progress, "comparing kernels with their plain loops")
+    _refuse(_measured(matches, wanted, machine, target, optimize, on, told))
 
 
 def _refuse(found: Mapping[tuple[int, int], Outcome]) -> None:
@@ -131,8 +138,10 @@ def _measured(
     target: Target,
     optimize: str,
     on: str = "emulator",
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[tuple[int, int], Outcome]:
-    """Of each (match, trial); those that agree are remembered to do so."""
+    """Of each (match, trial); those that agree are remembered to do so. told: how many are done, of
+    how many."""
     batches = list(_batches(wanted))
 
     def run(batch: list[tuple[int, list[int]]]) -> list[list[Outcome]]:
@@ -140,9 +149,12 @@ def _measured(
         return measure(own, target, optimize, on)
 
     found: dict[tuple[int, int], Outcome] = {}
+    if wanted:
+        told(0, len(wanted))
     for batch, outcomes in zip(batches, in_threads(run, batches), strict=True):
         for (i, js), own in zip(batch, outcomes, strict=True):
             found.update({(i, j): outcome for j, outcome in zip(js, own, strict=True)})
+        told(len(found), len(wanted))
     for (i, j), outcome in found.items():
         if isinstance(outcome, Cost):
             remember_proof(proof_of(matches[i].trials[j], matches[i].plain, machine))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import pytest
 
+from midge.plan import order_beam
 from midge.plan.order import Task, best_order
+from midge.plan.order_net import Net
 
 Case = tuple[list[Task], dict[str, int], list[str], list[str]]
 
@@ -125,3 +127,85 @@ def test_hundreds_of_operators_that_could_come_next() -> None:
     places = {task: at for at, task in enumerate(found)}
     assert all(places[i] < places[300 + i] for i in range(300))
     assert max(places[300 + i] - places[i] for i in range(300)) == 1
+
+
+def independent(count: int) -> Case:
+    """Tasks that could all come next, and one that reads what they make."""
+    tasks = [Task(("x",), f"a{i}") for i in range(count)]
+    tasks.append(Task(tuple(f"a{i}" for i in range(count)), "y"))
+    return tasks, dict.fromkeys([*(t.writes for t in tasks), "x"], 4), ["x"], ["y"]
+
+
+def unrolled(steps: int) -> Case:
+    """A recurrent layer: slices of an input first, as a model file may have them."""
+    tasks = [Task(("x",), f"s{i}") for i in range(steps)]
+    sizes = {"x": 64 * steps, "h-": 16}
+    for i in range(steps):
+        before = f"h{i - 1}" if i else "h-"
+        tasks.append(Task((before,), f"r{i}"))
+        tasks += [Task((f"s{i}", f"r{i}"), f"g{i}"), Task((f"g{i}", before), f"h{i}")]
+        sizes |= {f"s{i}": 64, f"r{i}": 64, f"g{i}": 64, f"h{i}": 16}
+    return tasks, sizes, ["x", "h-"], [f"h{steps - 1}"]
+
+
+@pytest.mark.parametrize("make", [independent, unrolled])
+def test_work_grows_with_the_number_of_operators(
+    make: Callable[[int], Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many could come next: what is looked at of each operator is bounded."""
+    looked = 0
+    step = Net.step
+
+    def counted(net: Net, done: int, task: int, live: int) -> int:
+        nonlocal looked
+        looked += 1
+        return step(net, done, task, live)
+
+    monkeypatch.setattr(Net, "step", counted)
+    for count in (600, 1200):
+        looked = 0
+        found = make(count)
+        assert is_complete(found[0], best_order(*found, most_sets=1))
+        steps = order_beam.MOST_STEPS, order_beam.STEPS_AT_LEAST * len(found[0])
+        assert looked < max(steps) + 10 * len(found[0])
+
+
+def is_complete(tasks: Sequence[Task], order: Sequence[int]) -> bool:
+    """As `is_order`, in a time that grows with the tasks."""
+    made = {v for t in tasks for v in t.reads} - {t.writes for t in tasks}
+    for task in order:
+        if not made.issuperset(tasks[task].reads):
+            return False
+        made.add(tasks[task].writes)
+    return sorted(order) == list(range(len(tasks)))
+
+
+def test_a_beam_keeps_few_sets() -> None:
+    """Of each size, at any time."""
+    net = Net(*unrolled(400))
+    found = order_beam._Beam(net)
+    for _ in net.tasks:
+        found.advance()
+        assert len(found.states) <= order_beam.WIDTH
+        assert max(len(s.ready) for s in found.states.values()) <= order_beam.WINDOW
+
+
+def test_unrolled_steps_are_taken_one_by_one() -> None:
+    """No more than one slice is there beside the input, whatever the order in the file."""
+    found = unrolled(300)
+    best = best_order(*found)
+    assert peak_of(found, best) == 64 * 300 + 16 + 64 + 64 + 64
+    assert peak_of(found, range(len(found[0]))) > 2 * 64 * 300
+
+
+def peak_of(found: Case, order: Sequence[int]) -> int:
+    return Net(*found).peak(order)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_peak_of_an_order(seed: int) -> None:
+    rng = random.Random(seed)
+    found = case(rng, rng.randrange(1, 30))
+    for order in (range(len(found[0])), Net(*found).depth_first()):
+        assert is_order(found[0], order)
+        assert peak_of(found, order) == peak(found, order)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +21,8 @@ from midge.core.package import Package
 from midge.core.types import DType, TensorType
 from midge.graph.ir import Graph, Node
 from midge.run import RUNNERS
-from midge.run.emulator import EmulatorRunner, EmulatorSession
+from midge.run.emulator import EmulatorRunner, EmulatorSession, by_operator
+from midge.run.emulator_counters import Part
 from midge.target import TARGETS, load_target
 from midge.toolchain import TOOLCHAINS, build_image
 from tiny_package import (
@@ -150,7 +153,8 @@ def test_taken_branches_are_exact(target: str) -> None:
     pairs = pairwise(steps)
     jumps = sum(address + size != then for (address, size), (then, _) in pairs)
     leaving = 1  # the run's own return
-    assert session._counters.snapshot_at_end().taken.sum() == jumps + leaving
+    parts = session._infer({"x": some_input()}, layers=False)
+    assert sum(int(part.taken.sum()) for part in parts) == jumps + leaving
 
 
 def test_blocks_that_changed_are_an_error() -> None:
@@ -319,6 +323,54 @@ def test_wrong_inputs_and_a_closed_session() -> None:
     session.close()
     with pytest.raises(RunError, match="closed"):
         session.run({"x": some_input()})
+
+
+def test_a_closed_session_gives_its_memory_back() -> None:
+    """At once: engines and their hooks know each other, and each holds much of both."""
+    session = load(tiny_package("cortex-m4"))
+    engine = session._machine.engine
+    assert engine._Uc__finalizer.alive
+    session.close()
+    session.close()
+    assert not engine._Uc__finalizer.alive
+    for use in (EmulatorSession.reset, lambda s: s.push(some_input())):
+        with pytest.raises(RunError, match="closed"):
+            use(session)
+
+
+def test_a_session_that_nobody_has_is_gone() -> None:
+    """With the image in it, though the engine's hooks know each other."""
+    session = load(tiny_package("cortex-m4"))
+    session.run({"x": some_input()})
+    known = [weakref.ref(part) for part in (session._machine, session._trace)]
+    session.close()
+    gc.disable()
+    try:
+        del session
+        assert [part() for part in known] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_of_a_call_only_the_blocks_that_ran_are_kept() -> None:
+    session = load(tiny_package("cortex-m4"))
+    parts = session._infer({"x": some_input()}, layers=False)
+    assert len(parts) == 3
+    for part in parts:
+        assert part.slots.shape == part.count.shape == part.taken.shape
+        assert (part.count > 0).all()
+        assert len(part.slots) < session._counters.slots / 4
+
+
+def test_parts_together() -> None:
+    def part(*counts: tuple[int, int, int]) -> Part:
+        slots, count, taken = np.array(counts, np.int64).reshape(-1, 3).T
+        return Part(slots, count.astype(np.uint32), taken.astype(np.uint32))
+
+    found = by_operator([part((3, 5, 1), (9, 1, 0)), part((4, 2, 2)), part((3, 2, 1))], [0, 2, 0])
+    assert [list(zip(p.slots, p.count, p.taken, strict=True)) for p in found] == [
+        [(3, 7, 2), (9, 1, 0)], [], [(4, 2, 2)],
+    ]  # fmt: skip
 
 
 def test_it_is_available() -> None:

@@ -17,9 +17,9 @@ from midge.cli.quality import check_picture, decibels, draw, layers_table, type_
 from midge.core.errors import UsageError
 from midge.core.files import check_apart
 from midge.core.options import input_shapes
+from midge.core.progress import Progress
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph
-from midge.quantize.calibrate import Progress
 from midge.quantize.mixed import Mixed, choose_mixed
 from midge.quantize.options import Options, check_choice
 from midge.quantize.prepare import check_float

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from midge.core.sums import magnitudes
 from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.attrs import integer, integers
@@ -39,7 +40,7 @@ def plane_of(request: Request) -> Plane | None:
     x, w, y = (graph.types[v] for v in (*node.inputs[:2], node.outputs[0]))
     if scale is None or x.dtype is not DType.I8:
         return None
-    sums = 128 * np.abs(graph.consts[node.inputs[1]].astype(np.int64)).sum((0, 1, 2))
+    sums = 128 * magnitudes(graph.consts[node.inputs[1]], (0, 1, 2))
     if not constants_fit(graph, group, scale, sums):
         return None
     simple = tuple(integers(node.attrs, "dilations")) == (1, 1) and x.shape[0] == 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from midge.core.sums import magnitudes
 from midge.core.types import Array, DType
 from midge.kernels.arm import assembler as asm
 from midge.kernels.arm_dsp import halves
@@ -152,8 +153,7 @@ def most_pixels(stride: int) -> int:
 def packable(w: Array, exact_shift: bool) -> bool:
     """Whether weights [channels, ...] (i8) can share halfwords, and their sums (of int8 values)
     can be told apart; exact_shift: 256 times the upper sum is all that is needed of it."""
-    flat = np.abs(w.astype(np.int64)).reshape(w.shape[0], -1)
-    sums = 128 * flat.sum(1)
+    sums = 128 * magnitudes(w, tuple(range(1, w.ndim)))
     return bool((w > -128).all() and (exact_shift or sums.max(initial=0) < 1 << 23))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from midge.core.sums import magnitudes
 from midge.core.types import Array, DType
 from midge.graph.attrs import integer
 from midge.kernels.arm.geometry import Layer, layer_of
@@ -72,8 +73,7 @@ def layer16(request: Request) -> Layer | None:
 
 def greatest(w: Array) -> Array:
     """The magnitude of no sum of products with weights [channels, ...] is greater: i64."""
-    sums: Array = 32768 * np.abs(w.astype(np.int64)).reshape(w.shape[0], -1).sum(1)
-    return sums
+    return 32768 * magnitudes(w, tuple(range(1, w.ndim)))
 
 
 def sums_of(request: Request) -> Sums:

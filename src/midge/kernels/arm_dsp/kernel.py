@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from midge.core.sums import magnitudes
 from midge.core.types import Array
 from midge.graph.ir import Graph
 from midge.kernels.arm_dsp.gemm import Gemm, pack, pack_single, packable, stream
@@ -58,7 +59,7 @@ def usable_scaling(graph: Graph, group: Group) -> Scaling | None:
     if scaling is None:
         return None
     w = graph.consts[group.anchor.inputs[1]]
-    sums = 128 * np.abs(w.astype(np.int64)).reshape(w.shape[0], -1).sum(1)
+    sums = 128 * magnitudes(w, tuple(range(1, w.ndim)))
     return scaling if constants_fit(graph, group, scaling, sums) else None
 
 

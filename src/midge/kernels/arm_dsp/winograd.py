@@ -21,6 +21,7 @@ from itertools import groupby
 
 import numpy as np
 
+from midge.core.sums import magnitudes
 from midge.core.types import Array, DType
 from midge.kernels.arm.geometry import Layer
 from midge.kernels.arm_dsp import halves
@@ -58,7 +59,7 @@ def winograd(request: Request) -> Iterable[Candidate]:
     if not sums_fit(transformed(w)):
         return ()
     scaling = scaling_of(graph, group)
-    sums = 128 * np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1)
+    sums = 128 * magnitudes(w, tuple(range(1, w.ndim)))
     if scaling is not None and not constants_fit(graph, group, scaling, sums):
         scaling = None
     tiles = (layer.out_width + 1) // 2
