@@ -133,13 +133,14 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mod
     """
     from midge import driver
     from midge.codegen.names import check_prefix
+    from midge.core.extras import how_to_get
     from midge.frontends.torch_program import graph_of
 
     try:
         import torch  # noqa: F401
     except ImportError:
         raise UsageError(
-            "PyTorch is not installed", where="from_torch", hint="pip install 'midge[torch]'"
+            "PyTorch is not installed", where="from_torch", hint=how_to_get("torch")
         ) from None
     driver.load_operators()
     return graph_of(module, example_inputs, check_prefix(name))
