@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.target import Target
+from midge.core.version import version
 from midge.frontends import parse, read_file
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
@@ -122,7 +122,7 @@ def compile_graph(
         arena = _apart(program, arena)
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
-    origin = Origin(version("midge"), model_hash or hash_graph(graph))
+    origin = Origin(version(), model_hash or hash_graph(graph))
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
     turned = prepared.turned

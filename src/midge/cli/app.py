@@ -17,6 +17,7 @@ from midge.cli.arguments import with_optional_numbers
 from midge.cli.output import error_console, plain_streams
 from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
 from midge.core.registry import import_all
+from midge.core.version import version as midge_version
 
 BUG = 70
 # What parsing a command line raises: click's UsageError, of which typer may have its own copy.
@@ -36,9 +37,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        typer.echo(f"midge {version('midge')}")
+        typer.echo(f"midge {midge_version()}")
         raise typer.Exit
 
 

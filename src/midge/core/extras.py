@@ -17,10 +17,17 @@ _NEED = re.compile(
 def extras() -> dict[str, dict[str, str]]:
     """Extra -> the packages that it stands for, each with the versions that will do, ">=1.2"."""
     own: dict[str, list[tuple[str, str, str]]] = {}
-    for text in metadata.requires("midge") or ():
+    for text in _needs():
         if (found := _NEED.fullmatch(text)) and found[4]:
             own.setdefault(found[4], []).append((found[1], found[2] or "", found[3].strip()))
     return {extra: _packages(extra, own) for extra in own}
+
+
+def _needs() -> list[str]:
+    try:
+        return metadata.requires("midge") or []
+    except metadata.PackageNotFoundError:  # sources that nobody installed
+        return []
 
 
 def _packages(extra: str, own: dict[str, list[tuple[str, str, str]]]) -> dict[str, str]:
@@ -43,6 +50,8 @@ def installed(package: str) -> str:
 
 def how_to_get(extra: str) -> str:
     """A command line that installs what the extra lacks, or all of it if it lacks nothing."""
-    packages = extras()[extra]
+    packages = extras().get(extra)
+    if packages is None:
+        return f"pip install '.[{extra}]' in Midge's folder"
     missing = {n: v for n, v in packages.items() if not installed(n)} or packages
     return "pip install " + " ".join(f"'{name}{versions}'" for name, versions in missing.items())

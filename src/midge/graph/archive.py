@@ -19,13 +19,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType
+from midge.core.version import version
 from midge.graph.ir import Graph, Node, check_tables, expand, verify
 from midge.graph.text import parse_graph, print_graph
 from midge.graph.untrusted import MAX_ELEMENTS, MAX_RANK
@@ -52,7 +52,7 @@ def pack(graph: Graph) -> bytes:
     head = {
         "format": "midge",
         "version": VERSION,
-        "producer": f"midge {version('midge')}",
+        "producer": f"midge {version()}",
         "constants": list(stored),
     }
     out = io.BytesIO()
