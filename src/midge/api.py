@@ -210,6 +210,8 @@ def quantize(
     check_float(graph)
     if not isinstance(data, Mapping):
         data = dict.fromkeys(graph.inputs, data) if len(graph.inputs) == 1 else {}
+    for name, value in data.items():
+        _check(value, f"data: {name!r}", np.ndarray)
     if missing := [n for n in graph.inputs if n not in data]:
         raise UsageError(
             f"there is no {missing[0]!r}", where="data", hint=f"name {', '.join(graph.inputs)}"
@@ -219,7 +221,7 @@ def quantize(
         method=method,
         percentile=percentile,
         activations=DType.I8 if activations == "int8" else DType.I16,
-        int16=frozenset(int16),
+        int16=frozenset((int16,) if isinstance(int16, str) else int16),
         float_io=float_io,
         bias_correction=bias_correction,
         equalize=equalize,
