@@ -37,6 +37,10 @@ class Origin:
     model_hash: str = ""
 
 
+# What a build asks for that says nothing itself.
+_OPTIMIZE = {"speed": "-O3", "balanced": "-O2", "size": "-Os", "debug": "-O1"}
+
+
 def make_package(
     program: Program,
     arena: Arena,
@@ -213,6 +217,8 @@ class _Maker:
             "weights_size": self.weights_size,
             "lower_bound": self.arena.plan.lower_bound,
             "static_arena": self.options.static_arena,
+            "optimize": _OPTIMIZE[self.options.optimize],
+            "build_type": "MinSizeRel" if self.options.optimize == "size" else "Release",
             "build": f"0x{MARK}U",
             "narrow_int": "int-16-bit" in self.target.features,
             "macs": sum(op.macs for op in self.program.operations),

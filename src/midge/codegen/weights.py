@@ -60,7 +60,9 @@ def files(model: str, arrays: Sequence[tuple[str, Array]], build: str) -> dict[s
     return {
         f"{name}.h": f"/* {name}.h - constants of '{model}', {size} bytes; internal. */\n"
         f"#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n"
-        f"#define {macro} {number}\n\n{head}\n\n#endif /* {guard} */\n",
+        f"#define {macro} {number}\n\n"
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\n\n{head}\n\n'
+        f"#ifdef __cplusplus\n}}\n#endif\n#endif /* {guard} */\n",
         f"{name}.c": f"/* {name}.c - constants of '{model}', {size} bytes. */\n"
         f'#include "{name}.h"\n\n#if !defined({macro}) || ({macro} != {number})\n'
         f'#error "{name}.c and {name}.h are of two builds: run midge again"\n#endif\n\n{body}',
