@@ -27,6 +27,7 @@ from midge.core.types import DType, TensorType
 from midge.loop.instruction import merged
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
+from midge.runtime import LICENSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ class _Maker:
             "version": self.origin.version,
             "target": self.target.name,
             "model_hash": self.origin.model_hash,
+            "license": LICENSE,
             "arena_size": self.first_size,
             "arena_size_min": max(self.first_size, 1),
             "arena_align": self.arena_align(),
@@ -325,6 +327,7 @@ class _Maker:
     def metadata(self) -> dict[str, Any]:
         return {
             "midge": self.origin.version,
+            "license": LICENSE,
             "name": self.program.name,
             "target": self.target.name,
             "model_sha256": self.origin.model_hash,

@@ -8,6 +8,7 @@ import numpy as np
 
 from midge.codegen.c import float_text
 from midge.core.types import Array, DType
+from midge.runtime import LICENSE
 
 _WIDTH = 96
 _PER_LINE = {DType.I8: 20, DType.U8: 20, DType.I16: 14, DType.I32: 8, DType.I64: 4, DType.F32: 6}
@@ -55,15 +56,16 @@ def files(model: str, arrays: Sequence[tuple[str, Array]], build: str) -> dict[s
     size = sum(array.nbytes for _, array in arrays)
     name, guard = f"{model}_weights", f"{model}_weights_h".upper()
     macro, number = f"{name.upper()}_BUILD", f"0x{build}U"
+    spdx = f"/* SPDX-License-Identifier: {LICENSE} */\n"
     head = "\n".join(declaration(c, a) for c, a in arrays)
     body = "\n".join(definition(c, a) for c, a in arrays)
     return {
-        f"{name}.h": f"/* {name}.h - constants of '{model}', {size} bytes; internal. */\n"
+        f"{name}.h": f"{spdx}/* {name}.h - constants of '{model}', {size} bytes; internal. */\n"
         f"#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n"
         f"#define {macro} {number}\n\n"
         f'#ifdef __cplusplus\nextern "C" {{\n#endif\n\n{head}\n\n'
         f"#ifdef __cplusplus\n}}\n#endif\n#endif /* {guard} */\n",
-        f"{name}.c": f"/* {name}.c - constants of '{model}', {size} bytes. */\n"
+        f"{name}.c": f"{spdx}/* {name}.c - constants of '{model}', {size} bytes. */\n"
         f'#include "{name}.h"\n\n#if !defined({macro}) || ({macro} != {number})\n'
         f'#error "{name}.c and {name}.h are of two builds: run midge again"\n#endif\n\n{body}',
     }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_compiler.h - what generated code asks of the compiler. */
 #ifndef MIDGE_COMPILER_H
 #define MIDGE_COMPILER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_status.h - the one result type of the runtime. */
 #ifndef MIDGE_STATUS_H
 #define MIDGE_STATUS_H
