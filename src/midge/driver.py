@@ -13,8 +13,9 @@ from typing import Any
 from midge import kernels, ops
 from midge.cascading import Chosen, Priced, Wish, choose, price_first
 from midge.codegen.arrange import layout_of
+from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
-from midge.codegen.package import Origin, make_package
+from midge.codegen.package import make_package
 from midge.codegen.pools import check_pool_names
 from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions
@@ -34,8 +35,17 @@ from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
-from midge.tune.rank import Ranked, UnfitKernels, prove, rank, reason_against, reason_unproven
-from midge.tune.trials import Match, Trial
+from midge.toolchain.build import compiler_of
+from midge.tune.rank import (
+    Ranked,
+    UnfitKernels,
+    costs_of,
+    prove,
+    rank,
+    reason_against,
+    reason_unproven,
+)
+from midge.tune.trials import KERNEL, Match, Trial
 
 USUAL = CompileOptions()
 
@@ -122,7 +132,8 @@ def compile_graph(
         arena = _apart(program, arena)
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
-    origin = Origin(version(), model_hash or hash_graph(graph))
+    measured = _measured(chosen, target, goal) if searches else None
+    origin = Origin(version(), model_hash or hash_graph(graph), measured)
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
     turned = prepared.turned
@@ -183,6 +194,25 @@ def _check_taken(chosen: Chosen, target: Target, optimize: str) -> None:
         prove(matches, target, optimize)
     except UnfitKernels as error:
         raise _Refused([(chosen.taken[i][1], why) for i, _, why in error.found]) from None
+
+
+def _measured(chosen: Chosen, target: Target, optimize: str) -> Measured | None:
+    """What the search knows of the kernels that are taken."""
+    costs = costs_of([_trial(option) for _, option in chosen.taken], target, optimize)
+    if costs is None or chosen.cycles is None:
+        return None
+    shared: dict[str, int] = {}  # instructions with a body, which kernels share
+    own = 0
+    for cost in costs:
+        own += cost.code.get(KERNEL, 0)
+        shared |= {name: size for name, size in cost.code.items() if name != KERNEL}
+    counted = "cycles" in target.emulator
+    return Measured(
+        cycles=chosen.cycles if counted else None,
+        instructions=None if counted else chosen.cycles,
+        code=own + sum(shared.values()),
+        compiler=compiler_of(target, optimize),
+    )
 
 
 def _can_prove(target: Target) -> bool:

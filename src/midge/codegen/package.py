@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from midge.codegen.build_id import MARK, runtime_checks, runtime_header, with_bu
 from midge.codegen.c import define, emit, float_literal, headers, instruction_name
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
+from midge.codegen.metadata import Origin, metadata_of
 from midge.codegen.names import comment_safe, const_names, markdown_safe, port_names
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
@@ -28,15 +28,6 @@ from midge.loop.instruction import merged
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
 from midge.runtime import LICENSE
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """version: of Midge.  model_hash: SHA-256 of the model file."""
-
-    version: str = ""
-    model_hash: str = ""
-
 
 # What a build asks for that says nothing itself.
 _OPTIMIZE = {"speed": "-O3", "balanced": "-O2", "size": "-Os", "debug": "-O1"}
@@ -213,6 +204,7 @@ class _Maker:
             "target": self.target.name,
             "model_hash": self.origin.model_hash,
             "license": LICENSE,
+            "measured": self.origin.measured,
             "arena_size": self.first_size,
             "arena_size_min": max(self.first_size, 1),
             "arena_align": self.arena_align(),
@@ -290,9 +282,17 @@ class _Maker:
         return [{**row, "label": comment_safe(row["label"])} for row in rows]
 
     def memory_map(self) -> list[str]:
+        """Where tensors lie; of those in bands also how much of them is there at once."""
+        bands = any(r["kept"] != r["size"] for r in self.tensors)
+        head = ["lowest", "alive", "whole"] if bands else ["offset", "bytes"]
+        keys = ["offset", "kept", "size"] if bands else ["offset", "size"]
         return [
-            f"{r['offset']:>7} {r['size']:>7}  {r['label']}: {r['born']} -> {r['dies']}"
-            for r in self.tensors
+            "".join(f"{word:>8}" for word in head) + "  tensor: written by -> last read by",
+            *(
+                "".join(f"{r[key]:>8}" for key in keys)
+                + f"  {r['label']}: {r['born']} -> {r['dies']}"
+                for r in self.tensors
+            ),
         ]
 
     def operator_rows(self) -> list[dict[str, Any]]:
@@ -325,49 +325,19 @@ class _Maker:
         return {"kept": self.program.types[value].shape[-1], "total": self.totals[value]}
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "midge": self.origin.version,
-            "license": LICENSE,
-            "name": self.program.name,
-            "target": self.target.name,
-            "model_sha256": self.origin.model_hash,
-            "options": self.options.described(),
-            "arena": {
-                "size": self.arena.size,
-                "align": self.arena_align(),
-                "lower_bound": self.arena.plan.lower_bound,
-                **({"pools": {n: size for n, _, size in self.used}} if self.used else {}),
-            },
-            "weights_size": self.weights_size,
-            "inputs": [
-                self.port_metadata(p, v)
-                for p, v in zip(self.inputs, self.program.inputs, strict=True)
-            ],
-            "outputs": [
-                self.port_metadata(p, v)
-                for p, v in zip(self.outputs, self.program.outputs, strict=True)
-            ],
-            "tensors": [
-                {k: r[k] for k in ("label", "offset", "size", "born", "dies")} for r in self.tensors
-            ],
-            "operators": [
-                {**row, "kernel": op.kernel, "schedule": list(self.kernels[op.kernel].schedule)}
-                for row, op in zip(self.rows, self.program.operations, strict=True)
-            ],
-        }
-
-    def port_metadata(self, port: Mapping[str, Any], value: str) -> dict[str, Any]:
-        quant = self.program.types[value].quant
-        return {
-            "name": value,
-            "c_name": f"{self.program.name}_{port['port']}",
-            "dtype": port["dtype"],
-            "shape": list(port["shape"]),
-            "offset": port["offset"],
-            "size": port["size"],
-            "scale": quant.scale[0] if quant else None,
-            "zero_point": quant.zero_point[0] if quant else None,
-        }
+        return metadata_of(
+            self.program,
+            self.arena,
+            self.target,
+            self.options,
+            self.origin,
+            align=self.arena_align(),
+            pools={n: size for n, _, size in self.used},
+            weights_size=self.weights_size,
+            ports={"inputs": self.inputs, "outputs": self.outputs},
+            tensors=self.tensors,
+            operators=self.rows,
+        )
 
 
 def _offset(zero: int) -> str:
