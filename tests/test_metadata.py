@@ -17,6 +17,9 @@ from midge.core.package import Package
 
 pytestmark = pytest.mark.slow
 
+PORT = {
+    "name", "c_name", "c_alias", "dtype", "shape", "offset", "size", "scale", "zero_point",
+}  # fmt: skip
 # What SCHEMA stands for. A key that goes, or means something else, is another number; one that is
 # added is added here.
 KEYS: dict[str, set[str]] = {
@@ -26,8 +29,8 @@ KEYS: dict[str, set[str]] = {
     },
     "arena": {"size", "align", "lower_bound"},
     "kernels": {"cycles", "instructions", "code", "compiler"},
-    "inputs": {"name", "c_name", "dtype", "shape", "offset", "size", "scale", "zero_point"},
-    "outputs": {"name", "c_name", "dtype", "shape", "offset", "size", "scale", "zero_point"},
+    "inputs": PORT,
+    "outputs": PORT,
     "tensors": {"label", "offset", "size", "alive", "born", "dies"},
     "operators": {
         "name", "kinds", "src", "output", "macs", "constants", "live", "channels", "kernel",

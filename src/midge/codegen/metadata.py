@@ -100,6 +100,7 @@ def _port(program: Program, port: Mapping[str, Any], value: str) -> dict[str, An
     return {
         "name": value,
         "c_name": f"{program.name}_{port['port']}",
+        "c_alias": port["alias"] or None,
         "dtype": port["dtype"],
         "shape": list(port["shape"]),
         "offset": port["offset"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from midge.codegen.reserved import why_reserved
 from midge.core.errors import UsageError
@@ -58,6 +58,21 @@ def const_names(program: Program) -> Mapping[str, str]:
 def port_names(base: str, count: int) -> list[str]:
     """ "input", or "input_0", "input_1", ... where there are several."""
     return [base] if count == 1 else [f"{base}_{i}" for i in range(count)]
+
+
+_MOST_ALIAS = 40  # letters
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def port_aliases(base: str, values: Sequence[str]) -> list[str]:
+    """What inputs or outputs are called beside that, e.g. "output_scores": by the model's names for
+    them, where those are C's as well; "" where not."""
+    names = [f"{base}_{v}" for v in values]
+    taken = [*port_names(base, len(values)), *(n for n in names if names.count(n) > 1)]
+    return [
+        name if _IDENTIFIER.fullmatch(v) and len(v) <= _MOST_ALIAS and name not in taken else ""
+        for name, v in zip(names, values, strict=True)
+    ]
 
 
 _LABEL = 64  # characters of a name that are shown; converters join many names into one

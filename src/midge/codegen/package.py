@@ -14,7 +14,7 @@ from midge.codegen.c import define, emit, float_literal, headers, instruction_na
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
 from midge.codegen.metadata import Origin, metadata_of
-from midge.codegen.names import comment_safe, const_names, markdown_safe, port_names
+from midge.codegen.names import comment_safe, const_names, markdown_safe, port_aliases, port_names
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
@@ -223,15 +223,17 @@ class _Maker:
         return max(align_of(self.program.types[n].dtype) for n in placed)
 
     def ports(self, values: Sequence[str], base: str) -> list[dict[str, Any]]:
-        names = port_names(base, len(values))
-        return [self.port(v, n) for v, n in zip(values, names, strict=True)]
+        names = port_names(base, len(values)), port_aliases(base, values)
+        return [self.port(*names) for names in zip(values, *names, strict=True)]
 
-    def port(self, value: str, port: str) -> dict[str, Any]:
+    def port(self, value: str, port: str, alias: str) -> dict[str, Any]:
         t = self.program.types[value]
         quant = t.quant
         zero = quant.zero_point[0] if quant else 0
+        fed = value in self.program.arriving
         return {
             "port": port,
+            "alias": f"{self.program.name}_{alias}" if alias and not fed else "",
             "U": f"{self.program.name}_{port}".upper(),
             "title": port.replace("_", " ").capitalize(),
             "label": comment_safe(value),
@@ -245,7 +247,7 @@ class _Maker:
             "real": f"{float_literal(quant.scale[0])[:-1]} * {_offset(zero)}" if quant else "",
             "zero_point_c": f"({zero})" if zero < 0 else zero,
             "offset": self.offset(value),
-            "fed": value in self.program.arriving,
+            "fed": fed,
         }
 
     def kernel(self, kernel: Kernel) -> dict[str, Any]:
