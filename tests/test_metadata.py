@@ -25,7 +25,8 @@ PORT = {
 KEYS: dict[str, set[str]] = {
     "": {
         "schema", "midge", "license", "name", "target", "model_sha256", "options", "arena",
-        "weights_size", "kernels", "inputs", "outputs", "tensors", "operators", "build", "sha256",
+        "weights_size", "kernels", "inputs", "outputs", "classes", "tensors", "operators", "build",
+        "sha256",
     },
     "arena": {"size", "align", "lower_bound"},
     "kernels": {"cycles", "instructions", "code", "compiler"},

@@ -153,8 +153,12 @@ def from_sklearn(
 
     dtype: of the features: "float32", as scikit-learn has them, or "int8", "uint8", "int16" for
     features that are such integers in training, too: thresholds are rounded down, which changes
-    nothing for integers.  outputs: of a classifier "label" (the default) and "probabilities", and
-    "scores" where it is boosted; a regressor has "value".  name: prefix of the C symbols.
+    nothing for integers.  outputs: one or several, in the order that the model is to have them.
+    Of a classifier "label" (the default; i32 [1]: the class, or its position in `classes_` where
+    classes are no integers) and "probabilities" (f32 [1, classes]); where it is boosted "scores" as
+    well (f32 [1, 1 or classes], what the trees add up to). A regressor has "value" (f32 [1,
+    outputs]).  name: prefix of the C symbols.
+    What `classes_` calls the classes goes with the graph, and into the package's README and C.
     Every sample takes the way through the trees that it takes in scikit-learn. Raises ModelError
     for an estimator that is not supported, UsageError for options that do not exist.
     """

@@ -133,7 +133,7 @@ def compile_graph(
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
     measured = _measured(chosen, target, goal) if searches else None
-    origin = Origin(version(), model_hash or hash_graph(graph), measured)
+    origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
     turned = prepared.turned

@@ -35,11 +35,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """version: of Midge.  model_hash: SHA-256 of the model file.  measured: if anything was."""
+    """version: of Midge.  model_hash: SHA-256 of the model file.  measured: if anything was.
+    classes: what the model calls those that its outputs number; () if it does not say."""
 
     version: str = ""
     model_hash: str = ""
     measured: Measured | None = None
+    classes: tuple[str, ...] = ()
 
 
 def metadata_of(
@@ -80,6 +82,7 @@ def metadata_of(
             kind: [_port(program, p, v) for p, v in zip(ports[kind], names, strict=True)]
             for kind, names in values.items()
         },
+        "classes": list(origin.classes),
         "tensors": [
             {
                 **{k: r[k] for k in ("label", "offset", "size")},

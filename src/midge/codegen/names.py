@@ -75,6 +75,16 @@ def port_aliases(base: str, values: Sequence[str]) -> list[str]:
     ]
 
 
+_PLAIN = frozenset(range(32, 127)) - {*b'"?\\'}
+
+
+def string_literal(text: str) -> str:
+    """Any text as a string of C, in UTF-8; no trigraph, no escape that goes on in what follows."""
+    data = text.encode("utf-8", "replace")
+    spelled = "".join(chr(b) if b in _PLAIN else f"\\{b:03o}" for b in data)
+    return f'"{spelled}"'
+
+
 _LABEL = 64  # characters of a name that are shown; converters join many names into one
 
 

@@ -14,7 +14,14 @@ from midge.codegen.c import define, emit, float_literal, headers, instruction_na
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
 from midge.codegen.metadata import Origin, metadata_of
-from midge.codegen.names import comment_safe, const_names, markdown_safe, port_aliases, port_names
+from midge.codegen.names import (
+    comment_safe,
+    const_names,
+    markdown_safe,
+    port_aliases,
+    port_names,
+    string_literal,
+)
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
@@ -99,6 +106,10 @@ class _Maker:
             "runtime": runtime_checks(runtime), "cpus": right_cpu(self.program, self.target),
             "uses_r9": uses_r9(i["text"] for i in instructions),
             "has_weights": bool(self.consts), "tensors": self.tensors,
+            "classes": [
+                {"text": comment_safe(c), "literal": string_literal(c)}
+                for c in self.origin.classes
+            ],
             "has_bools": any(t.dtype is DType.BOOL for t in self.program.types.values()),
             "operators": self.rows,
         }  # fmt: skip
@@ -214,9 +225,18 @@ class _Maker:
             "optimize": _OPTIMIZE[self.options.optimize],
             "build_type": "MinSizeRel" if self.options.optimize == "size" else "Release",
             "build": f"0x{MARK}U",
+            "what": self.what(),
             "narrow_int": "int-16-bit" in self.target.features,
             "macs": sum(op.macs for op in self.program.operations),
         }
+
+    def what(self) -> str:
+        """What kind of model it is, by what it computes with."""
+        trees = [op for op in self.program.operations if "tree" in "+".join(op.kinds).lower()]
+        if not trees:
+            return "A neural network"
+        others = any(op.macs for op in self.program.operations if op not in trees)
+        return "A model with decision trees" if others else "Decision trees"
 
     def arena_align(self) -> int:
         placed = (*self.arena.rows, *self.arena.scratch)

@@ -9,7 +9,10 @@ from typing import Any
 
 from midge.core.folder import write_folder
 from midge.core.target import Target
+from midge.core.texts import shorten
 from midge.core.types import TensorType
+
+_MOST_LISTED = 4  # inputs or outputs, in a repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Pushes:
         return package.calls[number * self.always : stop]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Package:
     """Generated C and its description. `name` is the prefix of every symbol.
 
@@ -147,6 +150,21 @@ class Package:
     pushes: Pushes | None = None
     places: tuple[Place, ...] = ()
     pools: tuple[tuple[str, int, int], ...] = ()
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines; `files` has all of it."""
+
+        def listed(tensors: tuple[Tensor, ...]) -> str:
+            shown = [f"{shorten(t.name)}: {shorten(str(t.type))}" for t in tensors[:_MOST_LISTED]]
+            more = [f"{len(tensors) - _MOST_LISTED} more"] if len(tensors) > _MOST_LISTED else []
+            return ",\n           ".join([*shown, *more])
+
+        return (
+            f"<Package {shorten(self.name)} for {shorten(self.target.name)}\n"
+            f"  arena {self.arena_size} bytes, constants {self.weights_size} bytes, "
+            f"{len(self.operators)} operators, {len(self.files)} files\n"
+            f"  inputs   {listed(self.inputs)}\n  outputs  {listed(self.outputs)}>"
+        )
 
     @property
     def first_size(self) -> int:
