@@ -41,3 +41,18 @@ def test_contributing_names_files_that_are_there() -> None:
     (row,) = (row for row in rows if row.startswith("| a pass"))
     assert "`pipeline.py`" in row
     assert pipeline.MODEL_PASSES
+
+
+def test_words_that_people_look_for_are_where_they_look() -> None:
+    memory = (ROOT / "docs" / "memory.md").read_text()
+    assert "patch-based inference" in memory.partition("\n## ")[0].lower()
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", glossary, re.MULTILINE)
+    wanted = (
+        "package, arena, band, cascade, ring, kernel, schedule, candidate, target, runner, scratch"
+    )
+    assert set(wanted.split(", ")) <= set(words)
+    assert len(words) == len(set(words))
+    assert "patch-based inference" in glossary
+    for page in ("README.md", "docs/memory.md", "docs/architecture.md"):
+        assert "glossary.md" in (ROOT / page).read_text(), page
