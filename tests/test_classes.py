@@ -133,5 +133,7 @@ def test_a_repr_fits_a_screen() -> None:
         assert all(len(line) <= 80 for line in lines), repr(thing)
     assert repr(graph).startswith("<Graph digits_int8: ")
     assert repr(package_of(graph)).startswith("<Package digits_int8 for host\n  arena ")
+    run = midge.run(package_of(graph), np.zeros((5, 8, 8, 1), np.int8), on="host")
+    assert repr(run) == "<Run: 5 inferences\n  outputs  StatefulPartitionedCall_1:0: int8[5, 10]>"
     assert str(graph).count("\n") > 10
     assert parse_graph(str(graph), graph.consts) == graph

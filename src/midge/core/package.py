@@ -9,10 +9,8 @@ from typing import Any
 
 from midge.core.folder import write_folder
 from midge.core.target import Target
-from midge.core.texts import shorten
+from midge.core.texts import listed, shorten
 from midge.core.types import TensorType
-
-_MOST_LISTED = 4  # inputs or outputs, in a repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +151,12 @@ class Package:
 
     def __repr__(self) -> str:
         """What it is, in a few lines; `files` has all of it."""
-
-        def listed(tensors: tuple[Tensor, ...]) -> str:
-            shown = [f"{shorten(t.name)}: {shorten(str(t.type))}" for t in tensors[:_MOST_LISTED]]
-            more = [f"{len(tensors) - _MOST_LISTED} more"] if len(tensors) > _MOST_LISTED else []
-            return ",\n           ".join([*shown, *more])
-
+        inputs, outputs = ([(t.name, t.type) for t in own] for own in (self.inputs, self.outputs))
         return (
             f"<Package {shorten(self.name)} for {shorten(self.target.name)}\n"
             f"  arena {self.arena_size} bytes, constants {self.weights_size} bytes, "
             f"{len(self.operators)} operators, {len(self.files)} files\n"
-            f"  inputs   {listed(self.inputs)}\n  outputs  {listed(self.outputs)}>"
+            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}>"
         )
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 
 from midge.core.errors import ModelError, VerifyError
 from midge.core.registry import Registry
-from midge.core.texts import shorten
+from midge.core.texts import listed, shorten
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import Attr, Attrs, Limits, check_limits
 
@@ -112,20 +112,14 @@ class Graph:
 
     def __repr__(self) -> str:
         """What it is, in a few lines; `str` has all of it."""
-
-        def listed(names: tuple[str, ...]) -> str:
-            shown = [f"{shorten(n)}: {shorten(str(self.types[n]))}" for n in names[:_MOST_LISTED]]
-            more = [f"{len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
-            return ",\n           ".join([*shown, *more])
-
+        inputs, outputs = (
+            [(n, self.types.get(n, "?")) for n in own] for own in (self.inputs, self.outputs)
+        )
         size = sum(array.nbytes for array in self.consts.values())
         return (
             f"<Graph {shorten(self.name)}: {len(self.nodes)} nodes, {size} bytes of constants\n"
-            f"  inputs   {listed(self.inputs)}\n  outputs  {listed(self.outputs)}>"
+            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}>"
         )
-
-
-_MOST_LISTED = 4  # inputs or outputs, in a repr
 
 
 def same_array(a: Array, b: Array) -> bool:
