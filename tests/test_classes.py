@@ -63,10 +63,10 @@ def test_names_where_labels_are_positions(
 def test_the_readme_speaks_of_trees() -> None:
     for kind in (None, ensemble.RandomForestClassifier, ensemble.GradientBoostingClassifier):
         readme = package_of(midge.from_sklearn(fitted("a", "b", "c", kind=kind))).files["README.md"]
-        assert readme.splitlines()[3].startswith("Decision trees in C, compiled by Midge")
+        assert readme.splitlines()[2].startswith("Decision trees in C, compiled by Midge")
         assert "neural" not in readme
     net = midge.compile(DIGITS, search=False, prove=False).files["README.md"]
-    assert net.splitlines()[3].startswith("A neural network in C, compiled by Midge")
+    assert net.splitlines()[2].startswith("A neural network in C, compiled by Midge")
 
 
 def test_outputs_are_those_asked_for_in_their_order() -> None:
