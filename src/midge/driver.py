@@ -199,20 +199,14 @@ def _check_taken(chosen: Chosen, target: Target, optimize: str) -> None:
 def _measured(chosen: Chosen, target: Target, optimize: str) -> Measured | None:
     """What the search knows of the kernels that are taken."""
     costs = costs_of([_trial(option) for _, option in chosen.taken], target, optimize)
-    if costs is None or chosen.cycles is None:
+    if costs is None:
         return None
     shared: dict[str, int] = {}  # instructions with a body, which kernels share
     own = 0
     for cost in costs:
         own += cost.code.get(KERNEL, 0)
         shared |= {name: size for name, size in cost.code.items() if name != KERNEL}
-    counted = "cycles" in target.emulator
-    return Measured(
-        cycles=chosen.cycles if counted else None,
-        instructions=None if counted else chosen.cycles,
-        code=own + sum(shared.values()),
-        compiler=compiler_of(target, optimize),
-    )
+    return Measured(code=own + sum(shared.values()), compiler=compiler_of(target, optimize))
 
 
 def _can_prove(target: Target) -> bool:

@@ -20,15 +20,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the search has measured of the kernels that are taken, one by one; what calls them comes
-    on top.
+    """What the search knows of the kernels that are taken; what calls them comes on top.
 
-    cycles: of all calls of an inference (of a push with a whole window); None where the target has
-    no cycle model, and instructions counts.  code: bytes.  compiler: with its version and flags.
+    code: bytes.  compiler: with its version and flags.
+    Their cycles are not here: they depend a little on what was measured beside them, and the same
+    model is to give the same bytes.
     """
 
-    cycles: int | None
-    instructions: int | None
     code: int
     compiler: str
 
