@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+import midge as midge_package
 from conftest import DIGITS, Cli
 from midge.core.cache_upkeep import cache_limit
 from midge.core.errors import MidgeError
@@ -95,6 +96,14 @@ def test_every_place_refuses_what_is_none(reader: str, monkeypatch: pytest.Monke
                 READERS[reader](text, monkeypatch)
             assert error.value.hint
             assert ("no whole number of bytes" in error.value.what) == (text in BROKEN), text
+
+
+def test_the_python_interface_takes_texts() -> None:
+    package = midge_package.compile(
+        DIGITS, max_ram="64KB", max_flash="0.5M", search=False, prove=False
+    )
+    options = package.metadata["options"]
+    assert (options["max_ram"], options["max_flash"]) == (65536, 1 << 19)
 
 
 def test_a_limit_with_a_point(midge: Cli) -> None:
