@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import ziglang
 
+import midge as midge_package
+from c_program import call, command
 from conftest import DIGITS, Cli
 from midge.codegen.names import check_prefix, prefix_from
 from midge.core.errors import UsageError
 from midge.runtime import headers
+from small_models import MODELS, graph
 
 KINDS = {
     "header": "stdint stddef math string float inttypes stdbit unistd pthread features newlib "
@@ -88,3 +91,15 @@ def test_the_runtimes_own_headers_are_among_them() -> None:
     for name in names:
         with pytest.raises(UsageError, match="Midge's runtime"):
             check_prefix(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["int8", "size", "unix", "SIZE", "uint8_t", "console"])
+def test_names_beside_macros_and_types_compile(name: str, tmp_path: Path) -> None:
+    """Those of <stdint.h> and of compilers are none of a package's: it adds to the name."""
+    package = midge_package.compile(
+        graph(MODELS["ports"](), "net"), "host", name=name, search=False, prove=False
+    )
+    folder = package.save(tmp_path / name)
+    for source in package.sources:
+        call([*command("gcc"), "-std=gnu11", "-Wall", "-Werror", "-I.", "-c", source], folder)
