@@ -11,7 +11,8 @@ import numpy as np
 from graphs import GraphMaker
 from midge import cascading, pipeline
 from midge.codegen.arrange import calls_of, layout_of
-from midge.codegen.package import Origin, make_package
+from midge.codegen.metadata import Origin
+from midge.codegen.package import make_package
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Runner

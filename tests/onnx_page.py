@@ -14,7 +14,7 @@ _HEAD = """\
 # ONNX
 
     midge compile model.onnx -o build
-    midge verify model.onnx          # against ONNX Runtime: pip install 'midge[verify]'
+    midge verify model.onnx          # against ONNX Runtime: pip install '.[verify]'
 
 Models of operator set 13 and above are read as they are; older ones in today's words, as far as
 the words have kept their meaning. `midge.onnx_backend` is a backend in the sense of

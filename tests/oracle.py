@@ -21,7 +21,7 @@ from midge.graph.ir import Graph
 from midge.oracle.litert import quiet
 from tflite_builder import TFLiteModel
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install midge[verify]")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install '.[verify]'")
 
 Arrays = Mapping[str, Any]
 Rng = np.random.Generator

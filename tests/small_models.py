@@ -105,7 +105,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
 
 def builder() -> TFLiteModel:
     """A model under construction; skips the test where the schema is not installed."""
-    pytest.importorskip("ai_edge_litert", reason="needs pip install 'midge[verify]'")
+    pytest.importorskip("ai_edge_litert", reason="needs pip install '.[verify]'")
     return TFLiteModel()
 
 

@@ -74,7 +74,7 @@ def test_the_whole_cache_is_looked_at_only_when_it_is_too_large(
     assert len(looked) == 4
 
 
-@pytest.mark.parametrize("text", ["many", "-1", "1.5G", "2T", "9" * 5000])
+@pytest.mark.parametrize("text", ["many", "-1", "1.5Q", "2T", "9" * 5000])
 def test_a_limit_that_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIDGE_CACHE_LIMIT", text)
     with pytest.raises(UsageError, match="is not a size"):

@@ -354,7 +354,7 @@ def test_inputs_that_do_not_fit_are_explained(midge: Cli, ports: Path, tmp_path:
 def test_the_picture_of_the_arena_is_always_the_same(
     midge: Cli, suffix: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib", reason="needs pip install 'midge[plot]'")
+    pytest.importorskip("matplotlib", reason="needs pip install '.[plot]'")
     assert midge("inspect", DIGITS, "--memory", f"a.{suffix}").code == 0
     assert midge("inspect", DIGITS, "--memory", f"b.{suffix}").code == 0
     data = (tmp_path / f"a.{suffix}").read_bytes()

@@ -13,7 +13,7 @@ from midge.core.errors import ModelError, UsageError
 from midge.frontends import keras as frontend
 from midge.graph.evaluate import evaluate
 
-REASON = "pip install 'midge[keras]'"
+REASON = "pip install '.[keras]'"
 
 
 def model(tf: Any) -> Any:
@@ -78,7 +78,7 @@ def test_without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
     with pytest.raises(UsageError, match="need TensorFlow") as error:
         frontend.read(b"\x89HDF\r\n\x1a\n", "g")
-    assert "midge[keras]" in error.value.hint
+    assert error.value.hint.startswith("pip install 'tensorflow>=")
 
 
 def test_a_folder_is_a_model_only_if_tensorflow_wrote_it(tmp_path: Path) -> None:

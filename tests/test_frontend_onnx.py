@@ -37,7 +37,7 @@ def refused(data: bytes) -> ModelError:
 @pytest.mark.parametrize("name", NETS)
 def test_networks_give_what_onnx_runtime_gives(name: str, tmp_path: Path) -> None:
     """By evaluation and by the generated C."""
-    pytest.importorskip("onnxruntime", reason="needs pip install 'midge[verify]'")
+    pytest.importorskip("onnxruntime", reason="needs pip install '.[verify]'")
     from midge.oracle import oracle_for
 
     path = tmp_path / f"{name}.onnx"

@@ -162,7 +162,7 @@ def test_hostile_programs_are_model_errors(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own
 def test_modules() -> None:
     """Every case exported by the PyTorch that is installed."""
-    torch = pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+    torch = pytest.importorskip("torch", reason="pip install '.[torch]'")
     from torch_cases import exported, models
 
     for case in exported(quantised=False):
@@ -187,7 +187,7 @@ def test_changes_through_views_are_refused_in_files() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own
 def test_changes_in_place_are_written_out_for_modules() -> None:
-    torch = pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+    torch = pytest.importorskip("torch", reason="pip install '.[torch]'")
 
     class Writes(torch.nn.Module):  # type: ignore[name-defined, misc]
         def forward(self, x: Any) -> Any:

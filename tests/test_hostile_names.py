@@ -100,7 +100,7 @@ def test_text_in_comments_and_tables(text: str) -> None:
 
 
 def test_pictures_are_xml_with_names_as_text(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pip install 'midge[plot]'")
+    pytest.importorskip("matplotlib", reason="pip install '.[plot]'")
     from midge.cli.quality import draw
     from midge.core.types import DType
     from midge.quantize.report import Layer

@@ -38,7 +38,7 @@ def picture(mode: str) -> Picture:
 
 
 def drawn(mode: str, path: Path) -> bytes:
-    pytest.importorskip("matplotlib", reason="needs pip install 'midge[plot]'")
+    pytest.importorskip("matplotlib", reason="needs pip install '.[plot]'")
     from midge.cli.memory import draw
 
     draw(digits(mode), path)

@@ -20,7 +20,7 @@ from midge.run import RUNNERS
 from midge.target import load_target
 
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime", reason="pip install 'midge[verify]'")
+ort = pytest.importorskip("onnxruntime", reason="pip install '.[verify]'")
 F32 = onnx.TensorProto.FLOAT
 driver.load_operators()
 

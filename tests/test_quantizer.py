@@ -359,7 +359,7 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     ("value", "kind", "what"),
     [
         (np.nan, UsageError, "sample 1 of input 'x': has values that are not numbers"),
-        (np.inf, ModelError, "not finite on the calibration data"),
+        (np.inf, UsageError, "sample 1 of input 'x': has infinite values"),
     ],
 )
 def test_samples_that_are_not_finite_are_refused(

@@ -52,7 +52,7 @@ def test_the_same_in_c(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own
 def test_the_pytorch_that_is_installed() -> None:
-    pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
     from torch_call_cases import called
 
     for case in called():

@@ -36,7 +36,7 @@ REFUSED = {
     "given_late": "changes its input 'x' in place",
 }
 ACCEPTED = ("counted", "watched", "overwritten", "fresh")
-REASON = "pip install 'midge[torch]'"
+REASON = "pip install '.[torch]'"
 
 
 def own(name: str) -> list[Case]:

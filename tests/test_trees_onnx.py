@@ -19,7 +19,7 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from tree_models import Grown, by_onnxruntime, evaluated, features, loaded, model
 
-pytest.importorskip("onnxruntime", reason="pip install 'midge[verify]'")
+pytest.importorskip("onnxruntime", reason="pip install '.[verify]'")
 
 _MODES = (
     "BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ",

@@ -17,7 +17,7 @@ from midge.frontends.sklearn_table import ATTRIBUTES, PARAMETERS
 from midge.run import RUNNERS
 from tree_models import evaluated
 
-pytest.importorskip("sklearn", reason="pip install 'midge[trees]'")
+pytest.importorskip("sklearn", reason="pip install '.[trees]'")
 from sklearn import dummy, ensemble, linear_model, tree
 
 RNG = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from midge.run import RUNNERS
 from midge.target import load_target
 from tree_models import evaluated
 
-datasets = pytest.importorskip("sklearn.datasets", reason="pip install 'midge[trees]'")
+datasets = pytest.importorskip("sklearn.datasets", reason="pip install '.[trees]'")
 from sklearn import clone, ensemble, linear_model, model_selection, tree  # noqa: E402
 
 pytestmark = pytest.mark.slow

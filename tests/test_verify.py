@@ -95,7 +95,7 @@ def test_unknown_places_and_compilers_are_wrong_usage(
 @pytest.mark.parametrize("name", sorted(TORCH))
 def test_pytorch_runs_what_is_stored(name: str, tmp_path: Path) -> None:
     """Its operators one after the other, without its own loader: what it computed for the case."""
-    pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
     case, path = TORCH[name], tmp_path / "case.pt2"
     path.write_bytes(case.program)
     graph = driver.load(path)
@@ -107,7 +107,7 @@ def test_pytorch_runs_what_is_stored(name: str, tmp_path: Path) -> None:
 
 
 def test_pytorch_judges(midge: Cli, pt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch", reason="pip install 'midge[torch]'")
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
     result = midge("verify", pt2, *QUICK, "--require-framework")
     assert result.code == 0
     assert "right: agrees with the framework" in result.out

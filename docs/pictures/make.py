@@ -3,7 +3,7 @@
     PYTHONPATH=src .venv/bin/python docs/pictures/make.py [FOLDER OF MODELS]
 
 The models (kws_int8.tflite, vww_int8.tflite) lie in ../shared/models beside the repository by
-default. Needs matplotlib: pip install 'midge[plot]'.
+default. Needs matplotlib: pip install '.[plot]'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train a small CNN on scikit-learn's digits and write it as an int8 TFLite file.
 
-    pip install 'midge[train]'
+    pip install '.[train]'
     python examples/digits/train.py
 
 Writes digits_int8.tflite and heldout.npz (images 0..16 and labels that training never saw) beside

@@ -3,7 +3,7 @@
 residual: blocks whose input is added to what they make of it.  wide: 3 x 3 convolutions of 16
 channels and more.  depthwise: as MobileNet has them.  recurrent: an LSTM that reads an image row
 by row. Each is NAME_int8.tflite, at most 60 kB, and heldout.npz holds inputs that none has seen: x
-[60, 8, 8] (0 to 1) and their labels. About a minute; needs: pip install 'midge[train]'
+[60, 8, 8] (0 to 1) and their labels. About a minute; needs: pip install '.[train]'
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 For each there are then NAME.onnx and NAME.pt2 (float), NAME_calibration.npy (training inputs) and
 NAME_test.npz (inputs x, labels, and what PyTorch answers).
-Needs: pip install 'midge[train]'
+Needs: pip install '.[train]'
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+__version__: str  # of what is installed, found when it is asked for
 TYPE_CHECKING = False  # `typing` would be the slowest import of all
 if TYPE_CHECKING:
     from midge.api import compile, from_sklearn, from_torch, load, quantize, run, save
@@ -71,10 +72,12 @@ class _Midge(ModuleType):
     these names in their place when they are first imported."""
 
     def __getattr__(self, name: str) -> object:
-        if name not in __all__:
+        if name not in (*__all__, "__version__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name == "__version__":
+            return str(import_module("midge.core.version").version())
         home = "midge.core.errors" if name.endswith("Error") else _HOMES.get(name, "midge.api")
         value: object = getattr(import_module(home), name)
         setattr(self, name, value)
@@ -85,7 +88,7 @@ class _Midge(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+        return sorted({*super().__dir__(), *__all__, "__version__"})
 
 
 sys.modules[__name__].__class__ = _Midge

@@ -140,13 +140,14 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mod
     """
     from midge import driver
     from midge.codegen.names import check_prefix
+    from midge.core.extras import how_to_get
     from midge.frontends.torch_program import graph_of
 
     try:
         import torch  # noqa: F401
     except ImportError:
         raise UsageError(
-            "PyTorch is not installed", where="from_torch", hint="pip install 'midge[torch]'"
+            "PyTorch is not installed", where="from_torch", hint=how_to_get("torch")
         ) from None
     driver.load_operators()
     return graph_of(module, example_inputs, check_prefix(name))
@@ -159,8 +160,12 @@ def from_sklearn(
 
     dtype: of the features: "float32", as scikit-learn has them, or "int8", "uint8", "int16" for
     features that are such integers in training, too: thresholds are rounded down, which changes
-    nothing for integers.  outputs: of a classifier "label" (the default) and "probabilities", and
-    "scores" where it is boosted; a regressor has "value".  name: prefix of the C symbols.
+    nothing for integers.  outputs: one or several, in the order that the model is to have them.
+    Of a classifier "label" (the default; i32 [1]: the class, or its position in `classes_` where
+    classes are no integers) and "probabilities" (f32 [1, classes]); where it is boosted "scores" as
+    well (f32 [1, 1 or classes], what the trees add up to). A regressor has "value" (f32 [1,
+    outputs]).  name: prefix of the C symbols.
+    What `classes_` calls the classes goes with the graph, and into the package's README and C.
     Every sample takes the way through the trees that it takes in scikit-learn. Raises ModelError
     for an estimator that is not supported, UsageError for options that do not exist.
     """
@@ -216,6 +221,8 @@ def quantize(
     check_float(graph)
     if not isinstance(data, Mapping):
         data = dict.fromkeys(graph.inputs, data) if len(graph.inputs) == 1 else {}
+    for name, value in data.items():
+        _check(value, f"data: {name!r}", np.ndarray)
     if missing := [n for n in graph.inputs if n not in data]:
         raise UsageError(
             f"there is no {missing[0]!r}", where="data", hint=f"name {', '.join(graph.inputs)}"
@@ -225,7 +232,7 @@ def quantize(
         method=method,
         percentile=percentile,
         activations=DType.I8 if activations == "int8" else DType.I16,
-        int16=frozenset(int16),
+        int16=frozenset((int16,) if isinstance(int16, str) else int16),
         float_io=float_io,
         bias_correction=bias_correction,
         equalize=equalize,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from midge.core.arrays import array_from
 from midge.core.errors import UsageError
 from midge.core.package import Package
 from midge.core.runner import Run
@@ -42,7 +43,7 @@ def as_batch(
     sets = sets_of(arrays, types, f"{package.name}: input", quantize=quantize)
     forms = {_axis(arrays[name].shape, t.shape) for name, t in types.items()}
     if labels is not None:
-        labels = checked_labels(np.asarray(labels), len(sets), "labels")
+        labels = checked_labels(array_from(labels, "labels"), len(sets), "labels")
         check_classes(labels, package.outputs[0].type.elements)
     return Batch(sets, next(a for a in _AXES if a in forms), labels)
 
@@ -52,14 +53,14 @@ def _named(names: list[str], inputs: Mapping[str, Array] | Array) -> dict[str, A
     if not isinstance(inputs, Mapping):
         if len(names) != 1:
             raise UsageError(f"one array for {len(names)} inputs", where="inputs", hint=hint)
-        return {names[0]: np.asarray(inputs)}
+        return {names[0]: array_from(inputs, f"input {names[0]!r}")}
     for name in inputs:
         if name not in names:
             raise UsageError(f"no input {name!r}", where="inputs", hint=hint)
     for name in names:
         if name not in inputs:
             raise UsageError(f"no array for input {name!r}", where="inputs", hint=hint)
-    return {name: np.asarray(inputs[name]) for name in names}
+    return {name: array_from(inputs[name], f"input {name!r}") for name in names}
 
 
 def _axis(have: tuple[int, ...], want: tuple[int, ...]) -> Axis:

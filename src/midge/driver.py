@@ -7,21 +7,22 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from midge import kernels, ops
 from midge.cascading import Chosen, Priced, Wish, choose, price_first
 from midge.codegen.arrange import layout_of
+from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
-from midge.codegen.package import Origin, make_package
+from midge.codegen.package import make_package
 from midge.codegen.pools import check_pool_names
 from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.progress import Progress, silent
 from midge.core.target import Target
+from midge.core.version import version
 from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
 from midge.graph.ir import Graph
@@ -36,8 +37,17 @@ from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
-from midge.tune.rank import Ranked, UnfitKernels, prove, rank, reason_against, reason_unproven
-from midge.tune.trials import Match, Trial
+from midge.toolchain.build import compiler_of
+from midge.tune.rank import (
+    Ranked,
+    UnfitKernels,
+    costs_of,
+    prove,
+    rank,
+    reason_against,
+    reason_unproven,
+)
+from midge.tune.trials import KERNEL, Match, Trial
 
 USUAL = CompileOptions()
 
@@ -128,7 +138,8 @@ def compile_graph(
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
     progress("writing C", 0, 0)
-    origin = Origin(version("midge"), model_hash or hash_graph(graph))
+    measured = _measured(chosen, target, goal) if searches else None
+    origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
     return Compiled(graph, model, plain, dropped, program, arena, package, chosen, prepared.turned)
@@ -192,6 +203,19 @@ def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progre
         prove(matches, target, optimize, progress)
     except UnfitKernels as error:
         raise _Refused([(chosen.taken[i][1], why) for i, _, why in error.found]) from None
+
+
+def _measured(chosen: Chosen, target: Target, optimize: str) -> Measured | None:
+    """What the search knows of the kernels that are taken."""
+    costs = costs_of([_trial(option) for _, option in chosen.taken], target, optimize)
+    if costs is None:
+        return None
+    shared: dict[str, int] = {}  # instructions with a body, which kernels share
+    own = 0
+    for cost in costs:
+        own += cost.code.get(KERNEL, 0)
+        shared |= {name: size for name, size in cost.code.items() if name != KERNEL}
+    return Measured(code=own + sum(shared.values()), compiler=compiler_of(target, optimize))
 
 
 def _can_prove(target: Target) -> bool:

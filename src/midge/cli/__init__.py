@@ -24,6 +24,8 @@ def main() -> None:
 
     leave_on_signals()
     from midge.cli.app import flushed, run, show_warnings
+    from midge.cli.pipes import let_readers_leave
 
+    let_readers_leave()
     show_warnings()
     sys.exit(flushed(run(sys.argv[1:])))

@@ -17,6 +17,7 @@ from midge.cli.arguments import with_optional_numbers
 from midge.cli.output import error_console, plain_streams
 from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
 from midge.core.registry import import_all
+from midge.core.version import version as midge_version
 
 BUG = 70
 # What parsing a command line raises: click's UsageError, of which typer may have its own copy.
@@ -36,9 +37,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        typer.echo(f"midge {version('midge')}")
+        typer.echo(f"midge {midge_version()}")
         raise typer.Exit
 
 
@@ -78,6 +77,8 @@ def run(args: Sequence[str]) -> int:
         return 0
     except OSError as error:
         return _report(_refused(error), rest if error.filename else (), debug)
+    except MemoryError:
+        return _report(_too_large(), rest, debug)
     except Exception as error:  # noqa: BLE001  # the last line of defence
         return _bug(error, debug)
     return code if isinstance(code, int) else 0
@@ -122,6 +123,11 @@ def _refused(error: OSError) -> RunError:
     where = error.filename or "standard output"
     what = f"the system refuses: {error.strerror or error}"
     return RunError(what, where=str(where), hint="see whether there is space, and permission")
+
+
+def _too_large() -> RunError:
+    what = "this takes more memory than the system gives"
+    return RunError(what, where="memory", hint="give fewer inputs at once, or a smaller model")
 
 
 def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from midge.cli.output import number
 from midge.codegen.picture import Area, Picture, Track, joined, picture_of
 from midge.core.errors import UsageError
+from midge.core.extras import how_to_get
 from midge.core.files import write_file
 from midge.core.types import Array
 from midge.driver import Compiled
@@ -49,7 +50,7 @@ def draw(compiled: Compiled, path: Path) -> None:
         import matplotlib
     except ImportError:
         raise UsageError(
-            "pictures need matplotlib", where="--memory", hint="pip install 'midge[plot]'"
+            "pictures need matplotlib", where="--memory", hint=how_to_get("plot")
         ) from None
     picture = picture_of(compiled.program, compiled.arena)
     buffer = io.BytesIO()

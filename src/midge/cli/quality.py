@@ -13,6 +13,7 @@ from typing import Any
 from midge.cli.memory import STYLE, compact
 from midge.cli.output import clean, shorten, table
 from midge.core.errors import UsageError
+from midge.core.extras import how_to_get
 from midge.core.files import write_file
 from midge.core.types import DType
 from midge.quantize.report import Layer
@@ -62,7 +63,7 @@ def draw(layers: Sequence[Layer], path: Path, title: str) -> None:
         import matplotlib
     except ImportError:
         raise UsageError(
-            "pictures need matplotlib", where="--picture", hint="pip install 'midge[plot]'"
+            "pictures need matplotlib", where="--picture", hint=how_to_get("plot")
         ) from None
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():

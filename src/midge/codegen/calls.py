@@ -164,7 +164,7 @@ class Calls:
         first = _times("row", rows.stride, -rows.top)
         found = self.pointer(param, self.at(value, "r"))
         if rows.outside:
-            const = f"(const void *){self.consts[rows.outside]}"
+            const = self.consts[rows.outside]
             found = f"{self.beyond(value, 'r')} ? {const} : {found}"
         target = f"{param.name}[i] = {found};"
         if len(target) > _WIDTH and rows.outside:
@@ -255,10 +255,7 @@ class Calls:
     def pointer(self, param: ir.Param, element: str) -> str:
         """The argument for `param` that points to an element of the arena, which may be in one of
         several memories."""
-        if not self.arena.plan.pools:
-            return pointer(param, element)
-        const = "const " if param.mode in ("in", "const") else ""
-        return f"({const}void *){self.address(element)}"
+        return pointer(param, self.address(element))
 
     def address(self, element: str) -> str:
         """Of an element of the arena, for C."""
@@ -278,10 +275,12 @@ def comment(op: Operation, call: BandCall | None) -> str:
     return f"{text}, {call.count} row{'s' if call.count > 1 else ''}"
 
 
-def pointer(param: ir.Param, element: str) -> str:
-    """The argument for `param` that points to an element of the arena."""
-    const = "const " if param.mode == "in" else ""
-    return f"({const}void *)&{element}"
+def pointer(param: ir.Param, address: str) -> str:
+    """The argument for `param` that points to bytes of the arena. C++ takes no void pointer for it;
+    by way of one no compiler doubts the alignment, which the planner sees to."""
+    const = "const " if param.mode in ("in", "const") else ""
+    own = f"({const}{param.dtype.c_name} *)"
+    return f"{own}{address}" if param.dtype.size == 1 else f"{own}({const}void *){address}"
 
 
 def _times(name: str, factor: int, offset: int) -> str:

@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from midge.codegen.reserved import why_reserved
 from midge.core.errors import UsageError
 from midge.loop.program import Program
 
-_C_WORDS = frozenset(
-    """
-    auto break case char const continue default do double else enum extern float for goto if
-    inline int long register restrict return short signed sizeof static struct switch typedef
-    union unsigned void volatile while bool true false class new delete this template
-    namespace operator private public protected virtual midge
-    """.split()
-)
-
-
-def is_c_word(name: str) -> bool:
-    """Whether C or C++ means something by `name`."""
-    return name in _C_WORDS
+_MOST = 100  # letters of a prefix: files get longer names than that
 
 
 def prefix_from(text: str) -> str:
     """A C identifier made of a file's name, e.g. "kws_int8.v2" -> "kws_int8_v2"."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
-    if name[0].isdigit() or name in _C_WORDS:
+    if name[0].isdigit() or why_reserved(name):
         name = f"model_{name}"
-    return name
+    return name[:_MOST].rstrip("_")
 
 
 def check_prefix(name: str) -> str:
-    """`name` if it can be the prefix of C symbols, else UsageError."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _C_WORDS or name.endswith("_"):
+    """`name` if it can be the prefix of C symbols and of files, else UsageError."""
+    where, example = f"name {name!r}", prefix_from(name)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.endswith("_"):
         raise UsageError(
             "this is not usable as a C prefix",
-            where=f"name {name!r}",
-            hint=f"use letters, digits and underscores, e.g. {prefix_from(name)!r}",
+            where=where,
+            hint=f"use letters, digits and underscores, e.g. {example!r}",
+        )
+    if len(name) > _MOST:
+        raise UsageError(f"has more than {_MOST} letters", where=where, hint="use a shorter one")
+    if reason := why_reserved(name):
+        raise UsageError(
+            f"this is not usable as a C prefix: {reason}",
+            where=where,
+            hint=f"use another, e.g. {example!r}",
         )
     return name
 
@@ -60,6 +58,31 @@ def const_names(program: Program) -> Mapping[str, str]:
 def port_names(base: str, count: int) -> list[str]:
     """ "input", or "input_0", "input_1", ... where there are several."""
     return [base] if count == 1 else [f"{base}_{i}" for i in range(count)]
+
+
+_MOST_ALIAS = 40  # letters
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def port_aliases(base: str, values: Sequence[str]) -> list[str]:
+    """What inputs or outputs are called beside that, e.g. "output_scores": by the model's names for
+    them, where those are C's as well; "" where not."""
+    names = [f"{base}_{v}" for v in values]
+    taken = [*port_names(base, len(values)), *(n for n in names if names.count(n) > 1)]
+    return [
+        name if _IDENTIFIER.fullmatch(v) and len(v) <= _MOST_ALIAS and name not in taken else ""
+        for name, v in zip(names, values, strict=True)
+    ]
+
+
+_PLAIN = frozenset(range(32, 127)) - {*b'"?\\'}
+
+
+def string_literal(text: str) -> str:
+    """Any text as a string of C, in UTF-8; no trigraph, no escape that goes on in what follows."""
+    data = text.encode("utf-8", "replace")
+    spelled = "".join(chr(b) if b in _PLAIN else f"\\{b:03o}" for b in data)
+    return f'"{spelled}"'
 
 
 _LABEL = 64  # characters of a name that are shown; converters join many names into one

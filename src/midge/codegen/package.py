@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,7 +13,15 @@ from midge.codegen.build_id import MARK, runtime_checks, runtime_header, with_bu
 from midge.codegen.c import define, emit, float_literal, headers, instruction_name
 from midge.codegen.calls import Calls
 from midge.codegen.memory import live_of, tensors_of
-from midge.codegen.names import comment_safe, const_names, markdown_safe, port_names
+from midge.codegen.metadata import Origin, metadata_of
+from midge.codegen.names import (
+    comment_safe,
+    const_names,
+    markdown_safe,
+    port_aliases,
+    port_names,
+    string_literal,
+)
 from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
@@ -27,14 +34,10 @@ from midge.core.types import DType, TensorType
 from midge.loop.instruction import merged
 from midge.loop.program import Kernel, Operation, Program
 from midge.plan.arena import Arena
+from midge.runtime import LICENSE
 
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """version: of Midge.  model_hash: SHA-256 of the model file."""
-
-    version: str = ""
-    model_hash: str = ""
+# What a build asks for that says nothing itself.
+_OPTIMIZE = {"speed": "-O3", "balanced": "-O2", "size": "-Os", "debug": "-O1"}
 
 
 def make_package(
@@ -107,6 +110,10 @@ class _Maker:
             "runtime": runtime_checks(runtime), "cpus": right_cpu(self.program, self.target),
             "uses_r9": uses_r9(i["text"] for i in instructions),
             "has_weights": bool(self.consts), "tensors": self.tensors,
+            "classes": [
+                {"text": comment_safe(c), "literal": string_literal(c)}
+                for c in self.origin.classes
+            ],
             "has_bools": any(t.dtype is DType.BOOL for t in self.program.types.values()),
             "operators": self.rows,
         }  # fmt: skip
@@ -211,31 +218,46 @@ class _Maker:
             "version": self.origin.version,
             "target": self.target.name,
             "model_hash": self.origin.model_hash,
+            "license": LICENSE,
+            "measured": self.origin.measured,
             "arena_size": self.first_size,
             "arena_size_min": max(self.first_size, 1),
             "arena_align": self.arena_align(),
             "weights_size": self.weights_size,
             "lower_bound": self.arena.plan.lower_bound,
             "static_arena": self.options.static_arena,
+            "optimize": _OPTIMIZE[self.options.optimize],
+            "build_type": "MinSizeRel" if self.options.optimize == "size" else "Release",
             "build": f"0x{MARK}U",
+            "what": self.what(),
             "narrow_int": "int-16-bit" in self.target.features,
             "macs": sum(op.macs for op in self.program.operations),
         }
+
+    def what(self) -> str:
+        """What kind of model it is, by what it computes with."""
+        trees = [op for op in self.program.operations if "tree" in "+".join(op.kinds).lower()]
+        if not trees:
+            return "A neural network"
+        others = any(op.macs for op in self.program.operations if op not in trees)
+        return "A model with decision trees" if others else "Decision trees"
 
     def arena_align(self) -> int:
         placed = (*self.arena.rows, *self.arena.scratch)
         return max(align_of(self.program.types[n].dtype) for n in placed)
 
     def ports(self, values: Sequence[str], base: str) -> list[dict[str, Any]]:
-        names = port_names(base, len(values))
-        return [self.port(v, n) for v, n in zip(values, names, strict=True)]
+        names = port_names(base, len(values)), port_aliases(base, values)
+        return [self.port(*names) for names in zip(values, *names, strict=True)]
 
-    def port(self, value: str, port: str) -> dict[str, Any]:
+    def port(self, value: str, port: str, alias: str) -> dict[str, Any]:
         t = self.program.types[value]
         quant = t.quant
         zero = quant.zero_point[0] if quant else 0
+        fed = value in self.program.arriving
         return {
             "port": port,
+            "alias": f"{self.program.name}_{alias}" if alias and not fed else "",
             "U": f"{self.program.name}_{port}".upper(),
             "title": port.replace("_", " ").capitalize(),
             "label": comment_safe(value),
@@ -249,7 +271,7 @@ class _Maker:
             "real": f"{float_literal(quant.scale[0])[:-1]} * {_offset(zero)}" if quant else "",
             "zero_point_c": f"({zero})" if zero < 0 else zero,
             "offset": self.offset(value),
-            "fed": value in self.program.arriving,
+            "fed": fed,
         }
 
     def kernel(self, kernel: Kernel) -> dict[str, Any]:
@@ -286,9 +308,17 @@ class _Maker:
         return [{**row, "label": comment_safe(row["label"])} for row in rows]
 
     def memory_map(self) -> list[str]:
+        """Where tensors lie; of those in bands also how much of them is there at once."""
+        bands = any(r["kept"] != r["size"] for r in self.tensors)
+        head = ["lowest", "alive", "whole"] if bands else ["offset", "bytes"]
+        keys = ["offset", "kept", "size"] if bands else ["offset", "size"]
         return [
-            f"{r['offset']:>7} {r['size']:>7}  {r['label']}: {r['born']} -> {r['dies']}"
-            for r in self.tensors
+            "".join(f"{word:>8}" for word in head) + "  tensor: written by -> last read by",
+            *(
+                "".join(f"{r[key]:>8}" for key in keys)
+                + f"  {r['label']}: {r['born']} -> {r['dies']}"
+                for r in self.tensors
+            ),
         ]
 
     def operator_rows(self) -> list[dict[str, Any]]:
@@ -321,48 +351,19 @@ class _Maker:
         return {"kept": self.program.types[value].shape[-1], "total": self.totals[value]}
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "midge": self.origin.version,
-            "name": self.program.name,
-            "target": self.target.name,
-            "model_sha256": self.origin.model_hash,
-            "options": self.options.described(),
-            "arena": {
-                "size": self.arena.size,
-                "align": self.arena_align(),
-                "lower_bound": self.arena.plan.lower_bound,
-                **({"pools": {n: size for n, _, size in self.used}} if self.used else {}),
-            },
-            "weights_size": self.weights_size,
-            "inputs": [
-                self.port_metadata(p, v)
-                for p, v in zip(self.inputs, self.program.inputs, strict=True)
-            ],
-            "outputs": [
-                self.port_metadata(p, v)
-                for p, v in zip(self.outputs, self.program.outputs, strict=True)
-            ],
-            "tensors": [
-                {k: r[k] for k in ("label", "offset", "size", "born", "dies")} for r in self.tensors
-            ],
-            "operators": [
-                {**row, "kernel": op.kernel, "schedule": list(self.kernels[op.kernel].schedule)}
-                for row, op in zip(self.rows, self.program.operations, strict=True)
-            ],
-        }
-
-    def port_metadata(self, port: Mapping[str, Any], value: str) -> dict[str, Any]:
-        quant = self.program.types[value].quant
-        return {
-            "name": value,
-            "c_name": f"{self.program.name}_{port['port']}",
-            "dtype": port["dtype"],
-            "shape": list(port["shape"]),
-            "offset": port["offset"],
-            "size": port["size"],
-            "scale": quant.scale[0] if quant else None,
-            "zero_point": quant.zero_point[0] if quant else None,
-        }
+        return metadata_of(
+            self.program,
+            self.arena,
+            self.target,
+            self.options,
+            self.origin,
+            align=self.arena_align(),
+            pools={n: size for n, _, size in self.used},
+            weights_size=self.weights_size,
+            ports={"inputs": self.inputs, "outputs": self.outputs},
+            tensors=self.tensors,
+            operators=self.rows,
+        )
 
 
 def _offset(zero: int) -> str:

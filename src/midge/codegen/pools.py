@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from midge.codegen.names import is_c_word, port_names
+from midge.codegen.names import port_names
+from midge.codegen.reserved import is_c_word
 from midge.core.errors import UsageError
 from midge.loop.program import Program
 from midge.plan.arena import Arena

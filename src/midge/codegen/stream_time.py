@@ -51,7 +51,7 @@ class PushCalls(Calls):
                 args.append(param.name)
             else:
                 first = (height - call.count) * rows.stride - rows.top
-                args.append(pointer(param, self.row_at(value, ring, first)))
+                args.append(pointer(param, f"&{self.row_at(value, ring, first)}"))
         return [*lines, *self.text(call.kernel, args)]
 
     def shift(self, value: str) -> list[str]:
@@ -77,7 +77,7 @@ class PushCalls(Calls):
         else:
             head.append(f"    const int32_t r = {self.slot(ring, first)} + i;")
             place = f"((r < {ring.slots}) ? r : (r - {ring.slots}))"
-        found = pointer(param, self.element(value, place))
+        found = pointer(param, f"&{self.element(value, place)}")
         return [*head, f"    {param.name}[i] = {found};", "}"]
 
     def row_at(self, value: str, ring: Ring, first: int) -> str:

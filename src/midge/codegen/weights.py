@@ -8,7 +8,9 @@ import numpy as np
 
 from midge.codegen.c import float_text
 from midge.core.types import Array, DType
+from midge.runtime import LICENSE
 
+_SPDX = f"/* SPDX-License-Identifier: {LICENSE} */\n"
 _WIDTH = 96
 _LINES = 2048  # whose elements are texts at one time
 _PER_LINE = {DType.I8: 20, DType.U8: 20, DType.I16: 14, DType.I32: 8, DType.I64: 4, DType.F32: 6}
@@ -84,7 +86,7 @@ def files(model: str, arrays: Sequence[tuple[str, Array]], build: str) -> dict[s
     body = "\n".join(definition(c, a) for c, a in arrays)
     return {
         f"{name}.h": header(model, arrays, build),
-        f"{name}.c": f"/* {name}.c - constants of '{model}', {_size(arrays)} bytes. */\n"
+        f"{name}.c": f"{_SPDX}/* {name}.c - constants of '{model}', {_size(arrays)} bytes. */\n"
         f'#include "{name}.h"\n\n#if !defined({macro}) || ({macro} != {number})\n'
         f'#error "{name}.c and {name}.h are of two builds: run midge again"\n#endif\n\n{body}',
     }
@@ -95,9 +97,11 @@ def header(model: str, arrays: Sequence[tuple[str, Array]], build: str) -> str:
     name, guard = f"{model}_weights", f"{model}_weights_h".upper()
     head = "\n".join(declaration(c, a) for c, a in arrays)
     return (
-        f"/* {name}.h - constants of '{model}', {_size(arrays)} bytes; internal. */\n"
+        f"{_SPDX}/* {name}.h - constants of '{model}', {_size(arrays)} bytes; internal. */\n"
         f"#ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n"
-        f"#define {name.upper()}_BUILD 0x{build}U\n\n{head}\n\n#endif /* {guard} */\n"
+        f"#define {name.upper()}_BUILD 0x{build}U\n\n"
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\n\n{head}\n\n'
+        f"#ifdef __cplusplus\n}}\n#endif\n#endif /* {guard} */\n"
     )
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from midge.core.damage import DamageError, damage
 from midge.core.errors import MidgeError, UsageError
 from midge.core.files import check_regular
 from midge.core.types import Array
@@ -35,7 +36,7 @@ def is_npz(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(len(_NPY))
         if not start.startswith(_ZIP) and start != _NPY:
-            raise ValueError("it begins as neither of them")
+            raise DamageError("it begins as neither of them")
         return start.startswith(_ZIP)
 
 
@@ -57,22 +58,31 @@ def npz_names(path: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in file.namelist()]
 
 
+def array_from(value: object, where: str) -> Array:
+    """What a Python program gives for an array, as one. UsageError if it is none of numbers."""
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # of lists that are uneven, of other libraries' arrays
+        what = f"no array of numbers can be made of this {type(value).__name__}"
+        raise UsageError(what, where=where, hint="give a NumPy array") from error
+    if array.dtype.kind not in _KINDS:
+        raise UsageError(
+            f"is {type(value).__name__} with elements of type {array.dtype}",
+            where=where,
+            hint="give a NumPy array of numbers",
+        )
+    return array
+
+
 def _array(file: IO[bytes], size: int, where: str) -> Array:
     """An array in NumPy's format, of which `size` bytes are left."""
     head = io.BytesIO(file.read(min(size, 1 << 16)))
-    version = np.lib.format.read_magic(head)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of the format")
-    shape, transposed, dtype = read(head)
+    shape, transposed, dtype = _header(head)
     if dtype.kind not in _KINDS:
         raise UsageError(f"holds elements of type {dtype}", where=where, hint="give numbers")
     bytes_ = prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or bytes_ != size - head.tell():
-        raise ValueError(f"{size - head.tell()} bytes for {dtype}{list(shape)}")
+        raise DamageError(f"it has {size - head.tell()} bytes for {dtype}{list(shape)}")
     if bytes_ > MOST_BYTES:
         raise UsageError(
             f"{bytes_} bytes are too many", where=where, hint=f"at most {MOST_BYTES} at once"
@@ -84,6 +94,24 @@ def _array(file: IO[bytes], size: int, where: str) -> Array:
     else:
         flat = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
     return flat.reshape(shape, order="F" if transposed else "C")
+
+
+def _header(head: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first axis is the fastest, and type."""
+    if head.read(len(_NPY)) != _NPY:
+        raise DamageError("it does not begin as an npy file")
+    version = head.read(2)
+    read = {
+        b"\x01\x00": np.lib.format.read_array_header_1_0,
+        b"\x02\x00": np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise DamageError(f"Midge does not know version {'.'.join(map(str, version))} of npy files")
+    try:
+        return read(head)
+    # It parses Python.
+    except Exception as error:
+        raise DamageError("its header is damaged") from error
 
 
 @contextmanager
@@ -100,10 +128,6 @@ def _broken(path: Path, hint: str) -> Iterator[None]:
         why = error.strerror or str(error)
         raise UsageError(f"cannot be read: {why}", where=str(path)) from None
     # Parsers raise whatever they like.
-    except Exception as error:  # noqa: BLE001
-        what = f"cannot be read as npy or npz: {_text(error)}"
-        raise UsageError(what, where=str(path), hint=hint) from None
-
-
-def _text(error: Any) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    except Exception as error:
+        what = f"cannot be read as npy or npz: {damage(error)}"
+        raise UsageError(what, where=str(path), hint=hint) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from midge.core import leaving
 from midge.core.errors import UsageError
 from midge.core.locks import locked
+from midge.core.sizes import size_in
 
 LIMIT_VARIABLE = "MIDGE_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 << 30
@@ -27,7 +28,6 @@ BUILDING = ".building"
 ZIG = "zig"
 
 _TOTAL = ".size"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LEAVE = 0.9  # of the limit, after something had to go
 _IN_USE_S = 600.0  # what was used since then stays
 _DEAD_S = 86400.0  # what nobody builds any more
@@ -49,13 +49,15 @@ class Item:
 
 def cache_limit() -> int:
     """Bytes that the cache may take; $MIDGE_CACHE_LIMIT sets them. UsageError for no size."""
-    text = os.environ.get(LIMIT_VARIABLE, "").strip().upper()
+    text = os.environ.get(LIMIT_VARIABLE, "").strip()
     if not text:
         return DEFAULT_LIMIT
-    found = re.fullmatch(r"([0-9]{1,18})([KMG]?)", text)
-    if found is None:
-        raise UsageError(f"{text!r} is not a size", where=LIMIT_VARIABLE, hint="e.g. 500M or 2G")
-    return int(found[1]) * _UNITS[found[2]]
+    try:
+        return size_in(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} {error}", where=LIMIT_VARIABLE, hint="e.g. 500M or 2G"
+        ) from None
 
 
 def used(path: Path) -> None:

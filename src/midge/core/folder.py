@@ -10,6 +10,7 @@ list: the files are Midge's, whichever of the two builds they are of.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -43,8 +44,7 @@ def write_folder(folder: Path, files: Mapping[str, str], *, force: bool) -> None
     made: list[Path] = []
     try:
         place = Path(os.path.realpath(folder))
-        if place.exists() and not place.is_dir():
-            raise UsageError("is not a folder", where=str(folder), hint="choose another --output")
+        _check_place(folder, place)
         _make(place, made)
         with locked(place) as alone:
             found = _look(place, texts)
@@ -56,6 +56,45 @@ def write_folder(folder: Path, files: Mapping[str, str], *, force: bool) -> None
         for created in reversed(made):
             with contextlib.suppress(OSError):  # it is not empty
                 created.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What writing a package does to a folder: files that are new, replaced, kept as they are
+    because they are the same, and removed."""
+
+    new: tuple[str, ...]
+    replaced: tuple[str, ...]
+    same: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def changes_of(folder: Path, files: Mapping[str, str], *, force: bool) -> Changes:
+    """What `write_folder` would do; nothing is written. UsageError where it would refuse."""
+    texts = {name: text.encode() for name, text in files.items()}
+    place = Path(os.path.realpath(folder))
+    try:
+        _check_place(folder, place)
+        found = _look(place, texts)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    _check(folder, found, force)
+    above = next(p for p in (place, *place.parents) if p.exists())
+    effective = os.access in os.supports_effective_ids
+    if not os.access(above, os.W_OK | os.X_OK, effective_ids=effective):
+        raise cannot_write(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    old = {n for n in found.new if n in found.here}
+    return Changes(
+        tuple(n for n in found.new if n not in old),
+        tuple(n for n in found.new if n in old),
+        tuple(n for n in texts if n not in found.new),
+        tuple(found.gone),
+    )
+
+
+def _check_place(folder: Path, place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise UsageError("is not a folder", where=str(folder), hint="choose another --output")
 
 
 def _make(place: Path, made: list[Path]) -> None:

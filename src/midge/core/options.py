@@ -11,6 +11,7 @@ from operator import index
 from typing import Any
 
 from midge.core.errors import UsageError
+from midge.core.sizes import SIZES, size_in
 
 GOALS = ("speed", "balanced", "size", "debug")
 MOST_BYTES = (1 << 32) - 1  # of a memory
@@ -41,12 +42,11 @@ class Flag:
 
 
 def byte_size(text: str, option: str) -> int:
-    """ "96K", "1M" or a number of bytes. UsageError for anything else."""
-    found = re.fullmatch(r"0*([0-9]+)([KM]?)", text.strip().upper())
-    if found is None:
-        raise UsageError(f"{text!r} is not a size", where=option, hint="e.g. 65536, 64K or 1M")
-    digits = found[1] if len(found[1]) <= len(str(MOST_BYTES)) else MOST_BYTES + 1
-    return _addressable(int(digits) * {"": 1, "K": 1 << 10, "M": 1 << 20}[found[2]], option)
+    """A size as `size_in` reads it. UsageError for anything else."""
+    try:
+        return _addressable(size_in(text), option)
+    except ValueError as error:
+        raise UsageError(f"{text!r} {error}", where=option, hint=SIZES) from None
 
 
 def _addressable(size: int, option: str) -> int:

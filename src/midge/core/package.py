@@ -9,6 +9,7 @@ from typing import Any
 
 from midge.core.folder import write_folder
 from midge.core.target import Target
+from midge.core.texts import listed, shorten
 from midge.core.types import TensorType
 
 
@@ -113,7 +114,7 @@ class Pushes:
         return package.calls[number * self.always : stop]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Package:
     """Generated C and its description. `name` is the prefix of every symbol.
 
@@ -147,6 +148,16 @@ class Package:
     pushes: Pushes | None = None
     places: tuple[Place, ...] = ()
     pools: tuple[tuple[str, int, int], ...] = ()
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines; `files` has all of it."""
+        inputs, outputs = ([(t.name, t.type) for t in own] for own in (self.inputs, self.outputs))
+        return (
+            f"<Package {shorten(self.name)} for {shorten(self.target.name)}\n"
+            f"  arena {self.arena_size} bytes, constants {self.weights_size} bytes, "
+            f"{len(self.operators)} operators, {len(self.files)} files\n"
+            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}>"
+        )
 
     @property
     def first_size(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from midge.core.package import Package
+from midge.core.texts import listed
 from midge.core.types import Array
 
 
@@ -49,6 +50,19 @@ class Run:
     layers: Mapping[str, Array] = field(default_factory=dict)
     each: tuple[Run, ...] = ()
     accuracy: float | None = None
+
+    def __repr__(self) -> str:
+        """What there is, in a few lines; the fields have all of it."""
+        counted = {
+            "instructions": self.instructions,
+            "cycles": self.cycles,
+            "bytes of stack": self.stack,
+            "inferences": len(self.each) or None,
+            "of the labels met": self.accuracy,
+        }
+        found = ", ".join(f"{n} {what}" for what, n in counted.items() if n is not None)
+        outputs = [(n, f"{y.dtype}{list(y.shape)}") for n, y in self.outputs.items()]
+        return f"<Run{': ' if found else ''}{found}\n{listed('outputs', outputs)}>"
 
 
 class Session(Protocol):

@@ -15,6 +15,7 @@ from typing import Any
 
 from midge.core import leaving
 from midge.core.errors import MidgeError, ModelError, UsageError
+from midge.core.extras import how_to_get
 from midge.frontends import FRONTENDS, SAVED_MODEL, Frontend
 from midge.frontends.shapes import Shapes
 from midge.frontends.tflite import read as read_tflite
@@ -60,7 +61,7 @@ def _tensorflow(name: str) -> Any:
         raise UsageError(
             "Keras models need TensorFlow, which is not installed",
             where=name,
-            hint="pip install 'midge[keras]', or convert the model to .tflite elsewhere",
+            hint=f"{how_to_get('keras')}, or convert the model to .tflite elsewhere",
         ) from None
     return tensorflow
 

@@ -63,9 +63,9 @@ def _computed(call: Call, inputs: Inputs) -> list[Array]:
     try:
         found: list[Any] = ReferenceEvaluator(model).run(None, feeds)  # type: ignore[assignment]
         return [np.ascontiguousarray(a).reshape(np.shape(a)) for a in found]
-    except Exception as error:  # noqa: BLE001
-        what = f"cannot be computed from its constants ({type(error).__name__}: {error})"
-        raise call.error(what) from None
+    except Exception as error:
+        what = "cannot be computed from its constants: they do not fit it, or each other"
+        raise call.error(what, "mend the model, or export it again") from error
 
 
 def _as_attribute(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.core.damage import damage
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.onnx_types import DTYPES
@@ -23,8 +24,8 @@ def parsed(data: bytes, name: str) -> Any:
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        what = f"this is not an ONNX file, or a damaged one ({error})"
-        raise ModelError(what, where=name, hint=AGAIN) from None
+        what = "this is not an ONNX file, or a damaged one"
+        raise ModelError(what, where=name, hint=AGAIN) from error
     if not model.HasField("graph") or not model.opset_import:
         what = "this is not an ONNX file (no graph or no operator set)"
         raise ModelError(what, where=name, hint=AGAIN)
@@ -65,7 +66,8 @@ def array_of(tensor: Any, where: str) -> Array:
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ModelError(f"the tensor is damaged ({error})", where=where, hint=AGAIN) from None
+        what = f"the tensor is damaged: {damage(error)}"
+        raise ModelError(what, where=where, hint=AGAIN) from error
     return np.ascontiguousarray(array).reshape(array.shape)
 
 

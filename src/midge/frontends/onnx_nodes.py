@@ -91,12 +91,21 @@ class Reader:
         return self.finish(inputs, outputs)
 
     def finish(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-        graph = Graph(self.name, tuple(inputs), tuple(outputs), self.types, self.consts, ())
+        names = (tuple(inputs), tuple(outputs))
+        graph = Graph(self.name, *names, self.types, self.consts, (), self.classes())
         graph = graph.with_nodes(live(self.nodes, outputs))
         verify(graph)
         for name, array in graph.consts.items():
             check_numbers(array, f"constant {name!r}")
         return graph
+
+    def classes(self) -> tuple[str, ...]:
+        """What the classifier of the model calls its classes, in place of which it gives their
+        positions; () without one, and with several."""
+        nodes = self.model.graph.node
+        lists = [a.strings for n in nodes for a in n.attribute if a.name == "classlabels_strings"]
+        found = [[s.decode("utf-8", "replace") for s in own] for own in lists if own]
+        return tuple(found[0]) if len(found) == 1 else ()
 
     # Values.
 

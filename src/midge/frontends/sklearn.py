@@ -67,8 +67,9 @@ class Writer:
         self.types[out] = result
         return out
 
-    def graph(self, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-        graph = Graph(self.name, tuple(inputs), tuple(outputs), self.types, self.consts, ())
+    def graph(self, inputs: Sequence[str], outputs: Sequence[str], classes: Sequence[str]) -> Graph:
+        names = (tuple(inputs), tuple(outputs))
+        graph = Graph(self.name, *names, self.types, self.consts, (), tuple(classes))
         graph = graph.with_nodes(self.nodes)
         verify(graph)
         return graph
@@ -129,7 +130,7 @@ class _Estimator:
             self.votes(outputs)
         else:
             self.mean()
-        return self.writer.graph(["x"], list(outputs))
+        return self.writer.graph(["x"], list(outputs), self.class_names())
 
     # Families.
 
@@ -299,6 +300,16 @@ class _Estimator:
         if np.abs(classes.astype(np.float64)).max() > DType.I32.max:
             raise self.fail("has classes beyond 32 bits", "number the classes from 0")
         return classes.astype(np.int32)
+
+    def class_names(self) -> list[str]:
+        """What the classes are called whose positions are the labels, if not by these."""
+        if not self.classifier or self.classes() is not None:
+            return []
+        classes = np.asarray(self.model.classes_)
+        numbers = np.issubdtype(classes.dtype, np.number)
+        if numbers and (classes == np.arange(len(classes))).all():
+            return []
+        return [str(c) for c in classes.tolist()]
 
     def label(self, place: str) -> None:
         """The class at `place` [1, 1] in `classes_`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.core.damage import DamageError, damage
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType
 from midge.graph.untrusted import checked_shape
@@ -37,7 +38,7 @@ class Archive:
         try:
             self.zip = zipfile.ZipFile(io.BytesIO(data))
         except zipfile.BadZipFile as error:
-            raise self.error(f"this is not a .pt2 file ({error})") from None
+            raise self.error(f"this is not a .pt2 file: {damage(error)}") from error
         entries = self.zip.infolist()
         if sum(e.file_size for e in entries) > min(_MOST, _GROWTH * len(data) + (1 << 20)):
             raise self.error("the file unpacks to more than it can hold")
@@ -61,7 +62,7 @@ class Archive:
         try:
             found = json.loads(self.read(path))
         except (ValueError, RecursionError) as error:
-            raise self.error(f"{path} is damaged ({error})") from None
+            raise self.error(f"{path} is damaged: {damage(error)}") from error
         if not isinstance(found, dict):
             raise self.error(f"{path} is damaged")
         return found
@@ -97,7 +98,7 @@ class Archive:
 def _plain(value: Any) -> int:
     number = value.get("as_int") if isinstance(value, dict) else value
     if not isinstance(number, int):
-        raise ValueError(f"a dimension is {value}")
+        raise DamageError(f"a dimension is {value}")
     return number
 
 

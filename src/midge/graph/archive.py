@@ -19,13 +19,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from midge.core.damage import DamageError, damage
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array, DType
+from midge.core.version import version
 from midge.graph.ir import Graph, Node, check_tables, expand, verify
 from midge.graph.text import parse_graph, print_graph
 from midge.graph.untrusted import MAX_ELEMENTS, MAX_RANK
@@ -52,7 +53,7 @@ def pack(graph: Graph) -> bytes:
     head = {
         "format": "midge",
         "version": VERSION,
-        "producer": f"midge {version('midge')}",
+        "producer": f"midge {version()}",
         "constants": list(stored),
     }
     out = io.BytesIO()
@@ -97,7 +98,7 @@ def unpack(data: bytes, name: str) -> Graph:
             consts = {n: _array(_read(file, _entry(i)), n) for i, n in enumerate(head)}
         graph = parse_graph(text, consts)
         if not consts.keys() <= graph.consts.keys():
-            raise ValueError("constants that the graph does not have")
+            raise DamageError("it has constants that the graph does not have")
         graph = replace(graph, name=name, consts={**graph.consts, **consts})
         _check_types(graph)
         verify(graph)
@@ -117,23 +118,23 @@ def _refused(name: str) -> Iterator[None]:
     except MidgeError:
         raise
     except _BROKEN as error:
-        what = f"the file is damaged ({type(error).__name__}: {error})"
+        what = f"the file is damaged: {damage(error)}"
         raise ModelError(what, where=name, hint=_AGAIN) from error
 
 
 def _check_sizes(file: zipfile.ZipFile, size: int) -> None:
-    """ValueError for a bomb, or for entries that are not ours."""
+    """DamageError for a bomb, or for entries that are not ours."""
     infos = file.infolist()
     if len(infos) > _MAX_ENTRIES:
-        raise ValueError(f"{len(infos)} entries")
+        raise DamageError(f"it has {len(infos)} entries")
     if sum(i.file_size for i in infos) > max(_SMALL, _MAX_GROWTH * size):
-        raise ValueError("it unpacks to far more than a model")
+        raise DamageError("it unpacks to far more than a model")
     names = [i.filename for i in infos]
     if len({*names}) < len(names):
-        raise ValueError("an entry stands there twice")
+        raise DamageError("an entry stands there twice")
     for found in names:
         if found not in (FIRST, _TEXT) and not found.startswith("consts/"):
-            raise ValueError(f"unknown entry {found!r}")
+            raise DamageError(f"it has the unknown entry {found!r}")
 
 
 def _read(file: zipfile.ZipFile, entry: str) -> bytes:
@@ -146,10 +147,10 @@ def _head(data: bytes, name: str) -> list[str]:
     """The names of the stored constants. ModelError for a version that is not known here."""
     head: Any = json.loads(data)
     if not isinstance(head, Mapping) or head.get("format") != "midge":
-        raise ValueError("format.json does not say that this is a midge file")
+        raise DamageError("format.json does not say that this is a midge file")
     number = head.get("version")
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"version {number!r}")
+        raise DamageError(f"{number!r} is no version of the format")
     if number > VERSION:
         raise ModelError(
             f"the file has version {number} of the format, this Midge knows {VERSION}",
@@ -158,9 +159,9 @@ def _head(data: bytes, name: str) -> list[str]:
         )
     names = head.get("constants")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise ValueError("format.json has no list of constants")
+        raise DamageError("format.json has no list of constants")
     if len({*names}) < len(names):
-        raise ValueError("a constant stands there twice")
+        raise DamageError("a constant stands there twice")
     return names
 
 
@@ -168,19 +169,19 @@ def _array(data: bytes, name: str) -> Array:
     """The array of an npy entry; the header is checked against the data before any allocation."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"constant {name!r} has another npy version")
+        raise DamageError(f"constant {name!r} has another npy version")
     try:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except tokenize.TokenError as error:
-        raise ValueError(f"constant {name!r} has a damaged header ({error.args[0]})") from None
+        raise DamageError(f"constant {name!r} has a damaged header") from error
     dtype = dtype.newbyteorder("=")
     DType.of(np.empty(0, dtype))
     raw = data[stream.tell() :]
     if fortran or not _possible(shape) or len(raw) != int(np.prod(shape)) * dtype.itemsize:
-        raise ValueError(f"constant {name!r} is not what its header says")
+        raise DamageError(f"constant {name!r} is not what its header says")
     array: Array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
     if dtype == np.bool_ and raw.strip(b"\0\1"):
-        raise ValueError(f"constant {name!r} has bytes that are no booleans")
+        raise DamageError(f"constant {name!r} has bytes that are no booleans")
     return array
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from midge.core.errors import ModelError, VerifyError
 from midge.core.registry import Registry
+from midge.core.texts import listed, shorten
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import Attr, Attrs, Limits, check_limits
 
@@ -61,7 +62,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """inputs, outputs: value names.  types: of every value.  consts: arrays of constant values."""
+    """inputs, outputs: value names.  types: of every value.  consts: arrays of constant values.
+    classes: what the model calls the classes that its outputs number or list, in that order; () if
+    it does not say."""
 
     name: str
     inputs: tuple[str, ...]
@@ -69,6 +72,7 @@ class Graph:
     types: Mapping[str, TensorType]
     consts: Mapping[str, Array]
     nodes: tuple[Node, ...]
+    classes: tuple[str, ...] = ()
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         """The same with other nodes; types and constants nobody mentions any more are dropped."""
@@ -92,8 +96,8 @@ class Graph:
         if not isinstance(other, Graph):
             return NotImplemented
         return (
-            (self.name, self.inputs, self.outputs, self.nodes)
-            == (other.name, other.inputs, other.outputs, other.nodes)
+            (self.name, self.inputs, self.outputs, self.nodes, self.classes)
+            == (other.name, other.inputs, other.outputs, other.nodes, other.classes)
             and dict(self.types) == dict(other.types)
             and self.consts.keys() == other.consts.keys()
             and all(same_array(a, other.consts[n]) for n, a in self.consts.items())
@@ -105,6 +109,17 @@ class Graph:
         from midge.graph.text import print_graph
 
         return print_graph(self)
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines; `str` has all of it."""
+        inputs, outputs = (
+            [(n, self.types.get(n, "?")) for n in own] for own in (self.inputs, self.outputs)
+        )
+        size = sum(array.nbytes for array in self.consts.values())
+        return (
+            f"<Graph {shorten(self.name)}: {len(self.nodes)} nodes, {size} bytes of constants\n"
+            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}>"
+        )
 
 
 def same_array(a: Array, b: Array) -> bool:

@@ -24,7 +24,8 @@ _PLAIN_NAME = re.compile(r"(?!(?:return|const)\Z|Infinity|NaN)[A-Za-z_][\w./]*\Z
 
 def print_graph(graph: Graph) -> str:
     head = ", ".join(f"{_name(n)}: {_type(graph.types[n])}" for n in graph.inputs)
-    lines = [f"graph {_name(graph.name)}({head}):"]
+    classes = f" classes {', '.join(map(json.dumps, graph.classes))}" if graph.classes else ""
+    lines = [f"graph {_name(graph.name)}({head}){classes}:"]
     for name, array in graph.consts.items():
         lines.append(f"  const {_name(name)}: {_type(graph.types[name])} = {_value(array)}")
     lines.extend(f"  {_node(graph, node)}" for node in graph.nodes)
@@ -141,6 +142,7 @@ class _Parser:
         name = self.name()
         self.punct("(")
         inputs = tuple(self.typed_names(")"))
+        classes = self.classes()
         self.punct(":")
         while self.peek() == "const":
             self.constant()
@@ -154,7 +156,18 @@ class _Parser:
             outputs.append(self.name())
         if self.text[self.pos :].strip():
             raise self.fail("the end")
-        return Graph(name, inputs, tuple(outputs), self.types, self.consts, tuple(nodes))
+        return Graph(name, inputs, tuple(outputs), self.types, self.consts, tuple(nodes), classes)
+
+    def classes(self) -> tuple[str, ...]:
+        """`classes "a", "b"`, or nothing."""
+        if self.peek() != "classes":
+            return ()
+        self.word("classes")
+        names = [self.string()]
+        while self.peek() == ",":
+            self.punct(",")
+            names.append(self.string())
+        return tuple(names)
 
     def typed_names(self, stop: str) -> list[str]:
         names: list[str] = []

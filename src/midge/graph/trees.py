@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from midge.core.damage import DamageError
 from midge.core.types import Array, DType
 
 EQUAL, MISSING = 1, 2
@@ -87,7 +88,7 @@ class Trees:
 
     def add(self, node: Callable[[int], Leaf | Split], root: int = 0) -> None:
         """The tree whose node number `i` is `node(i)`; a node that two splits lead to is written
-        twice. ValueError if it is no tree: it must not lead back to itself."""
+        twice. DamageError if it is no tree: it must not lead back to itself."""
         top = [0]
         # number, where its place is noted, splits above it
         waiting: list[tuple[int, list[int], int, int]] = [(root, top, 0, 0)]
@@ -99,7 +100,7 @@ class Trees:
                 where[column] = ~self.rows.setdefault(found.row, len(self.rows))
                 continue
             if len(self.splits) >= limit or depth >= MOST_DEPTH:
-                raise ValueError("a tree without an end")
+                raise DamageError("a tree without an end")
             where[column] = len(self.splits)
             self.depth = max(self.depth, depth + 1)
             split = [found.feature, 0, 0, found.mode]
@@ -116,7 +117,7 @@ class Trees:
             if isinstance(found, Leaf) or (known := self._known(found)) is None:
                 return found
             number = found.then if known else found.other
-        raise ValueError("a tree without an end")
+        raise DamageError("a tree without an end")
 
     def _threshold(self, s: Split) -> float | bool:
         return s.threshold if s.mode & EQUAL else floor_to(s.threshold, self.dtype)

@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from midge.core.damage import damage
 from midge.core.errors import MidgeError, ModelError, VerifyError
 from midge.core.types import Array
 
@@ -47,5 +48,5 @@ def broken_file(name: str, again: str) -> Iterator[None]:
         raise
     # Parsers, and the reference implementation of constant operators, raise whatever they like.
     except Exception as error:
-        what = f"the file is damaged ({type(error).__name__}: {error})"
+        what = f"the file is damaged: {damage(error)}"
         raise ModelError(what, where=name, hint=again) from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from midge.core.damage import damage
 from midge.core.types import Array, DType
 from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import Attr, Node
@@ -160,7 +161,7 @@ def _add(op: Foreign, trees: Trees, nodes: dict[int, Leaf | _Branch], root: int)
     try:
         trees.add(node, root)
     except (ValueError, OverflowError) as error:
-        raise op.error(f"the trees cannot be read: {error}") from None
+        raise op.error(f"the trees cannot be read: {damage(error)}") from error
 
 
 def _features(op: Foreign, steps: Steps) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from midge.core.errors import RunError
+from midge.core.extras import how_to_get
 from midge.core.types import Array, DType
 from midge.frontends.tflite import unique_names
 from midge.graph.ir import OPS, Graph
@@ -29,7 +30,7 @@ class LiteRT:
 
     def available(self) -> str | None:
         if find_spec("ai_edge_litert") is None:
-            return "not installed: pip install 'midge[verify]'"
+            return f"not installed: {how_to_get('verify')}"
         return None
 
     def load(self, path: Path, graph: Graph) -> LiteRTSession:

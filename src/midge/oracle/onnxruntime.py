@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from midge.core.errors import RunError
+from midge.core.extras import how_to_get
 from midge.core.types import Array
 from midge.frontends import read_file
 from midge.graph.ir import Graph
@@ -26,7 +27,7 @@ class OnnxRuntime:
 
     def available(self) -> str | None:
         if find_spec("onnxruntime") is None:
-            return "not installed: pip install 'midge[verify]'"
+            return f"not installed: {how_to_get('verify')}"
         return None
 
     def load(self, path: Path, graph: Graph) -> OnnxRuntimeSession:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from midge.core.errors import RunError
+from midge.core.extras import how_to_get
 from midge.core.types import Array
 from midge.frontends.torch_calls import names
 from midge.frontends.torch_file import STORED, File
@@ -41,7 +42,7 @@ class PyTorch:
 
     def available(self) -> str | None:
         if find_spec("torch") is None:
-            return "not installed: pip install 'midge[torch]'"
+            return f"not installed: {how_to_get('torch')}"
         return None
 
     def load(self, path: Path, graph: Graph) -> PyTorchSession:

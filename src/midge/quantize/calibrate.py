@@ -66,7 +66,7 @@ def calibrate(
     for i, sample in enumerate(samples):
         values = evaluate_all(plain, sample)
         for name, counter in counters.items():
-            _limits(counter, values[name], name, name in averaged)
+            _limits(counter, values[name], f"value {name!r}, sample {i}", name in averaged)
         progress("ranges", i + 1, len(samples))
     if histograms:
         for i, sample in enumerate(samples):
@@ -77,7 +77,7 @@ def calibrate(
     return {n: _seen(c, len(samples), histograms) for n, c in counters.items()}
 
 
-def _limits(counter: _Counter, values: Array, name: str, averaged: bool) -> None:
+def _limits(counter: _Counter, values: Array, where: str, averaged: bool) -> None:
     if values.size == 0:
         counter.least = counter.most = 0.0
         return
@@ -85,7 +85,7 @@ def _limits(counter: _Counter, values: Array, name: str, averaged: bool) -> None
     if not np.isfinite(least) or not np.isfinite(most):
         raise ModelError(
             "is not finite on the calibration data",
-            where=f"value {name!r}",
+            where=where,
             hint="check the data's scale, and the model",
         )
     counter.least, counter.most = min(counter.least, least), max(counter.most, most)

@@ -30,9 +30,9 @@ class Options:
 
     def __post_init__(self) -> None:
         check_choice(self.method, METHODS, "--method")
-        if not 50.0 < self.percentile <= 100.0:
+        if not isinstance(self.percentile, int | float) or not 50.0 < self.percentile <= 100.0:
             raise UsageError(
-                f"{self.percentile:g} is no percentile",
+                f"{self.percentile} is no percentile",
                 where="--percentile",
                 hint="more than 50, at most 100; e.g. 99.99",
             )

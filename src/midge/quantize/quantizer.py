@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from midge.core.errors import ModelError, UsageError
+from midge.core.errors import MidgeWarning, ModelError, UsageError
 from midge.core.progress import Progress, silent
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph, Node, expand
+from midge.graph.quantizing import QUANTIZING
 from midge.quantize.calibrate import Seen, calibrate
 from midge.quantize.equalize import equalize
 from midge.quantize.masks import bound_masks
@@ -60,15 +62,39 @@ def quantize(
 
 
 def _check_numbers(samples: Sequence[Mapping[str, Array]]) -> None:
-    """UsageError for data with NaN, which no range holds; infinities may be those of a mask."""
+    """UsageError for data that no range holds."""
     for i, sample in enumerate(samples):
         for name, array in sample.items():
-            if array.dtype.kind == "f" and np.isnan(array).any():
-                raise UsageError(
-                    "has values that are not numbers (NaN)",
-                    where=f"sample {i} of input {name!r}",
-                    hint="mend the calibration data",
-                )
+            if array.dtype.kind != "f" or np.isfinite(array).all():
+                continue
+            nan = np.isnan(array).any()
+            raise UsageError(
+                f"has {'values that are not numbers (NaN)' if nan else 'infinite values'}",
+                where=f"sample {i} of input {name!r}",
+                hint="mend the calibration data",
+            )
+
+
+def _check_varied(samples: Sequence[Mapping[str, Array]]) -> None:
+    """UsageError for data of which all is one number, MidgeWarning for an input that is: that says
+    nothing of a range."""
+    floats = [n for n, array in samples[0].items() if array.dtype.kind == "f"] if samples else []
+    constant = {n: value for n in floats if (value := _only_value(samples, n)) is not None}
+    for name, value in constant.items():
+        what, hint = f"is {value:g} everywhere", "give inputs that the model will really see"
+        where = f"calibration data of input {name!r}"
+        if len(constant) == len(floats):
+            raise UsageError(f"{what}: no range can be learned", where=where, hint=hint)
+        warnings.warn(f"{where}: {what}; {hint}", MidgeWarning, stacklevel=3)
+
+
+def _only_value(samples: Sequence[Mapping[str, Array]], name: str) -> float | None:
+    """The number that all elements of an input are, if there are several."""
+    arrays = [s[name] for s in samples]
+    if sum(a.size for a in arrays) < 2:
+        return None
+    first = next(float(a.flat[0]) for a in arrays if a.size)
+    return first if all((a == first).all() for a in arrays) else None
 
 
 def learn(
@@ -79,7 +105,10 @@ def learn(
 ) -> Calibrated:
     """The part that runs the float graph: `build` can follow several times."""
     _check_numbers(samples)
-    floats = bound_masks(prepare(graph), samples, options.activations)
+    floats = prepare(graph)
+    if any(n.op in QUANTIZING for n in floats.nodes):
+        _check_varied(samples)
+    floats = bound_masks(floats, samples, options.activations)
     if options.equalize:
         floats = equalize(floats)
     histograms = options.method != "minmax"

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+LICENSE = "MIT-0"  # of these headers, and of all that Midge writes into a package
+
 
 def header(name: str) -> str:
     """The text of a runtime header."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from midge.core.damage import damage
 from midge.core.errors import TargetError
 from midge.core.files import check_regular
 from midge.core.registry import Registry
@@ -64,8 +65,9 @@ def _text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else damage(error)
         raise TargetError(
-            f"cannot be read: {error}", where=where, hint="give the path of a TOML file"
+            f"cannot be read: {why}", where=where, hint="give the path of a TOML file"
         ) from error
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 from midge.core.errors import TargetError
+from midge.core.sizes import SIZES, size_in
 from midge.core.target import Memory, Target
 
 # What kernels may ask for. div: a divide instruction. mul64: 32 x 32 -> 64 bit products.
@@ -38,8 +39,6 @@ _MEMORY_KEYS = ("name", "kind", "start", "size")
 _EMULATOR_KEYS = ("model", "cycles")
 _QEMU_TEXTS = ("system", "machine", "cpu")
 _QEMU_NUMBERS = ("flash_start", "flash_size", "ram_start", "ram_size")
-_SIZE = re.compile(r"([0-9]{1,18})([KM]?)")
-_UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _ADDRESS_SPACE = 1 << 32
 
@@ -115,9 +114,13 @@ def _list(value: object, where: str) -> list[Any]:
 
 
 def _number(value: object, where: str) -> int:
-    """Bytes or an address: a number, or text such as "256K" and "1M"."""
-    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        value = int(match[1]) * _UNITS[match[2]]
+    """Bytes or an address: a number, or a size as text, such as "256K" and "1M"."""
+    if isinstance(value, str):
+        try:
+            value = size_in(value)
+        except ValueError as error:
+            what = f'expected a number or "256K", got {value!r}, which {error}'
+            raise TargetError(what, where=where, hint=SIZES) from None
     if not isinstance(value, int) or isinstance(value, bool):
         raise TargetError(f'expected a number or "256K", got {value!r}', where=where)
     if not 0 <= value <= _ADDRESS_SPACE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +76,14 @@ def found_build(target: Target, optimize: str) -> tuple[str, ...]:
     flags = (*selected.flags, *OPTIMIZE[_known(optimize)])
     bare = [part for name, text in sorted(_bare_files().items()) for part in (name, text)]
     return (_FORMAT, selected.toolchain.name, selected.found.version, " ".join(flags), *bare)
+
+
+def compiler_of(target: Target, optimize: str) -> str:
+    """For people: the toolchain that an image for `target` is built by, e.g. "zig 0.14.0 -O3"."""
+    selected = _for_target(None, target)
+    numbers = re.findall(r"\d+(?:\.\d+)+", selected.found.version)
+    version = max(numbers, key=lambda n: n.count("."), default=selected.found.version)
+    return " ".join((selected.toolchain.name, version, *OPTIMIZE[_known(optimize)]))
 
 
 def build_image(

@@ -1,7 +1,7 @@
 """Where zig keeps what it builds for itself, its runtime libraries above all.
 
 Zig links the libraries as they are, damaged or not: Midge notes their hashes, and has zig begin
-anew when one has changed. Damage of other files zig notices, but fails at some: then, too.
+anew when one has changed. DamageError of other files zig notices, but fails at some: then, too.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import numpy as np
 
 from midge.codegen.arrange import arrange
 from midge.codegen.c import instruction_name
-from midge.codegen.package import Origin, make_package
+from midge.codegen.metadata import Origin
+from midge.codegen.package import make_package
 from midge.core.errors import RunError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
@@ -25,7 +26,7 @@ from midge.run import RUNNERS
 from midge.run.emulator import EmulatorSession
 from midge.toolchain import build_image
 from midge.tune import constants
-from midge.tune.trials import Cost, Match, Trial, Unfit, bodies_of
+from midge.tune.trials import KERNEL, Cost, Match, Trial, Unfit, bodies_of
 
 _NAME = "trial"
 # Of the largest result of the plain loops, by how much a float may differ that is added up in
@@ -292,7 +293,7 @@ def _greatest(t: TensorType, rng: np.random.Generator) -> Array:
 
 
 def _cost(lane: Lane, run: OperatorRun, sizes: Mapping[str, int]) -> Cost:
-    names = {f"{_NAME}_k{lane.number}": "kernel"}
+    names = {f"{_NAME}_k{lane.number}": KERNEL}
     names |= {instruction_name(i): name for name, i in bodies_of(lane.trial.kernel).items()}
     code = {own: sizes.get(symbol, 0) for symbol, own in names.items()}
     cycles = run.instructions if run.cycles is None else run.cycles

@@ -16,6 +16,7 @@ from midge.runtime import headers
 from midge.toolchain import found_build
 
 _NAME = "trial"
+KERNEL = "kernel"  # of a cost's code: what is not an instruction with a body
 _AGREES = b"agrees"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from midge.cli.commands import command, files_of
 from midge.cli.output import console, number, print_json, table
 from midge.codegen.names import prefix_from
 from midge.core.files import check_apart
+from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
@@ -39,6 +41,9 @@ def compile_command(
             "--force", help="Overwrite files that were edited or are not Midge's; never others."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; say what would be written.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile MODEL to a folder of C11 that any toolchain builds."""
@@ -49,21 +54,24 @@ def compile_command(
     package = compiled.package
     for name in package.files:
         check_apart(folder / name, "--output", given)
-    package.save(folder, force=force)
+    changes = changes_of(folder, package.files, force=force) if dry_run else None
+    if changes is None:
+        package.save(folder, force=force)
     if as_json:
         print_json(
             {
                 "folder": str(folder),
                 "files": sorted(package.files),
+                **({"dry_run": asdict(changes)} if changes is not None else {}),
                 "warnings": misfits(package),
                 **package.metadata,
             }
         )
         return
-    _show(compiled, folder)
+    _show(compiled, folder, changes)
 
 
-def _show(compiled: Compiled, folder: Path) -> None:
+def _show(compiled: Compiled, folder: Path, changes: Changes | None) -> None:
     out, package = console(), compiled.package
     arena = package.metadata["arena"]
     macs = sum(op.macs for op in package.operators)
@@ -86,9 +94,31 @@ def _show(compiled: Compiled, folder: Path) -> None:
     for warning in misfits(package):
         out.print("warning: ", style="bold yellow", end="")
         out.print(warning)
-    out.print(f"\nWrote {len(package.files)} files to {folder}{'/' if folder.name else ''}")
+    place = f"{folder}{'/' if folder.name else ''}"
+    if changes is not None:
+        _show_changes(package, place, changes)
+        return
+    out.print(f"\nWrote {len(package.files)} files to {place}")
     following = "Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast."
     out.print(following, markup=True)
+
+
+def _show_changes(package: Package, place: str, changes: Changes) -> None:
+    """What would have been written."""
+    out = console()
+    rows = [
+        (name, number(len(package.files[name].encode())) if name in package.files else "", word)
+        for word, names in (
+            ("new", changes.new),
+            ("replaced", changes.replaced),
+            ("as it is", changes.same),
+            ("removed", changes.removed),
+        )
+        for name in names
+    ]
+    out.print()
+    out.print(table(("file", "bytes", ""), sorted(rows), right=" r "))
+    out.print(f"\nDry run: nothing was written to {place}")
 
 
 def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:

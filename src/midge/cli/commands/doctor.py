@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from midge.cli.arguments import Json
 from midge.cli.commands import command
 from midge.cli.output import console, print_json, table
+from midge.core.extras import extras, how_to_get, installed
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """kind: "toolchain", "runner" or "extra".  found: version or place, "" if missing.
+    """kind: "toolchain", "runner" or "extra".  found: version or versions, "" if missing.
     adds: what it is good for.  install: how to get it."""
 
     kind: str
@@ -29,10 +28,15 @@ _RUNNER_ADDS = {
     "emulator": "exact instructions, estimated cycles, stack, per operator",
     "qemu": "a whole system: Cortex-M55, start-up code, semihosting",
 }
-_EXTRAS = (
-    ("ai_edge_litert", "ai-edge-litert", "midge verify against the framework", "midge[verify]"),
-    ("matplotlib", "matplotlib", "pictures of the memory plan", "midge[plot]"),
-)
+_EXTRA_ADDS = {
+    "verify": "midge verify against LiteRT and ONNX Runtime",
+    "plot": "pictures: of the memory plan, of layers' errors",
+    "torch": "midge.from_torch, and midge verify of .pt2",
+    "keras": "Keras models and SavedModels",
+    "trees": "midge.from_sklearn",
+    "train": "the training scripts in examples/",
+    "dev": "the tests",
+}
 
 
 def checks() -> list[Check]:
@@ -50,26 +54,21 @@ def checks() -> list[Check]:
         reason = RUNNERS[name].available()
         adds = _RUNNER_ADDS.get(name, "")
         found.append(Check("runner", name, "" if reason else "ready", adds, reason or ""))
-    for module, package, adds, extra in _EXTRAS:
-        found.append(
-            Check("extra", package, _version(module, package), adds, f"pip install '{extra}'")
-        )
+    for extra, packages in extras().items():
+        versions = {name: installed(name) for name in packages}
+        complete = all(versions.values())
+        texts = ", ".join(f"{name} {version}" for name, version in versions.items())
+        adds, get = _EXTRA_ADDS.get(extra, ""), how_to_get(extra)
+        found.append(Check("extra", extra, texts if complete else "", adds, get))
     return found
 
 
-def _version(module: str, package: str) -> str:
-    if find_spec(module) is None:
-        return ""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "found"
-
-
-def _short(found: str) -> str:
-    """The version number in what a compiler says of itself."""
-    numbers = re.findall(r"\d+(?:\.\d+)+", found)
-    return max(numbers, key=lambda n: n.count("."), default=found)
+def _short(check: Check) -> str:
+    """The version number in what a compiler says of itself; how many packages, of an extra."""
+    numbers = re.findall(r"\d+(?:\.\d+)+", check.found)
+    if check.kind == "extra" and "," in check.found:
+        return f"{check.found.count(',') + 1} packages"
+    return max(numbers, key=lambda n: n.count("."), default=check.found)
 
 
 @command("doctor")
@@ -81,7 +80,7 @@ def doctor_command(as_json: Json = False) -> None:
         return
     out = console()
     for kind, title in (("toolchain", "compilers"), ("runner", "runners"), ("extra", "extras")):
-        rows = [(c.name, _short(c.found) or "missing", c.adds) for c in found if c.kind == kind]
+        rows = [(c.name, _short(c) or "missing", c.adds) for c in found if c.kind == kind]
         out.print(table((title, "found", "adds"), rows))
         out.print()
     missing = [c for c in found if not c.found]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_angle.h - sine, cosine, tangent and their inverses, without <math.h>.
  *
  * Single precision throughout. Errors, over all finite arguments and without fused multiply-adds:

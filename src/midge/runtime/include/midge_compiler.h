@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_compiler.h - what generated code asks of the compiler. */
 #ifndef MIDGE_COMPILER_H
 #define MIDGE_COMPILER_H
@@ -27,10 +28,13 @@
 #define MIDGE_ANY_CPU
 #endif
 
+/* MIDGE_ALIGNED comes first in a declaration: both languages take it there. */
 #ifdef __cplusplus
 #define MIDGE_ASSERT(condition, text) static_assert(condition, text)
+#define MIDGE_ALIGNED(bytes) alignas(bytes)
 #else
 #define MIDGE_ASSERT(condition, text) _Static_assert(condition, text)
+#define MIDGE_ALIGNED(bytes) _Alignas(bytes)
 #endif
 
 MIDGE_ASSERT((-1 >> 1) == -1, "Midge needs an arithmetic right shift");

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_dsp.h - words of Arm's DSP extension, and the same in C for other cores. Words of two
  * halves or four bytes are int32_t; sums are taken modulo 2^32 (smlald: 2^64). */
 #ifndef MIDGE_DSP_H

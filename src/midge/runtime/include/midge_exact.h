@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_exact.h - floats that become integers round as written: products and sums apart.
  *
  * Comes before all other code. A compiler that fuses a product and a sum rounds once instead of

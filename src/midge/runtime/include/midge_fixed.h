@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_fixed.h - fixed-point arithmetic, bit for bit that of TensorFlow Lite's reference kernels. */
 #ifndef MIDGE_FIXED_H
 #define MIDGE_FIXED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_fixed_log.h - the logarithm of fixed-point values, as the reference kernels compute it. */
 #ifndef MIDGE_FIXED_LOG_H
 #define MIDGE_FIXED_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_float.h - the transcendental functions of float models, without <math.h>.
  *
  * Single precision throughout. Errors, over all finite arguments and without fused multiply-adds:

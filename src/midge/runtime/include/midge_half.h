@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_half.h - numbers of half precision, in which float models may keep their weights. */
 #ifndef MIDGE_HALF_H
 #define MIDGE_HALF_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_integer.h - integer arithmetic that is defined for every argument. */
 #ifndef MIDGE_INTEGER_H
 #define MIDGE_INTEGER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_math.h - functions of float models beyond the exponential, without <math.h>.
  *
  * Single precision throughout. Errors, over all finite arguments and without fused multiply-adds:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_minmax.h - the smaller and the larger of two values. */
 #ifndef MIDGE_MINMAX_H
 #define MIDGE_MINMAX_H

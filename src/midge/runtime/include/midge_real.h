@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_real.h - the product of an integer and a binary64 number, rounded, in integers only. */
 #ifndef MIDGE_REAL_H
 #define MIDGE_REAL_H

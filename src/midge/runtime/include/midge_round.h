@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT-0 */
 /* midge_round.h - float to integer, to nearest. */
 #ifndef MIDGE_ROUND_H
 #define MIDGE_ROUND_H
