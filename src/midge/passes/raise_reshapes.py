@@ -16,8 +16,8 @@ from midge.graph.ir import OPS, Graph, Node, fresh
 def raise_reshapes(graph: Graph) -> Graph:
     """y = reshape(quantize(x))   ->   y = quantize(reshape(x)), where x is an input
 
-    Only where nobody reads the value in between otherwise. Other operands are of one element, or
-    constants of the same shape.
+    Only where that makes an image of several rows of what has none, and where nobody reads the
+    value in between otherwise. Other operands are of one element, or constants of the same shape.
     """
     if not any(n.op == "reshape" for n in graph.nodes):
         return graph
@@ -50,9 +50,13 @@ class _Raiser:
     def raised(self, node: Node) -> bool:
         """Whether the reshape is moved; `made` has the nodes then."""
         (source,), (y,) = node.inputs, node.outputs
-        if y in self.own.outputs or y in self.replaced or not self.is_of_input(source, y):
-            return y in self.replaced
         shape = self.types[y].shape
+        if y in self.replaced:
+            return True
+        if y in self.own.outputs or not _gains_rows(self.types[source].shape, shape):
+            return False
+        if not self.is_of_input(source, y):
+            return False
         for reader in self.readers[source]:
             self.replaced[reader.outputs[0]] = y
         self.write(source, shape, y)
@@ -127,3 +131,12 @@ class _Raiser:
             attrs = {"shape": shape}
             self.made.append(Node("reshape", (name,), (made,), attrs, maker.src, maker.kind))
         return made
+
+
+def _gains_rows(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a reshape makes an image of rows, where there was one row or no image."""
+    return _rows(before) <= 1 < _rows(after)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) == 4 and shape[0] == 1 else 0

@@ -18,53 +18,53 @@ from midge.passes.raise_reshapes import raise_reshapes
 from midge.target import load_target
 from onnx_builder import OnnxModel
 
-END = "y: f32[4x3] = softmax(r, beta=1)"
+END = "y: f32[1x4x3x1] = softmax(r, beta=1)"
 MOVED = {
     "one operator": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
-  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "a chain with small operands": ("f32[3x4]", """
   const c: f32[1] = [2]
   const d: f32[] = [3]
   a: f32[3x4] = mul(x, c)
   b: f32[3x4] = add(d, a)
   e: f32[3x4] = tanh(b)
-  r: f32[4x3] = reshape(e, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(e, shape=(1 4 3 1))"""),
     "a constant of the same shape": ("f32[3x4]", """
   const c: f32[3x4] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
   a: f32[3x4] = mul(x, c)
-  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "an operand of one element and more axes": ("f32[1x3x4]", """
   const c: f32[1x1x1] = [2]
   a: f32[1x3x4] = mul(x, c)
-  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "an input that others read": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
-  r: f32[4x3] = reshape(a, shape=(4 3))
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))
   s: f32[1x1] = sum(x, axes=(0 1))"""),
 }  # fmt: skip
 LEFT = {
     "a value that others read": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
   s: f32[3x1] = sum(a, axes=(1))
-  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "an operand along an axis": ("f32[3x4]", """
   const c: f32[4] = [1, 2, 3, 4]
   a: f32[3x4] = mul(x, c)
-  r: f32[4x3] = reshape(a, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "what is no elementwise operator": ("f32[3x4]", """
   a: f32[3x4] = softmax(x, beta=1)
   b: f32[3x4] = tanh(a)
-  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(b, shape=(1 4 3 1))"""),
     "a table, which is read at an index": ("i8[3x4]", """
   const t: i8[256] = [TABLE]
   a: i8[3x4] = lookup(x, t)
   b: f32[3x4] = cast(a, dtype="f32")
-  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(b, shape=(1 4 3 1))"""),
     "a square, whose value others read in between": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
   b: f32[3x4] = mul(a, a)
-  r: f32[4x3] = reshape(b, shape=(4 3))"""),
+  r: f32[1x4x3x1] = reshape(b, shape=(1 4 3 1))"""),
 }  # fmt: skip
 TABLE = ", ".join(map(str, range(-128, 128)))
 
@@ -97,8 +97,22 @@ def test_it_stays(name: str) -> None:
     assert str(run([raise_reshapes, drop_dead], graph)) == str(graph)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("1x4x3x2", "1x8x3x1"), ("1x2x3x4", "1x1x6x4"), ("1x1x3x8", "24"), ("2x1x3x4", "2x3x4x1")],
+)
+def test_what_has_rows_or_gets_none_stays(before: str, after: str) -> None:
+    shape = after.replace("x", " ")
+    graph = plain(f"""graph g(x: f32[{before}]):
+  a: f32[{before}] = tanh(x)
+  r: f32[{after}] = reshape(a, shape=({shape}))
+  y: f32[{after}] = softmax(r, beta=1)
+  return y""")
+    assert str(run([raise_reshapes], graph)) == str(graph)
+
+
 def test_what_is_an_output_stays() -> None:
-    lines = "  a: f32[3x4] = tanh(x)\n  r: f32[4x3] = reshape(a, shape=(4 3))\n"
+    lines = "  a: f32[3x4] = tanh(x)\n  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))\n"
     for outputs in ("a, y", "r, y"):
         graph = plain(f"graph g(x: f32[3x4]):\n{lines}  {END}\n  return {outputs}")
         assert str(run([raise_reshapes], graph)) == str(graph)
@@ -107,17 +121,17 @@ def test_what_is_an_output_stays() -> None:
 def test_several_views_of_one_value() -> None:
     body = """
   a: f32[3x4] = tanh(x)
-  r: f32[4x3] = reshape(a, shape=(4 3))
-  q: f32[4x3] = reshape(a, shape=(4 3))
-  z: f32[4x3] = sub(r, q)"""
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))
+  q: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))
+  z: f32[1x4x3x1] = sub(r, q)"""
     graph = plain(f"graph g(x: f32[3x4]):{body}\n  {END}\n  return y, z")
     made = run([raise_reshapes, drop_dead], graph)
     same(graph, made)
     assert [n.inputs for n in made.nodes if n.op == "reshape"] == [("x",)]
     other = body.replace(
-        "q: f32[4x3] = reshape(a, shape=(4 3))", "q: f32[12] = reshape(a, shape=(12))"
+        "q: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))", "q: f32[12] = reshape(a, shape=(12))"
     )
-    other = other.replace("z: f32[4x3] = sub(r, q)", "z: f32[12] = tanh(q)")
+    other = other.replace("z: f32[1x4x3x1] = sub(r, q)", "z: f32[12] = tanh(q)")
     graph = plain(f"graph g(x: f32[3x4]):{other}\n  {END}\n  return y, z")
     assert str(run([raise_reshapes], graph)) == str(graph)
 
