@@ -35,6 +35,7 @@ SAID: dict[str, tuple[list[str], Any]] = {
     "static_arena": (["--static-arena"], True),
     "max_ram": (["--max-ram", "64K"], 65536),
     "max_flash": (["--max-flash", "1M"], 1 << 20),
+    "oversize": (["--oversize"], True),
     "bands": (["--whole-tensors"], False),
     "stream_input": (["--stream-input"], True),
     "stream_time": (["--stream-time=0"], 0),

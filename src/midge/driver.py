@@ -125,13 +125,13 @@ def compile_graph(
     planner = _pools(options, target)
     proves = options.prove and _can_prove(target)
 
-    def pick(without: frozenset[ir.Func]) -> Chosen:
+    def pick(wish: Wish, without: frozenset[ir.Func]) -> Chosen:
         found = choose(plain, target, types, goal, price, wish, planner, without, progress)
         if proves:
             _check_taken(found, target, goal, progress)
         return found
 
-    chosen = _choose(pick)
+    chosen = _fitting(partial(_choose, pick), wish, target, options)
     program, arena = chosen.program, chosen.arena
     if options.check_memory:
         arena = _apart(program, arena)
@@ -246,13 +246,24 @@ class _Refused(Exception):  # noqa: N818  # not an error of a user's
         self.found = found
 
 
-def _choose(pick: Callable[[frozenset[ir.Func]], Chosen]) -> Chosen:
+def _fitting(
+    pick: Callable[[Wish], Chosen], wish: Wish, target: Target, options: CompileOptions
+) -> Chosen:
+    """What `pick` chooses for `wish`; where that exceeds the board's own RAM, what fits it."""
+    chosen = pick(wish)
+    own = target.memory("ram")
+    if own is None or own.typical or options.pools or wish.max_ram is not None:
+        return chosen
+    return chosen if chosen.arena.size <= own.size else pick(replace(wish, max_ram=own.size))
+
+
+def _choose(pick: Callable[[Wish, frozenset[ir.Func]], Chosen], wish: Wish) -> Chosen:
     """What `pick` chooses without the kernels that turn out not to be right: a kernel that does not
     build, run or agree is one that is not taken, and the user is told."""
     without: frozenset[ir.Func] = frozenset()
     while True:
         try:
-            return pick(without)
+            return pick(wish, without)
         except _Refused as error:
             more = {option.kernel.func for option, _ in error.found} - without
             if not more:
@@ -281,6 +292,29 @@ def check_limits(package: Package, options: CompileOptions) -> None:
             package, package.weights_size, "flash for constants alone", options.max_flash,
             f"the most is at {_place(most)}: {most['constants']} bytes; {helps} would help",
         )  # fmt: skip
+    _check_board(package, options)
+
+
+def _check_board(package: Package, options: CompileOptions) -> None:
+    """PlanError for what exceeds the board's own memories, before its stack and code are counted.
+    A CPU's typical ones are for `midge compile` to warn of."""
+    if options.oversize or options.check_memory:
+        return
+    ram = None if options.pools else package.target.memory("ram")
+    for memory, size, what in (
+        (ram, package.arena_size, "RAM for the arena"),
+        (package.target.memory("flash"), package.weights_size, "flash for constants alone"),
+    ):
+        if memory is not None and not memory.typical and size > memory.size:
+            raise PlanError(
+                f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
+                where=f"{package.name} on {package.target.name}",
+                hint=f"{' or '.join(_for_less_ram(package, options))} would help; --oversize goes "
+                "on in any case"
+                if memory is ram
+                else "a smaller model, or int8 instead of float, would help; --oversize goes on in "
+                "any case",
+            )
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -156,6 +156,12 @@ class CompileOptions:
             parse=byte_size,
         ),
     )
+    oversize: bool = field(
+        default=False,
+        metadata=_said(
+            "--oversize", help="Go on where the board's own RAM or flash would be exceeded."
+        ),
+    )
     bands: bool = field(
         default=True,
         metadata=_said(

@@ -11,13 +11,15 @@ from midge.core.errors import TargetError
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`size` bytes at address `start`. cost: of an access, in units of the fastest memory's."""
+    """`size` bytes at address `start`. cost: of an access, in units of the fastest memory's.
+    typical: as chips with this CPU often have it, and not a board's own."""
 
     name: str
     kind: Literal["ram", "flash"]
     start: int
     size: int
     cost: float = 1.0
+    typical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

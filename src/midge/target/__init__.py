@@ -11,6 +11,7 @@ name = "sram"
 kind = "ram"                      # or "flash"
 start = 0x20000000
 size = "128K"                     # or a number of bytes
+typical = true                    # of chips with this CPU, not of one board: more is no error
 [toolchains]                      # the flags that select this CPU, preferred toolchain first
 zig = ["-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"]
 [emulator]                        # optional: Unicorn's CPU and a cycle model

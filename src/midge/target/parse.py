@@ -152,7 +152,7 @@ def _memories(value: object, where: str) -> tuple[Memory, ...]:
 
 def _memory(value: object, where: str) -> Memory:
     table = _table(value, where)
-    _check_keys(table, (*_MEMORY_KEYS, "cost"), where)
+    _check_keys(table, (*_MEMORY_KEYS, "cost", "typical"), where)
     for key in _MEMORY_KEYS:
         if key not in table:
             raise TargetError(f'misses "{key}"', where=where)
@@ -164,7 +164,11 @@ def _memory(value: object, where: str) -> Memory:
     cost = table.get("cost", 1.0)
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 < cost < 1e6:
         raise TargetError("is no cost of an access", where=f"{where}.cost", hint="e.g. 1 or 2.5")
-    return Memory(_text(table["name"], f"{where}.name"), cast(Any, kind), start, size, float(cost))
+    typical = table.get("typical", False)
+    if not isinstance(typical, bool):
+        raise TargetError("is true or false", where=f"{where}.typical")
+    name = _text(table["name"], f"{where}.name")
+    return Memory(name, cast(Any, kind), start, size, float(cost), typical)
 
 
 def _require_memories(memories: tuple[Memory, ...], where: str) -> None:

@@ -137,9 +137,13 @@ def misfits(package: Package) -> list[str]:
     )  # fmt: skip
     for kind, what, size, advice in kinds:
         memory = package.target.memory(kind)
-        if memory is not None and size > memory.size:
-            found.append(
-                f"{what} {number(size)} bytes, {memory.name} has {number(memory.size)}; {advice}"
-                "choose a larger target or describe your board in a .toml"
-            )
+        if memory is None or size <= memory.size:
+            continue
+        whose = f"{memory.name} has"
+        if memory.typical:
+            whose = f"chips with a {package.target.name} typically have"
+        found.append(
+            f"{what} {number(size)} bytes, {whose} {number(memory.size)}; {advice}"
+            "choose a larger target or describe your board in a .toml"
+        )
     return found

@@ -1,0 +1,133 @@
+"""A board's own memories are limits, a CPU's typical ones are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import midge as midge_package
+from conftest import Cli
+from midge import driver
+from midge.cascading import Chosen
+from midge.core.errors import PlanError, TargetError
+from midge.graph.ir import Graph
+from midge.target import TARGETS, load_target
+from stream_nets import Net, chain
+
+BOARD = """
+name = "board"
+base = "cortex-m4"
+{typical}
+[[memories]]
+name = "sram1"
+kind = "ram"
+start = 0x20000000
+size = {ram}
+{typical}
+[[memories]]
+name = "flash"
+kind = "flash"
+start = 0x08000000
+size = {flash}
+{typical}
+"""
+
+
+@pytest.fixture
+def graph() -> Graph:
+    driver.load_operators()
+    return chain(Net(True, 3))
+
+
+def board(folder: Path, ram: int, flash: int = 1 << 20, *, typical: bool = False) -> Path:
+    path = folder / "board.toml"
+    text = BOARD.replace("{typical}", "", 1).replace("{typical}", "typical = true" * typical)
+    path.write_text(text.replace("{ram}", str(ram)).replace("{flash}", str(flash)))
+    return path
+
+
+def compiled(graph: Graph, target: Path, **settings: object) -> midge_package.Package:
+    return midge_package.compile(graph, target, search=False, prove=False, **settings)
+
+
+def test_every_target_of_midge_has_typical_sizes() -> None:
+    assert all(m.typical for name in TARGETS for m in TARGETS[name].memories)
+    assert TARGETS["cortex-m4"].memories
+
+
+def test_more_ram_than_the_board_has(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"RAM for the arena, sram1 has 64") as caught:
+        compiled(graph, board(tmp_path, 64))
+    assert "--oversize" in caught.value.hint
+    assert caught.value.where.endswith("on board")
+    assert compiled(graph, board(tmp_path, 64), oversize=True).arena_size > 64
+    assert compiled(graph, board(tmp_path, 64, typical=True)).arena_size > 64
+
+
+def test_as_much_as_the_board_has(graph: Graph, tmp_path: Path) -> None:
+    need = compiled(graph, board(tmp_path, 1 << 20)).arena_size
+    assert compiled(graph, board(tmp_path, need)).arena_size == need
+
+
+def test_more_flash_than_the_board_has(graph: Graph, tmp_path: Path) -> None:
+    own = compiled(graph, board(tmp_path, 1 << 20)).weights_size
+    with pytest.raises(PlanError, match="flash for constants alone, flash has") as caught:
+        compiled(graph, board(tmp_path, 1 << 20, own - 1))
+    assert "--oversize" in caught.value.hint
+    assert compiled(graph, board(tmp_path, 1 << 20, own)).weights_size == own
+    assert compiled(graph, board(tmp_path, 1 << 20, own - 1), oversize=True).files
+
+
+def test_the_smaller_plan_is_looked_for_before_that(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual plan may be larger than what would fit."""
+    asked: list[int | None] = []
+    choose = driver.choose
+
+    def noted(*given: object, **named: object) -> Chosen:
+        wish = given[5]
+        assert isinstance(wish, driver.Wish)
+        asked.append(wish.max_ram)
+        return choose(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(driver, "choose", noted)
+    need = compiled(graph, board(tmp_path, 1 << 20)).arena_size
+    compiled(graph, board(tmp_path, need - 1, typical=True))
+    assert asked == [None, None]
+    with pytest.raises(PlanError, match="sram1 has 64"):
+        compiled(graph, board(tmp_path, 64))
+    assert asked == [None, None, None, 64]
+
+
+def test_limits_of_several_memories_are_their_own(graph: Graph, tmp_path: Path) -> None:
+    compiled(graph, board(tmp_path, 64), pools={"a": 1 << 20})
+
+
+def test_a_limit_that_is_asked_for_comes_first(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="63 are allowed"):
+        compiled(graph, board(tmp_path, 64), max_ram=63)
+
+
+def test_a_board_is_told_as_an_error_and_a_cpu_as_a_warning(
+    midge: Cli, graph: Graph, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.midge"
+    midge_package.save(graph, path)
+    words = ("--no-search", "--no-prove", "-o", tmp_path / "out")
+    result = midge("compile", path, "-t", board(tmp_path, 64), *words)
+    assert (result.code, (tmp_path / "out").exists()) == (3, False)
+    result = midge("compile", path, "-t", board(tmp_path, 64), "--oversize", *words)
+    assert result.code == 0
+    assert "sram1 has 64" in result.out
+    result = midge("compile", path, "-t", board(tmp_path, 64, typical=True), *words)
+    assert result.code == 0
+    assert "typically have 64" in result.out.replace("\n", " ")
+
+
+def test_whether_a_size_is_typical_is_true_or_false(tmp_path: Path) -> None:
+    path = board(tmp_path, 64, typical=True)
+    path.write_text(path.read_text().replace("typical = true", 'typical = "yes"'))
+    with pytest.raises(TargetError, match="true or false"):
+        load_target(path)
