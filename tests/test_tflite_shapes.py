@@ -111,7 +111,9 @@ def filled() -> bytes:
     x = f.input(-1, 4)
     zero = f.model.const(np.array(5, np.int8), *Q)
     state = f.op("FILL", [f.pack(f.batch(x, 2), f.ints(4)), zero], -1, 4)
-    wide = f.op("BROADCAST_TO", [state, f.ints([2, 1, 4])], 2, -1, 4, version=3)
+    wide = f.op(
+        "BROADCAST_TO", [state, f.pack(f.ints(2), f.batch(x, 2), f.ints(4))], 2, -1, 4, version=3
+    )
     both = f.op("ADD", [wide, x], 2, -1, 4, options="AddOptions")
     least = f.op("REDUCE_MIN", [both, f.ints([0])], -1, 4, options="ReducerOptions")
     mean = f.op("MEAN", [both, f.ints([0])], -1, 4, options="ReducerOptions")
