@@ -244,7 +244,7 @@ def test_before_and_after(case: str, golden: Golden) -> None:
 # What these look for is in none of the random graphs: they have tests of their own.
 ELSEWHERE = {
     "fuse_gelu", "sink_reshapes", "move_transposes", "fuse_quantized", "scale_products",
-    "join_parts", "fuse_hard_swish", "spell_powers", "keep_order",
+    "join_parts", "fuse_hard_swish", "spell_powers", "keep_order", "join_dilations",
 }  # fmt: skip
 
 
