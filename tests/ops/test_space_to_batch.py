@@ -25,9 +25,9 @@ def ints(m: TFLiteModel, values: Any) -> int:
 
 def moved(kind: str, shape: Any, block: Any, pairs: Any, out: Any, dtype: str = "int8") -> bytes:
     m = TFLiteModel()
-    q = (None, 0) if dtype in ("float32", "int32") else (0.1, -9)
+    q = {"int8": (0.1, -9), "int16": (0.1, 0)}.get(dtype, (None, 0))
     x, y = m.input(shape, dtype, *q), m.value(out, dtype, *q)
-    m.op(kind, [x, ints(m, block), ints(m, pairs)], [y], f"{OPTIONS[kind]}Options", version=2)
+    m.op(kind, [x, ints(m, block), ints(m, pairs)], [y], f"{OPTIONS[kind]}Options", version=3)
     return m.build([y])
 
 
@@ -41,7 +41,7 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float32", "int32"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float32", "int32"])
 @pytest.mark.parametrize("case", range(len(SPLITS)))
 def test_split(case: int, dtype: str) -> None:
     shape, block, pads, out = SPLITS[case]
@@ -49,7 +49,7 @@ def test_split(case: int, dtype: str) -> None:
     same(moved("SPACE_TO_BATCH_ND", shape, block, pads, out, dtype), {"t0": x})
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float32"])
 @pytest.mark.parametrize("case", range(len(SPLITS)))
 def test_merged(case: int, dtype: str) -> None:
     """What was padded is cropped."""

@@ -195,7 +195,9 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     op.expect_dtype(1, DType.F32, DType.I8)
     if op.type(2).dtype is DType.I16 and op.has(3):
         op.expect_dtype(3, DType.I64)
-    shape = tuple(int(d) for d in op.const(0, "output shape").reshape(-1))
+    shape = op.output.shape
+    if op.inputs[0] in op.consts or op.outputs[0] in op.open:
+        shape = tuple(int(d) for d in op.const(0, "output shape").reshape(-1))
     batch, _, _, _ = image(op.type(2))
     oc, *kernel, _ = image(op.type(1))
     if len(shape) != 4 or shape[::3] != (batch, oc) or min(shape) < 1:

@@ -135,6 +135,21 @@ def unpack_from_tflite(op: Foreign) -> tuple[Node, ...]:
     return _split(op, x, axis % rank, [1] * len(op.outputs), keep=False)
 
 
+def reverse_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """REVERSE_V2: the axes named from their ends (lite/kernels/reverse.cc)."""
+    op.expect_inputs(2)
+    op.expect_dtype(0, *_DTYPES)
+    expect_same_scale(op, op.inputs[:1])
+    shape = op.type(0).shape
+    axes = [int(a) for a in op.const(1, "axes").reshape(-1)]
+    if not all(-len(shape) <= a < len(shape) for a in axes):
+        raise op.error(f"axes {axes} do not exist in {op.type(0)}")
+    turned = {a % len(shape) for a in axes}
+    return _slice(
+        op, [_Part(n - 1, n, -1) if d in turned else _Part(0, n) for d, n in enumerate(shape)]
+    )
+
+
 def split_v_from_tflite(op: Foreign) -> tuple[Node, ...]:
     """SPLIT_V: parts of given sizes, at most one of them -1 (what is left)."""
     op.expect_inputs(3)
@@ -277,6 +292,7 @@ for _kind, _importer in (
     ("SPLIT", split_from_tflite),
     ("SPLIT_V", split_v_from_tflite),
     ("STRIDED_SLICE", strided_slice_from_tflite),
+    ("REVERSE_V2", reverse_from_tflite),
     ("UNPACK", unpack_from_tflite),
 ):
     IMPORTERS["tflite"].add(_kind, _importer)

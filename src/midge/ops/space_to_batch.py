@@ -14,7 +14,7 @@ from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import Node
 from midge.ops._common import expect_same_scale
 
-_DTYPES = (DType.F32, DType.I8, DType.U8, DType.I32, DType.I64)
+_DTYPES = (DType.F32, DType.I8, DType.U8, DType.I16, DType.I32, DType.I64)
 
 
 def space_to_batch(op: Foreign) -> tuple[Node, ...]:
