@@ -245,6 +245,7 @@ def test_before_and_after(case: str, golden: Golden) -> None:
 ELSEWHERE = {
     "fuse_gelu", "sink_reshapes", "move_transposes", "fuse_quantized", "scale_products",
     "join_parts", "fuse_hard_swish", "spell_powers", "keep_order", "raise_reshapes",
+    "join_dilations",
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from midge.passes.fuse_gelu import fuse_gelu
 from midge.passes.fuse_hard_swish import fuse_hard_swish
 from midge.passes.fuse_quantized import fuse_quantized
 from midge.passes.fuse_tables import fuse_tables
+from midge.passes.join_dilations import join_dilations
 from midge.passes.join_parts import join_parts
 from midge.passes.keep_order import keep_order
 from midge.passes.legalize import legalize
@@ -40,6 +41,7 @@ from midge.passes.split_global_pools import split_global_pools
 
 # Model level: nodes mean what the framework means, tensors are quantised.
 MODEL_PASSES = (
+    join_dilations,
     fuse_quantized,
     move_transposes,
     fuse_quantized,

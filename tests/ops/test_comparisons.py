@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midge.core.errors import ModelError
-from oracle import both_refuse, load, quant, random, same
+from oracle import OPTIMISED, both_refuse, quant, random, same
 from tflite_builder import TFLiteModel
 
 NONE = (None, 0)
@@ -174,11 +173,18 @@ def test_quantised_reductions(dtype: str, shape: Any, axes: Any) -> None:
         both_refuse(reduction(kind, shape, axes, True, dtype, q, (q[0] * 2, 0)), {"t0": x})
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
-def test_quantised_sums_are_refused(dtype: str) -> None:
-    """LiteRT's kernel reads the signed bytes as unsigned ones: the sum of -128 and 0 is 128."""
-    with pytest.raises(ModelError, match="SUM"):
-        load(reduction("SUM", (2, 3), (1,), True, dtype, (0.1, 0), (0.2, 0)))
+def test_quantised_sums(dtype: str, keep: bool) -> None:
+    """LiteRT's reference kernel reads the signed bytes as unsigned ones."""
+    rng = np.random.default_rng(0)
+    scales = [quant(rng, dtype) for _ in range(4)]
+    halves = (0.5, 0), (4.0, 0)  # ties
+    pairs = [*zip(scales[:2], scales[2:], strict=True), halves, (scales[0], scales[0])]
+    for shape, axes in [*REDUCTIONS, ((3, 1), (1,)), ((1, 1), (0, 1)), ((2, 500), (1,))]:
+        for q, qy in pairs:
+            data = reduction("SUM", shape, axes, keep, dtype, q, qy)
+            same(data, {"t0": random(rng, shape, dtype)}, kernels=OPTIMISED)
 
 
 MATRICES = [

@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from midge.core import leaving
@@ -26,7 +27,7 @@ _ZIP = b"PK\x03\x04"
 _MOST = 1 << 31  # bytes of a SavedModel
 
 
-def read(data: bytes, name: str, shapes: Shapes) -> Graph:
+def read(data: bytes, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
     """The graph of a Keras model or of a packed SavedModel. ModelError if Keras or the converter
     refuses it, UsageError without TensorFlow."""
     return read_tflite(converted(data, name), name, shapes)

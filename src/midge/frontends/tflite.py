@@ -6,17 +6,20 @@ read, and whatever the flatbuffer accessors raise on a broken table becomes a Mo
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from midge.core.errors import ModelError
+from midge.core.errors import ModelError, VerifyError
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.frontends import FRONTENDS, Frontend
-from midge.frontends.shapes import Shapes
+from midge.frontends.shapes import Shapes, resolved
+from midge.frontends.tflite_options import enum, fields
+from midge.frontends.tflite_shapes import Declared, check, declared
 from midge.frontends.ways_out import TFLITE, unsupported
 from midge.graph.evaluate import evaluate_node
 from midge.graph.importers import IMPORTERS, Foreign
@@ -56,8 +59,10 @@ class _Reader:
         self.data, self.name, self.shapes = data, name, shapes
         self.schema = tflite
         self.model = tflite.Model.GetRootAs(data, 0)
-        self.opcodes = _enum(tflite.BuiltinOperator)
+        self.opcodes = enum(tflite.BuiltinOperator)
         self.types: dict[str, TensorType] = {}
+        self.stated: dict[str, Declared] = {}
+        self.given: dict[str, tuple[int, ...]] = {}
         self.consts: dict[str, Array] = {}
 
     def graph(self) -> Graph:
@@ -74,6 +79,7 @@ class _Reader:
         outputs = self.values(self.subgraph.OutputsAsNumpy(), self.subgraph.OutputsLength())
         if not inputs or not outputs or "" in (*inputs, *outputs):
             raise ModelError("the model has no inputs or no outputs", where=self.name, hint=_AGAIN)
+        self.given = resolved({n: self.declared(n).dims for n in inputs}, self.shapes)
         for name in (*inputs, *outputs):
             self.type(name)
         self.defined = set(inputs)
@@ -123,21 +129,28 @@ class _Reader:
         if name not in self.types:
             tensor = self.subgraph.Tensors(self.index[name])
             where = f"tensor {self.index[name]} {name!r}"
-            self.types[name] = t = self.tensor_type(tensor, where)
+            self.types[name] = t = self.tensor_type(name, tensor, where)
             _check_zero_points(t, where)
             array = self.constant(tensor, t, where)
             if array is not None:
                 self.consts[name] = array
         return self.types[name]
 
-    def tensor_type(self, tensor: Any, where: str) -> TensorType:
-        rank = self.length(tensor.ShapeLength(), "dimensions")
-        shape = tuple(int(d) for d in tensor.ShapeAsNumpy()) if rank else ()
+    def declared(self, name: str) -> Declared:
+        """What the file says of a tensor's shape."""
+        if name not in self.stated:
+            where = f"tensor {self.index[name]} {name!r}"
+            tensor = self.subgraph.Tensors(self.index[name])
+            self.stated[name] = declared(tensor, self.length, where)
+        return self.stated[name]
+
+    def tensor_type(self, name: str, tensor: Any, where: str) -> TensorType:
+        """That of an input or a constant; of others it holds until they are computed."""
+        dims = self.declared(name).dims
+        shape = self.given.get(name) or tuple(1 if d is None else d for d in dims)
         checked_shape(shape, where)
-        if tensor.ShapeSignatureLength():
-            self.check_signature(tensor, shape, where)
         if tensor.Type() not in DTYPES:
-            code = _enum(self.schema.TensorType).get(tensor.Type(), str(tensor.Type()))
+            code = enum(self.schema.TensorType).get(tensor.Type(), str(tensor.Type()))
             known = f"supported: {', '.join(d.value for d in DTYPES.values())}"
             raise ModelError(f"element type {code} is not supported", where=where, hint=known)
         if tensor.Sparsity() is not None:
@@ -145,17 +158,6 @@ class _Reader:
                 "sparse tensors are not supported", where=where, hint="convert without sparsity"
             )
         return TensorType(shape, DTYPES[tensor.Type()], self.quant(tensor, shape, where))
-
-    def check_signature(self, tensor: Any, shape: tuple[int, ...], where: str) -> None:
-        """Dynamic dimensions: a free batch is compiled as the shape's 1, others are refused."""
-        self.length(tensor.ShapeSignatureLength(), "dimensions")
-        signature = [int(d) for d in tensor.ShapeSignatureAsNumpy()]
-        if any(d == -1 for d in signature[1:]):
-            raise ModelError(
-                f"shape {signature} is dynamic",
-                where=where,
-                hint="convert the model with static shapes (only the batch may be free)",
-            )
 
     def quant(self, tensor: Any, shape: tuple[int, ...], where: str) -> Quant | None:
         q = tensor.Quantization()
@@ -167,6 +169,8 @@ class _Reader:
         if self.length(q.ZeroPointLength(), "zero points"):
             zeros = [int(z) for z in q.ZeroPointAsNumpy()]
         axis = q.QuantizedDimension() if count > 1 else None
+        if axis is not None and math.prod(shape) == count and count in shape:
+            axis = shape.index(count)  # some converters give a bias the axis of its weights
         if axis is not None and not (0 <= axis < len(shape) and shape[axis] == count):
             what = f"{count} scales on axis {axis} of {shape}"
             raise ModelError(what, where=where, hint=_AGAIN)
@@ -212,7 +216,10 @@ class _Reader:
             self.type(name)
         if not outputs or "" in outputs:
             raise ModelError(f"{kind} has no outputs", where=src, hint=_AGAIN)
-        foreign = Foreign(kind, inputs, outputs, self.options(op), src, self.types, self.consts)
+        foreign = Foreign(
+            kind, inputs, outputs, self.options(op), src, self.types, self.consts,
+            open=frozenset(n for n in outputs if not self.declared(n).static),
+        )  # fmt: skip
         self.check_defined(foreign)
         nodes = self.imported(foreign)
         self.add_consts(foreign)
@@ -270,33 +277,47 @@ class _Reader:
     def options(self, op: Any) -> dict[str, Any]:
         """The operator's options table as snake_case name -> value."""
         number = op.BuiltinOptionsType()
-        name = _enum(self.schema.BuiltinOptions).get(number)
+        name = enum(self.schema.BuiltinOptions).get(number)
         table = op.BuiltinOptions()
         if number == 0 or table is None or name is None:
             return {}
         cls = getattr(self.schema, name)
         options = cls()
         options.Init(table.Bytes, table.Pos)
-        fields = _fields(cls)
-        return {f: get(options) for f, get in fields.items()}
+        return {f: get(options) for f, get in fields(cls).items()}
 
     def add_consts(self, op: Foreign) -> None:
         """Constants that an importer made."""
         for name, array in op.new_consts.items():
-            self.consts[name] = array
-            self.types[name] = TensorType(array.shape, DType.of(array))
+            t = TensorType(array.shape, DType.of(array))
+            if name in op.outputs:
+                t = self.settled(op, name, t)
+            self.types[name], self.consts[name] = t, array
 
     def add_types(self, op: Foreign, nodes: tuple[Node, ...]) -> None:
-        """Types of values that an importer put between its nodes."""
+        """Types of what the nodes compute, as inferred; those that the file states must agree."""
         for node in nodes:
-            for i, name in enumerate(node.outputs):
-                if name in self.types:
-                    continue
-                inferred = OPS[node.op].infer([self.types[n] for n in node.inputs], node.attrs)[i]
-                source = node.inputs[0] if OPS[node.op].alias else op.outputs[0]
-                self.types[name] = TensorType(
-                    inferred.shape, inferred.dtype, self.types[source].quant
-                )
+            for name, inferred in zip(node.outputs, self.inferred(node), strict=True):
+                if name in op.outputs:
+                    self.types[name] = self.settled(op, name, inferred)
+                elif name not in self.types:
+                    source = node.inputs[0] if OPS[node.op].alias else op.outputs[0]
+                    self.types[name] = replace(inferred, quant=self.types[source].quant)
+
+    def settled(self, op: Foreign, name: str, inferred: TensorType) -> TensorType:
+        have = self.types[name]
+        check(name, self.declared(name), have, inferred, op.where)
+        return replace(inferred, quant=have.quant)
+
+    def inferred(self, node: Node) -> tuple[TensorType, ...]:
+        try:
+            types = OPS[node.op].infer([self.types[n] for n in node.inputs], node.attrs)
+        except VerifyError as error:
+            raise ModelError(error.what, where=node.where, hint=error.hint) from None
+        if len(types) != len(node.outputs):
+            what = f"has {len(node.outputs)} outputs, not {len(types)}"
+            raise ModelError(what, where=node.where)
+        return types
 
 
 def _check_zero_points(t: TensorType, where: str) -> None:
@@ -304,46 +325,6 @@ def _check_zero_points(t: TensorType, where: str) -> None:
         for z in t.quant.zero_point:
             if not t.dtype.min <= z <= t.dtype.max:
                 raise ModelError(f"zero point {z} is outside {t.dtype.value}", where=where)
-
-
-def _enum(cls: type) -> dict[int, str]:
-    return {v: k for k, v in vars(cls).items() if isinstance(v, int) and not k.startswith("_")}
-
-
-_ACCESSORS: dict[type, dict[str, Callable[[Any], Any]]] = {}
-
-
-def _fields(cls: type) -> dict[str, Callable[[Any], Any]]:
-    """snake_case name -> reader, for every scalar and vector field of an options class."""
-    if cls not in _ACCESSORS:
-        _ACCESSORS[cls] = {
-            _snake(n): (_vector(n) if f"{n}AsNumpy" in vars(cls) else _scalar(n))
-            for n in vars(cls)
-            if n[0].isupper() and n not in ("Init", "GetRootAs") and _is_field(cls, n)
-        }
-    return _ACCESSORS[cls]
-
-
-def _is_field(cls: type, name: str) -> bool:
-    if re.search(r"(AsNumpy|Length|IsNone|BufferHasIdentifier)$", name):
-        return False
-    return callable(vars(cls)[name]) and not name.startswith("GetRootAs")
-
-
-def _scalar(name: str) -> Callable[[Any], Any]:
-    return lambda options: getattr(options, name)()
-
-
-def _vector(name: str) -> Callable[[Any], Any]:
-    def get(options: Any) -> tuple[int, ...]:
-        values = getattr(options, f"{name}AsNumpy")()
-        return () if isinstance(values, int) else tuple(int(v) for v in values)
-
-    return get
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 FRONTENDS.add("tflite", Frontend("tflite", (".tflite",), lambda data: data[4:8] == b"TFL3", read))

@@ -38,6 +38,7 @@ class Foreign:
     new_consts: the constants that the importer makes; the reader adds them to the graph.
     quants: what the integers of values that the importer makes stand for, if it says so.
     meant: small values that are dequantised from constants: known, but not constants of the graph.
+    open: the outputs whose shapes the file does not state; their types hold for the rest only.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Foreign:
     new_consts: dict[str, Array] = field(default_factory=dict)
     quants: dict[str, Quant] = field(default_factory=dict)
     meant: Mapping[str, Array] = field(default_factory=dict)
+    open: frozenset[str] = frozenset()
 
     @property
     def where(self) -> str:

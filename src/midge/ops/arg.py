@@ -108,7 +108,8 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     steps = Steps(op)
     attrs: dict[str, Attr] = {"axis": int(axis[0]) % len(shape), "dtype": op.output.dtype.value}
     found = steps.emit(op.kind.lower(), op.inputs[:1], attrs)
-    return steps.finish("reshape", [found], {"shape": op.output.shape})
+    at = int(axis[0]) % len(shape)
+    return steps.finish("reshape", [found], {"shape": shape[:at] + shape[at + 1 :]})
 
 
 _SAMPLES = tuple(

@@ -262,6 +262,27 @@ def mod_from_onnx(op: Foreign) -> tuple[Node, ...]:
     return narrowed(steps, steps.emit("rem" if fmod else "mod", parts))
 
 
+def floor_mod_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """FLOOR_MOD of integers: the sign of the divisor (lite/kernels/floor_mod.cc)."""
+    _whole_numbers(op)
+    return (op.node("mod"),)
+
+
+def floor_div_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """FLOOR_DIV of integers: rounded down (lite/kernels/floor_div.cc)."""
+    _whole_numbers(op)
+    a, b = op.inputs
+    steps = Steps(op)
+    rest = steps.emit("mod", [a, b])
+    return steps.finish("div", [steps.emit("sub", [a, rest]), b])
+
+
+def _whole_numbers(op: Foreign) -> None:
+    op.expect_inputs(2)
+    op.expect_dtype(0, DType.I32, DType.I64)
+    op.expect_dtype(1, op.type(0).dtype)
+
+
 def pow_from_onnx(op: Foreign) -> tuple[Node, ...]:
     """Pow: the exponent may be of another type; the result has that of the base."""
     op.expect_inputs(2)
@@ -308,6 +329,8 @@ def reciprocal_from_onnx(op: Foreign) -> tuple[Node, ...]:
 
 
 IMPORTERS["tflite"].add("DIV", div_from_tflite)
+IMPORTERS["tflite"].add("FLOOR_MOD", floor_mod_from_tflite)
+IMPORTERS["tflite"].add("FLOOR_DIV", floor_div_from_tflite)
 IMPORTERS["tflite"].add("POW", pow_from_tflite)
 IMPORTERS["tflite"].add("SQUARED_DIFFERENCE", squared_from_tflite)
 IMPORTERS["tflite"].add("SQUARE", square_from_tflite)

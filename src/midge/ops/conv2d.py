@@ -226,7 +226,7 @@ def expand_conv(node: Node, ctx: Expansion) -> None:
         ctx.finish("clip", [acc], {"low": low, "high": high})
         return
     _, zx = per_tensor(x, node.where)
-    attrs |= {"x_zero": zx, "pad_value": zx}
+    attrs |= {"x_zero": zx} | ({"pad_value": zx} if "padding" in attrs else {})
     acc = ctx.emit(node.op, node.inputs, attrs)
     finish_requantized(node, ctx, acc, channel_scales(node, ctx), activation)
 

@@ -5,6 +5,7 @@ taps where oh + top = ih * stride + kh * dilation, and the same in width.
 
 x [N, H, W, IC], w [OC, KH, KW, IC / groups], b [OC] (optional). Attributes: strides, dilations,
 origin (top, left: the rows and columns of the full result that are cut off), size (height, width).
+The plain operator on integers gives accumulators; `x_zero` is subtracted from every x.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from math import gcd
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integers
+from midge.graph.attrs import integer, integers
 from midge.graph.fixed_point import accumulator
 from midge.graph.importers import IMPORTERS, Foreign, Steps
-from midge.graph.ir import OPS, Attr, Attrs, Node, OpDef, Sample
+from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
-from midge.ops._common import MAX_EXTENT, arity, checked_int, fail, image
+from midge.ops._common import (
+    MAX_EXTENT,
+    arity,
+    checked_int,
+    fail,
+    image,
+    tflite_activation,
+    tflite_window,
+)
 from midge.ops._sums import finished, initial
-from midge.ops.conv2d import check_bias, group_start, multiply, output_dtype, when
+from midge.ops.conv2d import check_bias, expand_conv, group_start, multiply, output_dtype, when
 from midge.ops.onnx_window import FLAT, Axis, from_image, spatial_of, to_image
 
 
@@ -56,6 +65,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
     """Integers exactly; floats as `_sums` says."""
     exact = inputs[0].dtype == np.float32
     x, w = (a if exact else a.astype(np.float64) for a in inputs[:2])
+    x = x - x.dtype.type(integer(attrs, "x_zero", 0))
     n, h, width, c = x.shape
     oc, kh, kw, ic = w.shape
     groups = c // ic
@@ -172,6 +182,40 @@ def _nest(site: Site, rows: _Phase, cols: _Phase) -> ir.Block:
     return nest((n, qh, qw, oc), (batch, rows.count, cols.count, w.type.shape[0]), body)
 
 
+def expand(node: Node, ctx: Expansion) -> None:
+    """TransposeConv in lite/kernels/internal/reference/integer_ops/transpose_conv.h."""
+    expand_conv(node, ctx)
+
+
+def from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """TRANSPOSE_CONV: the output's shape, weights, input and bias (lite/kernels/
+    transpose_conv.cc); SAME and VALID are of the convolution that it is the inverse of."""
+    op.expect_inputs(3, 4)
+    op.expect_dtype(2, DType.F32, DType.I8, DType.I16)
+    op.expect_dtype(1, DType.F32, DType.I8)
+    if op.type(2).dtype is DType.I16 and op.has(3):
+        op.expect_dtype(3, DType.I64)
+    shape = op.output.shape
+    if op.inputs[0] in op.consts or op.outputs[0] in op.open:
+        shape = tuple(int(d) for d in op.const(0, "output shape").reshape(-1))
+    batch, _, _, _ = image(op.type(2))
+    oc, *kernel, _ = image(op.type(1))
+    if len(shape) != 4 or shape[::3] != (batch, oc) or min(shape) < 1:
+        raise op.error(f"output shape {shape} does not fit {op.type(2)} and weights {op.type(1)}")
+    size = shape[1], shape[2]
+    window = tflite_window(op, size, (kernel[0], kernel[1]))
+    top, _, left, _ = integers(window, "padding", 4)
+    attrs: dict[str, Attr] = {
+        "strides": window["strides"],
+        "dilations": (1, 1),
+        "origin": (top, left),
+        "size": size,
+        **tflite_activation(op),
+    }
+    inputs = (op.inputs[2], op.inputs[1], *filter(None, op.inputs[3:]))
+    return (op.node("conv_transpose2d", attrs, inputs=inputs),)
+
+
 def from_onnx(op: Foreign) -> tuple[Node, ...]:
     """ConvTranspose of one or two spatial dimensions."""
     op.expect_inputs(2, 3)
@@ -269,12 +313,27 @@ def _samples() -> tuple[Sample, ...]:
         types = (TensorType(x, DType.F32), TensorType(w, DType.F32))
         bias = TensorType((w[0],), DType.F32)
         samples += [Sample(types, attrs), Sample((*types, bias), attrs)]
+        types = (TensorType(x, DType.I8), TensorType(w, DType.I8))
+        samples.append(Sample(types, {**attrs, "x_zero": -7}))
+        bias = TensorType((w[0],), DType.I32)
+        samples.append(Sample((*types, bias), attrs, {}, -128, 127))
     return tuple(samples)
 
 
 OPS.add(
     "conv_transpose2d",
-    OpDef("conv_transpose2d", infer, reference, channel_axis=0, macs=macs, samples=_samples()),
+    OpDef(
+        "conv_transpose2d",
+        infer,
+        reference,
+        expand,
+        activation=True,
+        channel_axis=0,
+        macs=macs,
+        limits={"x_zero": 0},
+        samples=_samples(),
+    ),
 )
 LOOP_RULES.add("conv_transpose2d", LoopRule(("x", "w", "bias"), loops))
+IMPORTERS["tflite"].add("TRANSPOSE_CONV", from_tflite)
 IMPORTERS["onnx"].add("ConvTranspose", from_onnx)

@@ -208,12 +208,14 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     flat, out = f"{op.outputs[0]}/rows", f"{op.outputs[0]}/flat"
     attrs = tflite_activation(op)
     inputs = [n for n in op.inputs if n]
-    if x.shape == (rows, w.shape[1]) and op.output.shape == (rows, w.shape[0]):
+    keeps = op.attrs.get("keep_num_dims") and x.shape[-1:] == w.shape[1:]
+    shape = (*x.shape[:-1], w.shape[0]) if keeps else (rows, w.shape[0])
+    if x.shape == (rows, w.shape[1]):
         return (op.node("dense", attrs, inputs=inputs),)
     return (
         op.node("reshape", {"shape": (rows, w.shape[1])}, inputs=inputs[:1], outputs=[flat]),
         op.node("dense", attrs, inputs=[flat, *inputs[1:]], outputs=[out]),
-        op.node("reshape", {"shape": op.output.shape}, inputs=[out]),
+        op.node("reshape", {"shape": shape}, inputs=[out]),
     )
 
 

@@ -1,7 +1,7 @@
 """mean and sum over axes, which stay as 1; the importer reshapes where they are dropped.
 
-sum on integers gives i32 sums of x - x_zero; quantised, it is requantised by the scales and the
-count in one fixed-point multiplier.
+sum on integers gives i32 sums of x - x_zero. Quantised, a mean is requantised by the scales and the
+count in one fixed-point multiplier, a sum rescaled in binary32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers
 from midge.graph.exporters import EXPORTERS, Exporting
-from midge.graph.fixed_point import multiplier_of, per_tensor
+from midge.graph.fixed_point import f32, multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
 from midge.graph.ir import OPS, Attrs, Expansion, Node, OpDef, Sample
 from midge.graph.quantizing import FREE, QUANTIZING
@@ -23,7 +23,7 @@ from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail
 from midge.ops._sums import summed
-from midge.ops.requantize import requantize, requantize_fixed
+from midge.ops.requantize import requantize_fixed
 from midge.ops.rescale import expand_rescaled, factor, is_rescaled, plain_attrs
 
 _MOST = 1 << 15  # elements whose sum of 16-bit differences fits 32 bits
@@ -31,6 +31,10 @@ _MOST = 1 << 15  # elements whose sum of 16-bit differences fits 32 bits
 
 def kept_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(1 if d in axes else n for d, n in enumerate(shape))
+
+
+def left_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for d, n in enumerate(shape) if d not in axes)
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -130,16 +134,22 @@ def expand_mean(node: Node, ctx: Expansion) -> None:
 
 
 def expand_sum(node: Node, ctx: Expansion) -> None:
-    """The sum of x - zero point, requantised: QuantizedMeanOrSum with compute_sum in
-    lite/kernels/internal/reference/reduce.h."""
+    """The sum of x times the factor between the scales, less what the zero points sum to, both in
+    binary32; ties away from zero: QuantizedMeanOrSum with compute_sum in
+    lite/kernels/internal/optimized/reduce.h."""
     x, y = ctx.inputs[0], ctx.output
     (sx, zx), (sy, zy) = per_tensor(x, node.where), per_tensor(y, node.where)
     count = prod(x.shape[d] for d in integers(node.attrs, "axes"))
     if count > _MOST:
         raise ModelError(f"a sum of {count} elements overflows; at most {_MOST}", where=node.where)
-    total = ctx.emit("sum", node.inputs, {**node.attrs, "x_zero": zx})
-    attrs = {"zero_out": zy, "low": y.dtype.min, "high": y.dtype.max, "dtype": y.dtype.value}
-    requantize(ctx, total, [float(sx) / float(sy)], attrs, output=node.outputs[0])
+    total = ctx.emit("sum", node.inputs, {**node.attrs, "x_zero": 0})
+    scale = f32(sx) / f32(sy)
+    value = ctx.emit("cast", [total], {"dtype": "f32"})
+    value = ctx.emit("mul", [value, ctx.add_const(np.array([scale]), "scale")])
+    if zx:
+        offset = f32(-zx) * scale * f32(count)
+        value = ctx.emit("add", [value, ctx.add_const(np.array([offset]), "offset")])
+    ctx.finish("quantize", [value], {"scale": 1.0, "zero": zy, "dtype": y.dtype.value})
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
@@ -154,11 +164,11 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     kept = f"{op.outputs[0]}/kept"
     if not axes or x.elements == 0:
         raise op.error(f"a mean of {x} over axes {axes} is not supported")
-    if op.output.shape == kept_shape(x.shape, axes):
+    if op.attrs.get("keep_dims"):
         return (op.node("mean", {"axes": axes}, inputs=op.inputs[:1]),)
     return (
         op.node("mean", {"axes": axes}, inputs=op.inputs[:1], outputs=[kept]),
-        op.node("reshape", {"shape": op.output.shape}, inputs=[kept]),
+        op.node("reshape", {"shape": left_shape(x.shape, axes)}, inputs=[kept]),
     )
 
 

@@ -23,7 +23,7 @@ from midge.lower import LOOP_RULES, LoopRule, Site, arithmetic, nest
 from midge.ops import _onnx
 from midge.ops._common import arity, expect_same_scale, fail
 from midge.ops.arithmetic import narrowed, widened
-from midge.ops.mean import kept_shape
+from midge.ops.mean import kept_shape, left_shape
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -238,19 +238,19 @@ def _tflite(name: str, *dtypes: DType) -> Callable[[Foreign], tuple[Node, ...]]:
             expect_same_scale(op, op.inputs[:1])
         axes = tflite_axes(op)
         kept = f"{op.outputs[0]}/kept"
-        if op.output.shape == kept_shape(op.type(0).shape, axes):
+        if op.attrs.get("keep_dims"):
             return (op.node(name, {"axes": axes}, inputs=op.inputs[:1]),)
+        left = left_shape(op.type(0).shape, axes)
         return (
             op.node(name, {"axes": axes}, inputs=op.inputs[:1], outputs=[kept]),
-            op.node("reshape", {"shape": op.output.shape}, inputs=[kept]),
+            op.node("reshape", {"shape": left}, inputs=[kept]),
         )
 
     return importer
 
 
 _TFLITE = (DType.F32, DType.I8, DType.I16, DType.I32, DType.I64)
-# On quantised values LiteRT's SUM reads signed bytes as unsigned: no model can mean that.
-IMPORTERS["tflite"].add("SUM", _tflite("sum", DType.F32, DType.I32, DType.I64))
+IMPORTERS["tflite"].add("SUM", _tflite("sum", *_TFLITE))
 IMPORTERS["tflite"].add("REDUCE_MAX", _tflite("reduce_max", *_TFLITE))
 IMPORTERS["tflite"].add("REDUCE_MIN", _tflite("reduce_min", *_TFLITE))
 IMPORTERS["tflite"].add("REDUCE_PROD", _tflite("reduce_prod", DType.F32, DType.I32, DType.I64))

@@ -31,7 +31,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 
 def shape_from_tflite(op: Foreign) -> tuple[Node, ...]:
-    """SHAPE: a constant, since shapes are static (a free batch counts as 1)."""
+    """SHAPE: a constant, since shapes are known once the inputs' are."""
     op.expect_inputs(1)
     if op.output.dtype not in (DType.I32, DType.I64):
         raise op.error(f"the output is {op.output}", "int32 and int64 are supported")
@@ -40,9 +40,53 @@ def shape_from_tflite(op: Foreign) -> tuple[Node, ...]:
 
 
 def from_tflite(op: Foreign) -> tuple[Node, ...]:
-    """The output's static shape is the new shape, whatever states it in the file."""
+    """RESHAPE: to its second input, or what its options say; -1 is what is left
+    (lite/kernels/reshape.cc)."""
     op.expect_inputs(1, 2)
-    return (op.node("reshape", {"shape": op.output.shape}, inputs=op.inputs[:1]),)
+    wanted = tuple(op.attrs.get("new_shape", ()))
+    if op.has(1) and (op.inputs[1] in op.consts or op.outputs[0] in op.open):
+        wanted = tuple(int(n) for n in op.const(1, "shape").reshape(-1))
+    elif op.outputs[0] not in op.open:
+        wanted = op.output.shape
+    elif wanted == (0,):  # how old files write a scalar
+        wanted = ()
+    return reshaped(op, _filled(wanted, op.type(0).elements))
+
+
+def _filled(wanted: Sequence[int], elements: int) -> list[int]:
+    """The shape with one -1 replaced by what is left of `elements`."""
+    shape = list(wanted)
+    if shape.count(-1) == 1:
+        rest = prod(n for n in shape if n != -1)
+        shape[shape.index(-1)] = elements // rest if rest else 0
+    return shape
+
+
+def squeeze_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """SQUEEZE: without the axes named, or without all of length 1."""
+    op.expect_inputs(1)
+    shape = op.type(0).shape
+    named = [int(a) for a in op.attrs.get("squeeze_dims", ())]
+    axes = _placed(op, named, len(shape)) if named else {i for i, n in enumerate(shape) if n == 1}
+    return _without(op, axes)
+
+
+def expand_dims_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """EXPAND_DIMS: one more axis, of length 1."""
+    op.expect_inputs(2)
+    shape = op.type(0).shape
+    axes = _axes(op, len(shape) + 1)
+    if len(axes) != 1:
+        raise op.error(f"axes {sorted(axes)}, expected one")
+    (axis,) = axes
+    return reshaped(op, (*shape[:axis], 1, *shape[axis:]))
+
+
+def _without(op: Foreign, axes: set[int]) -> tuple[Node, ...]:
+    shape = op.type(0).shape
+    if any(shape[a] != 1 for a in axes):
+        raise op.error(f"axes {sorted(axes)} of {op.type(0)} are not all of length 1")
+    return reshaped(op, [n for i, n in enumerate(shape) if i not in axes])
 
 
 def reshape_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -52,10 +96,7 @@ def reshape_from_onnx(op: Foreign) -> tuple[Node, ...]:
     wanted = [int(n) for n in op.const(1, "shape").reshape(-1)]
     if not op.attrs.get("allowzero", 0):
         wanted = [x.shape[i] if n == 0 and i < len(x.shape) else n for i, n in enumerate(wanted)]
-    if wanted.count(-1) == 1:
-        rest = prod(n for n in wanted if n != -1)
-        wanted[wanted.index(-1)] = x.elements // rest if rest else 0
-    return reshaped(op, wanted)
+    return reshaped(op, _filled(wanted, x.elements))
 
 
 def reshaped(op: Foreign, shape: Sequence[int]) -> tuple[Node, ...]:
@@ -80,9 +121,7 @@ def squeeze_from_onnx(op: Foreign) -> tuple[Node, ...]:
     axes = {i for i, n in enumerate(shape) if n == 1}
     if op.has(1):
         axes = _axes(op, len(shape))
-    if any(shape[a] != 1 for a in axes):
-        raise op.error(f"axes {sorted(axes)} of {op.type(0)} are not all of length 1")
-    return reshaped(op, [n for i, n in enumerate(shape) if i not in axes])
+    return _without(op, axes)
 
 
 def unsqueeze_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -96,9 +135,12 @@ def unsqueeze_from_onnx(op: Foreign) -> tuple[Node, ...]:
 
 
 def _axes(op: Foreign, rank: int) -> set[int]:
-    axes = [int(a) for a in op.const(1, "axes").reshape(-1)]
+    return _placed(op, [int(a) for a in op.const(1, "axes").reshape(-1)], rank)
+
+
+def _placed(op: Foreign, axes: Sequence[int], rank: int) -> set[int]:
     if not all(-rank <= a < rank for a in axes):
-        raise op.error(f"axes {axes} do not exist in {rank} dimensions")
+        raise op.error(f"axes {list(axes)} do not exist in {rank} dimensions")
     return {a % rank for a in axes}
 
 
@@ -109,8 +151,12 @@ def to_tflite(op: Exporting) -> None:
 
 
 OPS.add("reshape", OpDef("reshape", infer, reference, halves=True, alias=True))
-for _kind in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
-    IMPORTERS["tflite"].add(_kind, from_tflite)
+for _kind, _importer in (
+    ("RESHAPE", from_tflite),
+    ("SQUEEZE", squeeze_from_tflite),
+    ("EXPAND_DIMS", expand_dims_from_tflite),
+):
+    IMPORTERS["tflite"].add(_kind, _importer)
 for _kind, _importer in (
     ("Reshape", reshape_from_onnx),
     ("Flatten", flatten_from_onnx),

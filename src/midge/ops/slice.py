@@ -71,8 +71,10 @@ class _Part:
     stride: int = 1
 
 
-def _slice(op: Foreign, parts: Sequence[_Part], output: int = 0) -> tuple[Node, ...]:
-    """Node(s) that take `parts` of the input 0 (or 1 of SPLIT) into output `output`."""
+def _slice(
+    op: Foreign, parts: Sequence[_Part], output: int = 0, shape: Sequence[int] | None = None
+) -> tuple[Node, ...]:
+    """Node(s) that take `parts` of the input 0 (or 1 of SPLIT) into output `output`, as `shape`."""
     value = op.inputs[1] if op.kind == "SPLIT" else op.inputs[0]
     target = op.outputs[output]
     if any(p.size < 1 for p in parts):
@@ -83,7 +85,7 @@ def _slice(op: Foreign, parts: Sequence[_Part], output: int = 0) -> tuple[Node, 
         "size": sizes,
         "strides": tuple(p.stride for p in parts),
     }
-    shape = op.types[target].shape
+    shape = sizes if shape is None else tuple(shape)
     if shape == sizes:
         return (op.node("slice", attrs, inputs=[value], outputs=[target]),)
     kept = f"{target}/kept"
@@ -130,7 +132,22 @@ def unpack_from_tflite(op: Foreign) -> tuple[Node, ...]:
     rank = len(x.shape)
     if not -rank <= axis < rank or x.shape[axis] != len(op.outputs):
         raise op.error(f"axis {axis} of {x} has not {len(op.outputs)} elements")
-    return _split(op, x, axis % rank, [1] * len(op.outputs))
+    return _split(op, x, axis % rank, [1] * len(op.outputs), keep=False)
+
+
+def reverse_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """REVERSE_V2: the axes named from their ends (lite/kernels/reverse.cc)."""
+    op.expect_inputs(2)
+    op.expect_dtype(0, *_DTYPES)
+    expect_same_scale(op, op.inputs[:1])
+    shape = op.type(0).shape
+    axes = [int(a) for a in op.const(1, "axes").reshape(-1)]
+    if not all(-len(shape) <= a < len(shape) for a in axes):
+        raise op.error(f"axes {axes} do not exist in {op.type(0)}")
+    turned = {a % len(shape) for a in axes}
+    return _slice(
+        op, [_Part(n - 1, n, -1) if d in turned else _Part(0, n) for d, n in enumerate(shape)]
+    )
 
 
 def split_v_from_tflite(op: Foreign) -> tuple[Node, ...]:
@@ -154,7 +171,11 @@ def _axis(op: Foreign, i: int, x: TensorType) -> int:
     return int(value[0]) % rank
 
 
-def _split(op: Foreign, x: TensorType, axis: int, sizes: Sequence[int]) -> tuple[Node, ...]:
+def _split(
+    op: Foreign, x: TensorType, axis: int, sizes: Sequence[int], *, keep: bool = True
+) -> tuple[Node, ...]:
+    """keep: the axis stays; else its parts have one element, and vanish."""
+    shape = None if keep else x.shape[:axis] + x.shape[axis + 1 :]
     nodes: list[Node] = []
     start = 0
     for i, size in enumerate(sizes):
@@ -162,13 +183,13 @@ def _split(op: Foreign, x: TensorType, axis: int, sizes: Sequence[int]) -> tuple
             raise op.error("input and output have different scales")
         parts = [_Part(0, n) for n in x.shape]
         parts[axis] = _Part(start, size)
-        nodes.extend(_slice(op, parts, i))
+        nodes.extend(_slice(op, parts, i, shape))
         start += size
     return tuple(nodes)
 
 
 def strided_slice_from_tflite(op: Foreign) -> tuple[Node, ...]:
-    """STRIDED_SLICE with all its masks but a new axis is only reshaped in, and an axis of
+    """STRIDED_SLICE with all its masks; a new axis is reshaped in, and an axis of
     shrink_axis_mask reshaped away (lite/kernels/strided_slice.cc)."""
     op.expect_inputs(4)
     op.expect_dtype(0, *_DTYPES)
@@ -179,31 +200,37 @@ def strided_slice_from_tflite(op: Foreign) -> tuple[Node, ...]:
         raise op.error(f"begin {spec[0]}, end {spec[1]}, strides {spec[2]}")
     if op.attrs.get("offset"):
         raise op.error("end as an offset is not supported", "convert the model again")
-    return _slice(op, _strided_parts(op, spec))
+    return _slice(op, *_strided_parts(op, spec))
 
 
-def _strided_parts(op: Foreign, spec: Sequence[Array]) -> list[_Part]:
-    """What is taken of each axis of the input; entries of new axes are passed over."""
+def _strided_parts(op: Foreign, spec: Sequence[Array]) -> tuple[list[_Part], int, list[int]]:
+    """What is taken of each axis of the input for output 0, and the shape of the result."""
     shape = op.type(0).shape
     masks = {
         m: int(op.attrs.get(f"{m}_mask", 0))
         for m in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
     entries = range(len(spec[0]))
-    used = [i for i in entries if not _bit(masks["new_axis"], i) or _bit(masks["ellipsis"], i)]
-    named = [i for i in used if not _bit(masks["ellipsis"], i)]
-    missing = len(shape) - len(named)
-    if missing < 0 or len(used) - len(named) > 1:
-        raise op.error(f"{len(named)} entries for {op.type(0)}")
+    rests = [i for i in entries if _bit(masks["ellipsis"], i)]
+    fresh = [i for i in entries if _bit(masks["new_axis"], i) and i not in rests]
+    missing = len(shape) - (len(entries) - len(rests) - len(fresh))
+    if missing < 0 or len(rests) > 1:
+        raise op.error(f"{len(shape) - missing} entries for {op.type(0)}")
     parts: list[_Part] = []
-    for i in used:
-        if _bit(masks["ellipsis"], i):
+    result: list[int] = []
+    for i in entries:
+        if i in fresh:
+            result.append(1)
+        elif i in rests:
+            result += shape[len(parts) : len(parts) + missing]
             parts += [_Part(0, n) for n in shape[len(parts) : len(parts) + missing]]
         else:
             begin, end, stride = (int(s[i]) for s in spec)
             bits = tuple(_bit(masks[m], i) for m in ("begin", "end", "shrink_axis"))
             parts.append(_range(shape[len(parts)], begin, end, stride, *bits))
-    return parts + [_Part(0, n) for n in shape[len(parts) :]]
+            result += () if bits[-1] else (parts[-1].size,)
+    rest = shape[len(parts) :]
+    return parts + [_Part(0, n) for n in rest], 0, [*result, *rest]
 
 
 def _bit(mask: int, i: int) -> bool:
@@ -265,6 +292,7 @@ for _kind, _importer in (
     ("SPLIT", split_from_tflite),
     ("SPLIT_V", split_v_from_tflite),
     ("STRIDED_SLICE", strided_slice_from_tflite),
+    ("REVERSE_V2", reverse_from_tflite),
     ("UNPACK", unpack_from_tflite),
 ):
     IMPORTERS["tflite"].add(_kind, _importer)

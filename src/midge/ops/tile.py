@@ -12,9 +12,10 @@ from midge.graph.attrs import integers
 from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.index_ranges import INDEX_RULES, moved
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
+from midge.graph.untrusted import checked_shape
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
-from midge.ops._common import MAX_EXTENT, arity, fail
+from midge.ops._common import MAX_EXTENT, arity, expect_same_scale, fail
 
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
@@ -75,6 +76,41 @@ def broadcast_to(steps: Steps, x: str, wanted: Sequence[int]) -> tuple[Node, ...
     return steps.finish("tile", [x], {"repeats": repeats})
 
 
+# TFLite.
+
+
+def tile_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    expect_same_scale(op, op.inputs[:1])
+    return tile_from_onnx(op)
+
+
+def broadcast_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """BROADCAST_TO: the input has no dimension that the shape has not."""
+    op.expect_inputs(2)
+    expect_same_scale(op, op.inputs[:1])
+    wanted = tuple(int(n) for n in op.const(1, "shape").reshape(-1))
+    shape = op.type(0).shape
+    aligned = (1,) * (len(wanted) - len(shape)) + shape
+    if len(shape) > len(wanted) or any(a > b for a, b in zip(aligned, wanted, strict=True)):
+        raise op.error(f"{op.type(0)} does not broadcast to {wanted}")
+    return broadcast_to(Steps(op), op.inputs[0], wanted)
+
+
+def fill_from_tflite(op: Foreign) -> tuple[Node, ...]:
+    """FILL: a scalar in every place; a constant one makes a constant."""
+    op.expect_inputs(2)
+    expect_same_scale(op, op.inputs[1:])
+    wanted = tuple(int(n) for n in op.const(0, "shape").reshape(-1))
+    checked_shape(wanted, op.where)
+    if op.type(1).elements != 1 or 0 in wanted:
+        raise op.error(f"{op.type(1)} fills {wanted}", "a scalar fills what has elements")
+    if op.inputs[1] in op.consts:
+        value = op.consts[op.inputs[1]].reshape(())
+        op.new_consts[op.outputs[0]] = np.full(wanted, value, value.dtype)
+        return ()
+    return broadcast_to(Steps(op), op.inputs[1], wanted)
+
+
 _SAMPLES = tuple(
     Sample((TensorType(s, d),), {"repeats": r})
     for d in (DType.I8, DType.F32, DType.I64, DType.BOOL)
@@ -84,4 +120,7 @@ OPS.add("tile", OpDef("tile", infer, reference, halves=True, samples=_SAMPLES))
 LOOP_RULES.add("tile", LoopRule(("x",), loops))
 IMPORTERS["onnx"].add("Tile", tile_from_onnx)
 IMPORTERS["onnx"].add("Expand", expand_from_onnx)
+IMPORTERS["tflite"].add("TILE", tile_from_tflite)
+IMPORTERS["tflite"].add("BROADCAST_TO", broadcast_from_tflite)
+IMPORTERS["tflite"].add("FILL", fill_from_tflite)
 INDEX_RULES.add("tile", moved)

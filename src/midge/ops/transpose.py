@@ -50,7 +50,8 @@ def from_tflite(op: Foreign) -> tuple[Node, ...]:
     perm = tuple(int(p) % max(len(shape), 1) for p in op.const(1, "permutation").reshape(-1))
     moved = [p for p in perm if p < len(shape) and shape[p] != 1]
     if sorted(perm) == list(range(len(shape))) and moved == sorted(moved):
-        return (op.node("reshape", {"shape": op.output.shape}, inputs=op.inputs[:1]),)
+        turned = tuple(shape[p] for p in perm)
+        return (op.node("reshape", {"shape": turned}, inputs=op.inputs[:1]),)
     return (op.node("transpose", {"perm": perm}, inputs=op.inputs[:1]),)
 
 

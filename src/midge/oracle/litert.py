@@ -18,10 +18,11 @@ import numpy as np
 from midge.core.errors import RunError
 from midge.core.extras import how_to_get
 from midge.core.types import Array, DType
+from midge.frontends.shapes import Shapes
 from midge.frontends.tflite import unique_names
 from midge.graph.ir import OPS, Graph
 from midge.oracle.base import ORACLES
-from midge.oracle.litert_parts import Part, divided, quiet
+from midge.oracle.litert_parts import Part, divided, misread, quiet
 
 
 class LiteRT:
@@ -35,7 +36,7 @@ class LiteRT:
 
     def load(self, path: Path, graph: Graph) -> LiteRTSession:
         """RunError if the framework itself cannot run the file."""
-        data = path.read_bytes()
+        data = _with_axes_of_biases(path.read_bytes())
         hybrid = _hybrid_weights(graph)
         return LiteRTSession(dequantized(data, hybrid, graph) if hybrid else data, graph)
 
@@ -46,15 +47,25 @@ class LiteRTSession:
     apart: Mapping[str, str] = {}
 
     def __init__(self, data: bytes, graph: Graph) -> None:
-        self.notes: tuple[str, ...] = ()
-        try:
-            self._parts = [Part(data)]
-        except RunError as refused:
-            with quiet():
-                self._parts, lacking = divided(data, refused)
-            self.notes = (f"{', '.join(lacking)}: LiteRT has no reference kernel, its default one "
-                          "is the judge",)  # fmt: skip
         self._graph = graph
+        shapes = {n: t.shape for n, t in graph.types.items() if n not in graph.consts}
+        self._parts, self.notes = self._divide(data, shapes)
+
+    def _divide(self, data: bytes, shapes: Shapes) -> tuple[list[Part], tuple[str, ...]]:
+        refused = None
+        if not misread(self._graph):
+            try:
+                return [Part(data, shapes)], ()
+            except RunError as error:
+                refused = error
+        with quiet():
+            parts, lacking, wrong = divided(data, refused, shapes)
+        why = {"has no reference kernel": lacking, "has a reference kernel that is wrong": wrong}
+        return parts, tuple(
+            f"{', '.join(kinds)}: LiteRT {what}, its default one is the judge"
+            for what, kinds in why.items()
+            if kinds
+        )
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         values = dict(inputs)
@@ -77,7 +88,6 @@ def _hybrid_weights(graph: Graph) -> frozenset[str]:
 
 def dequantized(data: bytes, names: frozenset[str], graph: Graph) -> bytes:
     """The TFLite file with the int8 tensors `names` as float32: scale * (q - zero point)."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data, 0)
@@ -92,9 +102,38 @@ def dequantized(data: bytes, names: frozenset[str], graph: Graph) -> bytes:
             tensor.buffer = len(model.buffers) - 1
             tensor.type = schema.TensorType.FLOAT32
             tensor.quantization = None
-    builder = flatbuffers.Builder(len(data) * 4)
+    return _packed(model, len(data))
+
+
+def _packed(model: Any, size: int) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(size * 4)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _with_axes_of_biases(data: bytes) -> bytes:
+    """The file with scales along an axis that the tensor has: LiteRT refuses biases that name an
+    axis of their weights, which TFLM runs, and so does Midge."""
+    import tflite
+
+    graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    wrong = [i for i, t in enumerate(tensors) if _axis(t) >= max(t.ShapeLength(), 1)]
+    if not wrong:
+        return data
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    for i in wrong:
+        model.subgraphs[0].tensors[i].quantization.quantizedDimension = 0
+    return _packed(model, len(data))
+
+
+def _axis(tensor: Any) -> int:
+    quant = tensor.Quantization()
+    return 0 if quant is None else int(quant.QuantizedDimension())
 
 
 def _floats(array: Array, quantization: Any) -> Array:

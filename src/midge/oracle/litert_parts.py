@@ -1,7 +1,8 @@
 """LiteRT's interpreter on a model, or on its operators one after the other.
 
-The reference resolver lacks some operators (ELU, CEIL, ROUND). A model that has one is cut: what it
-lacks is run by LiteRT's default kernels, all else by the reference.
+The reference resolver lacks some operators (ELU, CEIL, ROUND), and its SUM reads signed quantised
+values as unsigned. A model that has one is cut: such operators are run by LiteRT's default kernels,
+all else by the reference.
 """
 
 from __future__ import annotations
@@ -11,23 +12,36 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from itertools import groupby
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from midge.core.errors import RunError
-from midge.core.types import Array
+from midge.core.types import Array, DType
+from midge.frontends.shapes import Shapes
 from midge.frontends.tflite import unique_names
+from midge.graph.ir import Graph
+from midge.graph.tflite_types import DTYPES
+
+_MISREAD = (DType.I8, DType.U8, DType.I16)
 
 
 class Part:
     """The interpreter on a file. RunError, in its words, if it refuses the file.
 
-    default: take its default kernels.  makes: the names of the tensors that count; None: of all.
+    shapes: of its inputs, by name, where the file leaves them open.  default: take its default
+    kernels.  makes: the names of the tensors that count; None: of all.
     """
 
     def __init__(
-        self, data: bytes, *, default: bool = False, makes: frozenset[str] | None = None
+        self,
+        data: bytes,
+        shapes: Shapes = MappingProxyType({}),
+        *,
+        default: bool = False,
+        makes: frozenset[str] | None = None,
     ) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -40,13 +54,20 @@ class Part:
                     experimental_op_resolver_type=resolver,
                     experimental_preserve_all_tensors=True,
                 )
+                self._index = tensor_indices(self._interpreter.get_tensor_details())
+                self._names = {i: name for name, i in self._index.items()}
+                self._resize(shapes)
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise RunError(f"LiteRT refuses the model: {error}", where="LiteRT") from error
-        details = self._interpreter.get_tensor_details()
-        self._index = tensor_indices(details)
-        self._names = {i: name for name, i in self._index.items()}
         self._makes = frozenset(self._index) if makes is None else makes
+
+    def _resize(self, shapes: Shapes) -> None:
+        for detail in self._interpreter.get_input_details():
+            index = int(detail["index"])
+            shape = shapes.get(self._names[index])
+            if shape is not None and shape != tuple(detail["shape"]):
+                self._interpreter.resize_tensor_input(index, shape)
 
     def run(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Copies of the tensors that it makes, as far as it still holds them."""
@@ -65,6 +86,11 @@ class Part:
         return found
 
 
+def misread(graph: Graph) -> bool:
+    """Whether there is an operator that the reference kernels compute wrong."""
+    return any(n.op == "sum" and graph.types[n.inputs[0]].dtype in _MISREAD for n in graph.nodes)
+
+
 def tensor_indices(details: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Graph value name -> tensor index, the names as the frontend makes them."""
     texts = [""] * (1 + max((int(d["index"]) for d in details), default=-1))
@@ -73,33 +99,46 @@ def tensor_indices(details: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {name: i for i, name in enumerate(unique_names(texts))}
 
 
-def divided(data: bytes, refused: RunError) -> tuple[list[Part], list[str]]:
-    """The parts of a model that the reference resolver refuses, and the operators that it lacks.
-    `refused` if that is not the reason."""
+def divided(
+    data: bytes, refused: RunError | None, shapes: Shapes
+) -> tuple[list[Part], list[str], list[str]]:
+    """The parts of a model that the reference resolver refuses, or runs wrong; the operators that
+    it lacks, and those that it runs wrong. `refused` if that is not the reason."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data, 0)
-    operators = list(model.subgraphs[0].operators)
+    graph = model.subgraphs[0]
     if len(model.subgraphs) != 1:
+        assert refused is not None, "the frontend reads one subgraph"
         raise refused
-    lacking: dict[int, bool] = {}
-    for operator in operators:
-        if operator.opcodeIndex not in lacking:
-            lacking[operator.opcodeIndex] = _lacks(_cut(model, [operator]), refused)
-    if not any(lacking.values()):
-        raise refused
-    texts = [
-        t.name.decode("utf-8", "replace") if t.name else "" for t in model.subgraphs[0].tensors
-    ]
+    texts = [t.name.decode("utf-8", "replace") if t.name else "" for t in graph.tensors]
     names = unique_names(texts)
+    for name, tensor in zip(names, graph.tensors, strict=True):
+        tensor.shape = list(shapes.get(name, tensor.shape if tensor.shape is not None else ()))
+    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+    codes = [kinds[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    lacking: dict[int, bool] = {}
+    wrong: list[bool] = []
+    for operator in graph.operators:
+        kind = codes[operator.opcodeIndex]
+        wrong.append(kind == "SUM" and _kind(graph, operator.inputs[0]) in _MISREAD)
+        if refused is not None and not wrong[-1] and operator.opcodeIndex not in lacking:
+            lacking[operator.opcodeIndex] = _lacks(_cut(model, [operator]), refused)
+    if refused is not None and not any(lacking.values()):
+        raise refused
+    defaults = [
+        w or lacking.get(o.opcodeIndex, False) for w, o in zip(wrong, graph.operators, strict=True)
+    ]
     parts = []
-    for default, group in groupby(operators, key=lambda o: lacking[o.opcodeIndex]):
-        own = list(group)
+    for default, group in groupby(zip(defaults, graph.operators, strict=True), itemgetter(0)):
+        own = [operator for _, operator in group]
         makes = frozenset(names[i] for o in own for i in o.outputs)
         parts.append(Part(_cut(model, own), default=default, makes=makes))
-    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
-    codes = [model.operatorCodes[i] for i, missing in lacking.items() if missing]
-    return parts, [kinds[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in codes]
+    return parts, [codes[i] for i, missing in lacking.items() if missing], ["SUM"] * any(wrong)
+
+
+def _kind(graph: Any, tensor: int) -> DType | None:
+    return DTYPES.get(graph.tensors[tensor].type)
 
 
 def _lacks(data: bytes, refused: RunError) -> bool:

@@ -12,6 +12,9 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer
 from midge.graph.ir import OPS, Graph, Node, fresh
 
+# Some outputs are sums of fewer products than others.
+_UNEVEN = ("conv_transpose2d",)
+
 
 def fold_zero_points(graph: Graph) -> Graph:
     """acc = b + sum (x - zx) * w   ->   acc = (b - zx * sum w) + sum x * w
@@ -41,7 +44,7 @@ def _fold(node: Node, types: dict[str, TensorType], consts: dict[str, Array]) ->
     folded = bias - zero * sums
     _check_overflow(node, types[x].dtype, acc, magnitudes, folded)
     _check_overflow(node, types[x].dtype, acc, magnitudes, bias)
-    if zero == 0:
+    if zero == 0 or node.op in _UNEVEN:
         return node
     name = fresh(f"{node.outputs[0]}/bias", types)
     consts[name] = folded.astype(acc.numpy)
