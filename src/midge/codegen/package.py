@@ -72,6 +72,10 @@ class _Maker:
         self.totals = totals
         self.consts = const_names(program)
         self.kernels = {k.func.name: k for k in program.kernels}
+        self.users: dict[str, list[Operation]] = {name: [] for name in self.kernels}
+        for op in program.operations:
+            for name in dict.fromkeys(k for k, _ in op.uses):
+                self.users[name].append(op)
         self.streams = layout_of(program).streams
         kind = Calls if program.pushes is None else PushCalls
         self.hot = hot_constants(program, arena, options.hot_room)
@@ -276,7 +280,7 @@ class _Maker:
 
     def kernel(self, kernel: Kernel) -> dict[str, Any]:
         name = kernel.func.name
-        users = [op for op in self.program.operations if name in (k for k, _ in op.uses)]
+        users = self.users[name]
         lines = [comment_safe(f"{op.name}: {'+'.join(op.kinds)} ({op.src})") for op in users]
         if kernel.schedule:
             lines.append(f"Schedule: {'; '.join(kernel.schedule)}.")
