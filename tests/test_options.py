@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CompileOptions]:
     """The options that reach the compiler; nothing is compiled."""
     found: list[CompileOptions] = []
 
-    def compile_file(path: Path, target: Any, options: CompileOptions) -> None:
+    def compile_file(path: Path, target: Any, options: CompileOptions, progress: Any) -> None:
         found.append(options)
         raise PlanError("stop", where="here")
 
