@@ -17,6 +17,8 @@ from midge.core.cache import ENVIRONMENT_VARIABLE
 from midge.core.options import CompileOptions
 from midge.core.sums import magnitudes, signed_sums
 from midge.data import random_inputs
+from midge.lower.lower import find_options
+from midge.pipeline import prepare, spell_out
 from midge.plan.buffers import Buffer
 from midge.plan.differences import problem
 from midge.target import load_target
@@ -170,3 +172,19 @@ def test_a_pipe_is_told_no_progress(
     shown = capfd.readouterr()
     assert shown.err == ""
     assert "simplifying" not in shown.out
+
+
+def test_candidates_share_packed_weights(tmp_path: Path) -> None:
+    """Some dozens of them, for bands of several sizes, of few different contents."""
+    path = tmp_path / "cnn.tflite"
+    path.write_bytes(cnn_int8())
+    graph = driver.load(path)
+    plain, _ = spell_out(prepare(graph).graph)
+    known: dict[object, Any] = {}
+    for _ in range(2):
+        found = find_options(plain, load_target("cortex-m4"), plain.types, known=known)
+        known.clear()
+        arrays = [a for c in found.choices for o in c.options for a in o.consts.values()]
+        held = {id(a) for a in arrays}
+        contents = {(a.dtype.str, a.shape, a.tobytes()) for a in arrays}
+        assert len(held) == len(contents) < len(arrays)

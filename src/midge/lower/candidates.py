@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from midge.core.errors import ScheduleError
 from midge.core.registry import Registry
@@ -60,9 +62,19 @@ class Candidate:
         for value in self.args:
             name = f"{value} {layout}" if value in packed else value
             if value in values:
-                found[name] = packed.get(value, values[value])
+                found[name] = _shared(packed.get(value, values[value]))
             args.append(name)
         return tuple(args), found
+
+
+_SHARED: WeakValueDictionary[object, Array] = WeakValueDictionary()
+
+
+def _shared(array: Array) -> Array:
+    """The array, or an equal one that somebody has: most candidates of a layer, for whatever band,
+    pack its weights alike."""
+    digest = hashlib.blake2b(array.tobytes()).digest()
+    return _SHARED.setdefault((array.dtype.str, array.shape, digest), array)
 
 
 class _Table(dict[str, Instruction]):
