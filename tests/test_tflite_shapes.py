@@ -17,7 +17,7 @@ from midge.graph.ir import Graph
 from midge.oracle.litert import LiteRT
 from tflite_builder import TFLiteModel
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install midge[verify]")
+pytest.importorskip("ai_edge_litert", reason="needs pip install '.[verify]'")
 
 Q = (0.1, 3)
 CONV = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}

@@ -19,7 +19,7 @@ from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate
 from onnx_builder import OnnxModel
 
-ort = pytest.importorskip("onnxruntime", reason="pip install 'midge[verify]'")
+ort = pytest.importorskip("onnxruntime", reason="needs pip install '.[verify]'")
 driver.load_operators()
 F32 = onnx.TensorProto.FLOAT
 
