@@ -11,9 +11,10 @@ from conftest import Cli
 from midge import driver
 from midge.cascading import Chosen
 from midge.core.errors import PlanError, TargetError
+from midge.frontends.onnx import read
 from midge.graph.ir import Graph
 from midge.target import TARGETS, load_target
-from stream_nets import Net, chain
+from onnx_builder import OnnxModel
 
 BOARD = """
 name = "board"
@@ -36,8 +37,11 @@ size = {flash}
 
 @pytest.fixture
 def graph() -> Graph:
+    """Two layers, larger than 64 bytes by any plan."""
+    m = OnnxModel()
+    m.op("Relu", m.conv(m.conv("x", 2, 4), 4, 2), output="y")
     driver.load_operators()
-    return chain(Net(True, 3))
+    return read(m.build([("x", (1, 2, 6, 6))], ["y"]), "net")
 
 
 def board(folder: Path, ram: int, flash: int = 1 << 20, *, typical: bool = False) -> Path:
