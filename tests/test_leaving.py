@@ -17,6 +17,7 @@ import pytest
 
 from conftest import DIGITS
 from midge.core import cache, cache_upkeep, leaving
+from midge.core.errors import MidgeWarning
 from midge.toolchain.build import build_library
 
 pytestmark = [
@@ -327,7 +328,7 @@ def test_temporary_folders_go_with_their_process_and_not_with_a_copy_of_it(
     assert left.name.startswith("b-")
 
 
-@pytest.mark.parametrize("what", ["sources", "entry", "damaged"])
+@pytest.mark.parametrize("what", ["sources", "entry", "damaged", "warning"])
 def test_what_leaves_traces_when_it_is_cut_in_two_is_not(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +341,14 @@ def test_what_leaves_traces_when_it_is_cut_in_two_is_not(
         "sources": lambda: build_library("a", files, ["a.c"], work_dir=tmp_path / "work"),
         "entry": lambda: cache.store("tuning", "key", b"1"),
         "damaged": lambda: cache_upkeep.discard(tmp_path / "cache", damaged),
+        "warning": lambda: told(cache._give_up, str(tmp_path), OSError(2, "gone")),
     }
+
+    def told(function: Callable[..., object], *words: object) -> None:
+        with pytest.warns(MidgeWarning, match="cannot be used"):
+            function(*words)
+        (tmp_path / "told").touch()
+
     before = sorted(tmp_path.rglob("*"))
     thread = threading.Thread(target=work[what])
     with leaving.whole():

@@ -184,7 +184,9 @@ def _give_up(where: str, error: OSError) -> None:
     with _lock:
         known = where in _unusable
         _unusable.add(where)
-    if not known:
+    if known:
+        return
+    with leaving.whole():  # a process that leaves takes its folders away, and says nothing of it
         warnings.warn(
             f"the cache {where} cannot be used ({error.strerror or error}): work goes to a "
             f"temporary folder, and nothing is remembered; let {ENVIRONMENT_VARIABLE} name a "
