@@ -25,8 +25,6 @@ KINDS = {
     "word": "int register inline constexpr typeof xor_eq co_await template midge",
     "runtime": "midge_status midge_kernel MIDGE_FIXED",
     "function": "atomic mtx sem pthread_mutex posix_spawnattr",
-    "library": "c m gcc nosys",
-    "target of CMake": "all clean help install rebuild_cache",
     "device": "con nul aux prn com1 LPT9",
     "length": "x" * 101,
 }
@@ -40,6 +38,18 @@ def test_what_others_have_is_refused_with_a_name_that_is_free(name: str) -> None
         check_prefix(name)
     assert error.value.hint
     assert check_prefix(prefix_from(name)) != name
+
+
+@pytest.mark.parametrize("name", "c m gcc nosys all clean help install rebuild_cache".split())
+def test_libraries_and_targets_of_others_are_called_otherwise(name: str) -> None:
+    """libm.a would be linked in the place of the C library's; the C is called as was asked for."""
+    package = midge_package.compile(graph(MODELS["int8"]()), name=name, search=False, prove=False)
+    files = package.files
+    assert f"{name}.h" in files
+    assert f"add_library({name}_model STATIC {name}.c" in files["CMakeLists.txt"]
+    assert not re.search(rf"[( ]{name}[ )]", files["CMakeLists.txt"].partition("minimum")[2])
+    assert f"lib{name}_model.a: $(OBJECTS)" in files["Makefile"]
+    assert f"lib{name}_model.a" in files["README.md"]
 
 
 @pytest.mark.parametrize("name", FREE.split())

@@ -26,6 +26,7 @@ from midge.codegen.picture import timeline
 from midge.codegen.places import places_of
 from midge.codegen.pools import hot_constants, pool_rows, used_pools
 from midge.codegen.refusals import right_cpu, uses_r9
+from midge.codegen.reserved import library_name
 from midge.codegen.stream_time import PushCalls
 from midge.core.options import CompileOptions
 from midge.core.package import Operator, Package, Pushes, Tensor
@@ -219,6 +220,7 @@ class _Maker:
     def model(self) -> dict[str, Any]:
         return {
             "name": self.program.name,
+            "library": library_name(self.program.name),
             "version": self.origin.version,
             "target": self.target.name,
             "model_hash": self.origin.model_hash,

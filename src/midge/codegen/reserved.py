@@ -1,4 +1,4 @@
-"""Names that a package cannot have: its files, symbols or libraries would take the place of others.
+"""Names that a package cannot have: its files or symbols would take the place of others.
 
 File systems of Windows and macOS do not tell capital letters from small ones, so neither do these.
 """
@@ -64,6 +64,13 @@ def is_c_word(name: str) -> bool:
     return name in _C_WORDS
 
 
+def library_name(name: str) -> str:
+    """What the library of a package is called, as a file and as a target of CMake: as the package,
+    unless that is another's."""
+    taken = name.lower() in _LIBRARIES | _CMAKE_TARGETS
+    return f"{name}_model" if taken else name
+
+
 def why_reserved(name: str) -> str:
     """What a package of that name would be in the place of; "" if of nothing."""
     low = name.lower()
@@ -78,8 +85,6 @@ def why_reserved(name: str) -> str:
             low in _FAMILIES or low.startswith(_OTHERS_PREFIXES),
             f"{low}_... are functions of C or POSIX",
         ),
-        (low in _LIBRARIES, f"lib{low}.a is another library: linkers would take the wrong one"),
-        (low in _CMAKE_TARGETS, "CMake has a target of that name"),
         (_DEVICES.fullmatch(low), "Windows has a device of that name, and no such files"),
     )
     return next((reason for holds, reason in reasons if holds), "")
