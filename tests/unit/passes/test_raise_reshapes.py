@@ -99,7 +99,14 @@ def test_it_stays(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("1x4x3x2", "1x8x3x1"), ("1x2x3x4", "1x1x6x4"), ("1x1x3x8", "24"), ("2x1x3x4", "2x3x4x1")],
+    [
+        ("1x4x3x2", "1x8x3x1"),
+        ("1x2x3x4", "1x1x6x4"),
+        ("1x1x3x8", "24"),
+        ("2x1x3x4", "2x3x4x1"),
+        ("1x2x3x4", "1x6x4x1"),
+        ("1x1x3x4", "1x1x12x1"),
+    ],
 )
 def test_what_has_rows_or_gets_none_stays(before: str, after: str) -> None:
     shape = after.replace("x", " ")
@@ -108,6 +115,42 @@ def test_what_has_rows_or_gets_none_stays(before: str, after: str) -> None:
   r: f32[{after}] = reshape(a, shape=({shape}))
   y: f32[{after}] = softmax(r, beta=1)
   return y""")
+    assert str(run([raise_reshapes], graph)) == str(graph)
+
+
+@pytest.mark.parametrize("before", ["1x1x3x4", "12", "2x3x1x2"])
+def test_an_image_of_what_has_no_rows(before: str) -> None:
+    graph = plain(f"""graph g(x: f32[{before}]):
+  a: f32[{before}] = tanh(x)
+  b: f32[{before}] = mul(a, a)
+  c: f32[{before}] = tanh(x)
+  d: f32[{before}] = tanh(c)
+  r: f32[1x3x4x1] = reshape(d, shape=(1 3 4 1))
+  y: f32[1x3x4x1] = softmax(r, beta=1)
+  return y, b""")
+    made = run([raise_reshapes, drop_dead], graph)
+    same(graph, made)
+    assert [n.inputs for n in made.nodes if n.op == "reshape"] == [("x",)]
+
+
+def test_two_images_stay() -> None:
+    graph = plain("""graph g(x: f32[3x4], z: f32[3x4]):
+  a: f32[3x4] = add(x, z)
+  r: f32[1x3x4x1] = reshape(a, shape=(1 3 4 1))
+  y: f32[1x3x4x1] = softmax(r, beta=1)
+  return y""")
+    assert str(run([raise_reshapes], graph)) == str(graph)
+
+
+@pytest.mark.parametrize("line", ["c: f32[3x4] = softmax(x, beta=1)", "c: f32[3x4] = tanh(x)"])
+def test_what_others_read_on_the_way_stays(line: str) -> None:
+    others = ", c" if "tanh" in line else ""
+    graph = plain(f"""graph g(x: f32[3x4]):
+  {line}
+  a: f32[3x4] = tanh(c)
+  r: f32[1x3x4x1] = reshape(a, shape=(1 3 4 1))
+  y: f32[1x3x4x1] = softmax(r, beta=1)
+  return y{others}""")
     assert str(run([raise_reshapes], graph)) == str(graph)
 
 
