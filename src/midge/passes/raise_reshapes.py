@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from midge.core.types import Array, TensorType
-from midge.graph.ir import OPS, Graph, Node, fresh
+from midge.graph.ir import OPS, Graph, Node, fresh, live
 
 
 def raise_reshapes(graph: Graph) -> Graph:
@@ -19,117 +19,96 @@ def raise_reshapes(graph: Graph) -> Graph:
     Only where that makes an image of several rows of what has none, and where nobody reads the
     value in between otherwise. Other operands are of one element, or constants of the same shape.
     """
-    if not any(n.op == "reshape" for n in graph.nodes):
-        return graph
-    return _Raiser(graph).graph()
+    raiser = _Raiser(graph)
+    for node in graph.nodes:
+        raiser.node(node)
+    nodes = live(raiser.nodes, graph.outputs)
+    return replace(graph, types=raiser.types, consts=raiser.consts).with_nodes(nodes)
 
 
 class _Raiser:
+    """same: results of reshapes that another one's takes the place of."""
+
     def __init__(self, graph: Graph) -> None:
         self.own = graph
         self.types: dict[str, TensorType] = dict(graph.types)
         self.consts: dict[str, Array] = dict(graph.consts)
         self.makers = {o: n for n in graph.nodes for o in n.outputs}
         self.readers = graph.consumers()
-        self.replaced: dict[str, str] = {}  # results of reshapes -> what takes their place
-        self.gone: set[str] = set()  # values whose nodes are rewritten
-        self.made: list[Node] = []
+        self.same: dict[str, str] = {}
+        self.nodes: list[Node] = []
 
-    def graph(self) -> Graph:
-        nodes: list[Node] = []
-        for node in self.own.nodes:
-            if node.op == "reshape" and self.raised(node):
-                nodes += self.made
-                self.made = []
-            else:
-                inputs = tuple(self.replaced.get(n, n) for n in node.inputs)
-                nodes.append(replace(node, inputs=inputs))
-        kept = [n for n in nodes if not self.gone.intersection(n.outputs)]
-        return replace(self.own, types=self.types, consts=self.consts).with_nodes(kept)
+    def node(self, node: Node) -> None:
+        if node.outputs[0] in self.same:
+            return
+        chain = self.chain(node) if node.op == "reshape" else []
+        if chain:
+            self.raise_above(chain, node)
+        else:
+            inputs = tuple(self.same.get(n, n) for n in node.inputs)
+            self.nodes.append(replace(node, inputs=inputs))
 
-    def raised(self, node: Node) -> bool:
-        """Whether the reshape is moved; `made` has the nodes then."""
-        (source,), (y,) = node.inputs, node.outputs
+    def chain(self, node: Node) -> list[Node]:
+        """The elementwise operators from an input to what is reshaped, in order, if they can all
+        have its other shape; else none."""
+        value, shape = node.inputs[0], self.types[node.inputs[0]].shape
+        alike = self.readers[value]
+        if any(n.op != "reshape" or n.attrs != node.attrs for n in alike):
+            return []
+        if not _gains_rows(shape, self.types[node.outputs[0]].shape):
+            return []
+        found: list[Node] = []
+        unread = {o for n in alike for o in n.outputs}
+        while value not in self.own.inputs:
+            maker = self.makers.get(value)
+            if maker is None or not OPS[maker.op].elementwise or OPS[maker.op].tables:
+                return []
+            if found and len(self.readers[value]) > 1:
+                return []
+            if any((q := self.types[n].quant) and q.axis is not None for n in maker.inputs):
+                return []
+            images = [n for n in maker.inputs if not self.is_small(n, shape)]
+            if len(images) != 1 or self.types[images[0]].shape != shape:
+                return []
+            found.append(maker)
+            unread.add(value)
+            (value,) = images
+        return [] if unread.intersection(self.own.outputs) else found[::-1]
+
+    def is_small(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether an operand is of one element, or a constant of that shape."""
+        t = self.types[name]
+        return t.elements == 1 or (name in self.consts and t.shape == shape)
+
+    def raise_above(self, chain: list[Node], node: Node) -> None:
+        """Writes `chain` in the shape of `node`, a reshape of what it makes."""
+        (y,) = node.outputs
         shape = self.types[y].shape
-        if y in self.replaced:
-            return True
-        if y in self.own.outputs or not _gains_rows(self.types[source].shape, shape):
-            return False
-        if not self.is_of_input(source, y):
-            return False
-        for reader in self.readers[source]:
-            self.replaced[reader.outputs[0]] = y
-        self.write(source, shape, y)
-        return True
-
-    def is_of_input(self, value: str, shaped: str) -> bool:
-        """Whether `value` is computed from an input element by element, for reshapes like that to
-        `shaped` alone."""
-        maker = self.makers.get(value)
-        if maker is None or not OPS[maker.op].elementwise or OPS[maker.op].tables:
-            return False
-        if value in self.own.outputs or value in self.gone:
-            return False
-        shape = self.types[shaped].shape
-        if not all(
-            r.op == "reshape"
-            and self.types[r.outputs[0]].shape == shape
-            and r.outputs[0] not in self.own.outputs
-            for r in self.readers[value]
-        ):
-            return False
-        return self.leads(maker, self.types[value].shape)
-
-    def leads(self, maker: Node, shape: tuple[int, ...]) -> bool:
-        """Whether all operands of an elementwise operator can have another shape."""
-        images = 0
-        for name in maker.inputs:
-            t = self.types[name]
-            if t.quant is not None and t.quant.axis is not None:
-                return False
-            if t.elements == 1 or (name in self.consts and t.shape == shape):
-                continue
-            if t.shape != shape:
-                return False
-            images += 1
-            if name in self.own.inputs:
-                continue
-            before = self.makers.get(name)
-            alone = before is not None and len(self.readers[name]) == 1
-            if before is None or not alone or name in self.own.outputs:
-                return False
-            if not OPS[before.op].elementwise or OPS[before.op].tables:
-                return False
-            if not self.leads(before, shape):
-                return False
-        return images == 1
-
-    def write(self, value: str, shape: tuple[int, ...], output: str) -> str:
-        """`value` under another shape, called `output`."""
-        maker = self.makers[value]
-        self.gone.add(value)
-        inputs = [self.operand(name, shape, maker) for name in maker.inputs]
-        self.types[output] = replace(self.types[value], shape=shape)
-        self.made.append(replace(maker, inputs=tuple(inputs), outputs=(output,)))
-        return output
+        alike = {o for n in self.readers[node.inputs[0]] for o in n.outputs}
+        self.same |= dict.fromkeys(alike - {y}, y)
+        names: dict[str, str] = {}
+        for maker in chain:
+            (old,) = maker.outputs
+            inputs = [names.get(n) or self.operand(n, shape, maker) for n in maker.inputs]
+            made = y if maker is chain[-1] else fresh(f"{old}/shaped", self.types)
+            self.types[made] = replace(self.types[old], shape=shape)
+            self.nodes.append(replace(maker, inputs=tuple(inputs), outputs=(made,)))
+            names[old] = made
 
     def operand(self, name: str, shape: tuple[int, ...], maker: Node) -> str:
+        """An input, a constant, or a value of one element, as it can stand beside that shape."""
         t = self.types[name]
-        if t.elements == 1 and t.shape != self.types[maker.outputs[0]].shape:
-            return name if len(t.shape) <= len(shape) else self.shaped(name, (), maker)
-        if name in self.own.inputs or name in self.consts:
-            return self.shaped(name, shape, maker)
-        return self.write(name, shape, fresh(f"{name}/shaped", self.types))
-
-    def shaped(self, name: str, shape: tuple[int, ...], maker: Node) -> str:
-        """A constant or an input under another shape."""
+        if t.elements == 1:
+            if len(t.shape) <= len(shape):
+                return name
+            shape = ()
         made = fresh(f"{name}/shaped", self.types)
-        self.types[made] = replace(self.types[name], shape=shape)
+        self.types[made] = replace(t, shape=shape)
         if name in self.consts:
             self.consts[made] = self.consts[name].reshape(shape)
         else:
             attrs = {"shape": shape}
-            self.made.append(Node("reshape", (name,), (made,), attrs, maker.src, maker.kind))
+            self.nodes.append(Node("reshape", (name,), (made,), attrs, maker.src, maker.kind))
         return made
 
 
