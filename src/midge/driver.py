@@ -21,7 +21,7 @@ from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.progress import Progress, silent
-from midge.core.target import Target
+from midge.core.target import Memory, Target
 from midge.core.version import version
 from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
@@ -300,21 +300,28 @@ def _check_board(package: Package, options: CompileOptions) -> None:
     A CPU's typical ones are for `midge compile` to warn of."""
     if options.oversize or options.check_memory:
         return
-    ram = None if options.pools else package.target.memory("ram")
-    for memory, size, what in (
-        (ram, package.arena_size, "RAM for the arena"),
-        (package.target.memory("flash"), package.weights_size, "flash for constants alone"),
-    ):
-        if memory is not None and not memory.typical and size > memory.size:
-            raise PlanError(
-                f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
-                where=f"{package.name} on {package.target.name}",
-                hint=f"{' or '.join(_for_less_ram(package, options))} would help; --oversize goes "
-                "on in any case"
-                if memory is ram
-                else "a smaller model, or int8 instead of float, would help; --oversize goes on in "
-                "any case",
-            )
+    for memory, size in exceeded(package):
+        if memory.typical or (memory.kind == "ram" and options.pools):
+            continue
+        what, helps = "flash for constants alone", "a smaller model, or int8 instead of float,"
+        if memory.kind == "ram":
+            what, helps = "RAM for the arena", " or ".join(_for_less_ram(package, options))
+        raise PlanError(
+            f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
+            where=f"{package.name} on {package.target.name}",
+            hint=f"{helps} would help; --oversize goes on in any case",
+        )
+
+
+def exceeded(package: Package) -> list[tuple[Memory, int]]:
+    """The target's memories that are too small before stack and code are counted, and the bytes
+    that are needed."""
+    target = package.target
+    needs = (
+        (target.memory("ram"), package.arena_size),
+        (target.memory("flash"), package.weights_size),
+    )
+    return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
 
 
 def _place(row: Mapping[str, Any]) -> str:

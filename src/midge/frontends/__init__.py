@@ -50,6 +50,8 @@ def read_file(path: Path) -> bytes:
 
 def model_files(path: Path) -> Sequence[Path]:
     """The files that a model lies in; a path that is none stands for itself."""
+    if path.is_dir():  # all that is in it
+        return [path]
     try:
         data = _read_bytes(path)
     except UsageError:

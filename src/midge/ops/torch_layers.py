@@ -11,6 +11,7 @@ import numpy as np
 from midge.core.types import DType
 from midge.graph.ir import Attr
 from midge.ops._torch import Aten, add
+from midge.ops.torch_shapes import last_two_turned
 
 
 def convolution(a: Aten) -> str:
@@ -223,8 +224,7 @@ def attention(a: Aten) -> str:
     rank, depth = len(a.shape(q)), a.shape(q)[-1]
     scale = a.op.attrs.get("scale")
     factor = a.value(depth**-0.5 if scale is None else scale, DType.F32)
-    turned = a.permute(k, (*range(rank - 2), rank - 1, rank - 2))
-    scores = a.onnx("MatMul", [a.onnx("Mul", [q, factor]), turned])
+    scores = a.onnx("MatMul", [a.onnx("Mul", [q, factor]), last_two_turned(a, k)])
     mask = a.tensor("attn_mask")
     if a.op.attrs.get("is_causal") is True:
         rows, columns = a.shape(q)[-2], a.shape(k)[-2]

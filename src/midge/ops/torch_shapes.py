@@ -89,16 +89,15 @@ add("transpose transpose_copy", transpose)
 add("t numpy_T", turned)
 
 
-def last_two_turned(a: Aten) -> str:
-    """mT and what else is that for real numbers."""
-    x = a.tensor("self")
+def last_two_turned(a: Aten, x: str) -> str:
+    """Rows and columns change places; for real numbers that is the adjoint, too."""
     rank = len(a.shape(x))
     if rank < 2:
         raise a.op.error(f"is of {rank} dimensions, expected 2 or more")
     return a.permute(x, (*range(rank - 2), rank - 1, rank - 2))
 
 
-add("mT mH adjoint matrix_H", last_two_turned)
+add("mT mH adjoint matrix_H", lambda a: last_two_turned(a, a.tensor("self")))
 
 
 def concat(a: Aten) -> str:

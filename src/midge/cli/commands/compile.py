@@ -22,7 +22,7 @@ from midge.core.files import check_apart
 from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
-from midge.driver import Compiled
+from midge.driver import Compiled, exceeded
 
 
 @command("compile")
@@ -130,18 +130,13 @@ def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:
 def misfits(package: Package) -> list[str]:
     """What does not fit the target's memories, before stack and code are counted."""
     found = []
-    kinds: tuple[tuple[Literal["ram", "flash"], str, int, str], ...] = (
-        ("ram", "the arena needs", package.arena_size,
-         "try --max-ram, which looks for slower plans, "),
-        ("flash", "the constants need", package.weights_size, ""),
-    )  # fmt: skip
-    for kind, what, size, advice in kinds:
-        memory = package.target.memory(kind)
-        if memory is None or size <= memory.size:
-            continue
+    for memory, size in exceeded(package):
         whose = f"{memory.name} has"
         if memory.typical:
             whose = f"chips with a {package.target.name} typically have"
+        what, advice = "the constants need", ""
+        if memory.kind == "ram":
+            what, advice = "the arena needs", "try --max-ram, which looks for slower plans, "
         found.append(
             f"{what} {number(size)} bytes, {whose} {number(memory.size)}; {advice}"
             "choose a larger target or describe your board in a .toml"
