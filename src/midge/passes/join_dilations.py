@@ -24,8 +24,6 @@ def join_dilations(graph: Graph) -> Graph:
     finder = _Finder(graph)
     joins = (finder.join(n) for n in graph.nodes if n.op in _CONVOLUTIONS)
     found = {join.last: join for join in joins if join is not None}
-    if not found:
-        return graph
     types = dict(graph.types)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -140,12 +138,12 @@ class _Finder:
         perm, shape = integers(turn.attrs, "perm"), self.types[parts.outputs[0]].shape
         source, result = parts.inputs[0], self.types[images].shape
         whole = self.types[source].shape
-        if perm == (2, 4, 0, 1, 3, 5) and len(shape) == 6:
+        if perm == (2, 4, 0, 1, 3, 5):
             n, h, bh, w, bw, c = shape
             found = _Split(source, (n, h * bh, w * bw, c), (0,) * 4, (bh, bw))
             fits = (whole, result) == (found.shape, (n * bh * bw, h, w, c))
             return self.padded(found) if fits else None
-        if perm != (2, 0, 1, 3) or len(shape) != 4 or len(result) != 4:
+        if perm != (2, 0, 1, 3):
             return None
         n, w, b, c = shape
         if whole != (n, w * b, c):
@@ -172,8 +170,6 @@ class _Finder:
         shape = (n, h - sides[0] - sides[1], w - sides[2] - sides[3], c)
         pads = tuple(a + b for a, b in zip(split.pads, sides, strict=True))
         assert len(pads) == 4
-        if min(shape) < 1:
-            return split
         return self.padded(replace(split, source=pad.inputs[0], shape=shape, pads=pads))
 
     def merged(self, images: str, split: _Split) -> _Merged | None:
@@ -194,10 +190,10 @@ class _Finder:
         if turn is None or turn.op != "transpose" or integers(turn.attrs, "perm") != perm:
             return None
         last = self.reader(turn.outputs[0])
-        before = self.types[turn.inputs[0]].shape
-        if last is None or last.op != "reshape" or before != parts:
+        if last is None or last.op != "reshape":
             return None
-        if self.types[last.outputs[0]].shape != whole:
+        shapes = [self.types[n].shape for n in (turn.inputs[0], last.outputs[0])]
+        if shapes != [parts, whole]:
             return None
         return self.cropped(last.outputs[0], whole, split.flat)
 

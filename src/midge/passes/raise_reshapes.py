@@ -53,7 +53,7 @@ class _Raiser:
         have its other shape; else none."""
         value, shape = node.inputs[0], self.types[node.inputs[0]].shape
         alike = self.readers[value]
-        if any(n.op != "reshape" or n.attrs != node.attrs for n in alike):
+        if any((n.op, n.attrs) != (node.op, node.attrs) for n in alike):
             return []
         if not _gains_rows(shape, self.types[node.outputs[0]].shape):
             return []
@@ -64,8 +64,6 @@ class _Raiser:
             if maker is None or not OPS[maker.op].elementwise or OPS[maker.op].tables:
                 return []
             if found and len(self.readers[value]) > 1:
-                return []
-            if any((q := self.types[n].quant) and q.axis is not None for n in maker.inputs):
                 return []
             images = [n for n in maker.inputs if not self.is_small(n, shape)]
             if len(images) != 1 or self.types[images[0]].shape != shape:

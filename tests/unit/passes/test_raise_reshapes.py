@@ -38,6 +38,14 @@ MOVED = {
   const c: f32[1x1x1] = [2]
   a: f32[1x3x4] = mul(x, c)
   r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
+    "an operand that is computed": ("f32[3x4]", """
+  t: f32[1x1] = sum(x, axes=(0 1))
+  a: f32[3x4] = mul(x, t)
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
+    "a computed operand of as many axes": ("f32[1x1x3x4]", """
+  t: f32[1x1x1x1] = sum(x, axes=(0 1 2 3))
+  a: f32[1x1x3x4] = mul(x, t)
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
     "an input that others read": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
   r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))
@@ -61,6 +69,20 @@ LEFT = {
   a: i8[3x4] = lookup(x, t)
   b: f32[3x4] = cast(a, dtype="f32")
   r: f32[1x4x3x1] = reshape(b, shape=(1 4 3 1))"""),
+    "a table as long as what it is read for": ("i8[256]", """
+  const t: i8[256] = [TABLE]
+  a: i8[256] = lookup(x, t)
+  b: i8[1x16x16x1] = reshape(a, shape=(1 16 16 1))
+  c: i8[1x4x3x1] = slice(b, begin=(0 0 0 0), size=(1 4 3 1), strides=(1 1 1 1))
+  r: f32[1x4x3x1] = cast(c, dtype="f32")"""),
+    "a row that a constant makes several of": ("f32[4]", """
+  const c: f32[3x4] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+  a: f32[3x4] = add(x, c)
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))"""),
+    "a constant": ("f32[1x4x3x1]", """
+  const c: f32[3x4] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+  b: f32[1x4x3x1] = reshape(c, shape=(1 4 3 1))
+  r: f32[1x4x3x1] = add(x, b)"""),
     "a square, whose value others read in between": ("f32[3x4]", """
   a: f32[3x4] = tanh(x)
   b: f32[3x4] = mul(a, a)
@@ -131,6 +153,21 @@ def test_an_image_of_what_has_no_rows(before: str) -> None:
     made = run([raise_reshapes, drop_dead], graph)
     same(graph, made)
     assert [n.inputs for n in made.nodes if n.op == "reshape"] == [("x",)]
+
+
+def test_a_computed_operand_of_more_axes_is_one_of_none() -> None:
+    graph = plain("""graph g(x: f32[1x1x1x3x4]):
+  t: f32[1x1x1x1x1] = sum(x, axes=(0 1 2 3 4))
+  a: f32[1x1x1x3x4] = mul(x, t)
+  r: f32[1x4x3x1] = reshape(a, shape=(1 4 3 1))
+  y: f32[1x4x3x1] = softmax(r, beta=1)
+  return y""")
+    made = run([raise_reshapes, drop_dead], graph)
+    same(graph, made)
+    shaped = [n for n in made.nodes if n.op == "reshape"]
+    assert {n.inputs: made.types[n.outputs[0]].shape for n in shaped} == {
+        ("x",): (1, 4, 3, 1), ("t",): (),
+    }  # fmt: skip
 
 
 def test_two_images_stay() -> None:
