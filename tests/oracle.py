@@ -19,6 +19,7 @@ from midge.frontends.tflite import read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.oracle.litert import quiet
+from midge.pipeline import prepare, spell_out
 from tflite_builder import TFLiteModel
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install '.[verify]'")
@@ -63,9 +64,20 @@ def same(
     kernels: str = REFERENCE,
 ) -> None:
     """Midge's evaluation of the file equals LiteRT's: bytes, or floats within `ulps` units in the
-    last place of the largest magnitude of the output (and of the inputs, for `sums`)."""
+    last place of the largest magnitude of the output (and of the inputs, for `sums`). So does what
+    all of the passes make of it, where there are only integers."""
     want = litert(data, inputs, kernels)
-    have = evaluate(load(data), inputs)
+    graph = load(data)
+    agree(evaluate(graph, inputs), want, inputs, ulps, sums=sums)
+    if all(t.dtype.is_integer for t in graph.types.values()):
+        plain, _ = spell_out(prepare(graph).graph)
+        agree(evaluate(plain, inputs), want, inputs)
+
+
+def agree(
+    have: Arrays, want: Arrays, inputs: Arrays, ulps: float = 0.0, *, sums: bool = False
+) -> None:
+    """What `same` says of outputs."""
     assert have.keys() == want.keys()
     for name, expected in want.items():
         got = have[name]

@@ -113,15 +113,17 @@ class TFLiteGraph(TFLiteLayers):
         self.write(kind, inputs, x.shape, x, options, quant=quant, **fields)
 
     def converted(self) -> None:
-        """To floats, or to int8."""
-        x = self.pick(lambda v: v.dtype in ("int8", "float32"))
+        """To floats, or to integers of another type."""
+        x = self.pick(lambda v: v.dtype in ("int8", "int16", "float32"))
         if x is None:
             return
-        if x.dtype == "int8":
-            self.write("DEQUANTIZE", [x.index], x.shape, x, dtype="float32")
+        dtype = self.rng.choice([d for d in ("int8", "int16", "float32") if d != x.dtype])
+        if dtype == "float32":
+            self.write("DEQUANTIZE", [x.index], x.shape, x, dtype=dtype)
         else:
-            quant = self.quant("int8")
-            self.write("QUANTIZE", [x.index], x.shape, x, dtype="int8", quant=quant)
+            step = 250 if (x.dtype, dtype) == ("int16", "int8") else 1
+            quant = self.sized(min(step * x.scale, 0.3), dtype) if x.scale else self.quant(dtype)
+            self.write("QUANTIZE", [x.index], x.shape, x, dtype=dtype, quant=quant)
 
     def reduced(self) -> None:
         x = self.pick(lambda v: len(v.shape) >= 2)

@@ -2,9 +2,10 @@
 
 y = clamp(((x * 2^up + offset) * multiplier) >> (32 + down), low, high)
 
-`multiplier` and `offset` (i32) are constants, per channel (last axis) or of one element; the offset
-holds what rounds, the zero point and whatever was added to x. `fit_requantize` makes it of
-requantisations for which it gives the same result, whatever way those round.
+x is i8, i16 or i32; `multiplier` and `offset` (i32) are constants, per channel (last axis) or of
+one element; the offset holds what rounds, the zero point and whatever was added to x.
+`fit_requantize` makes it of requantisations for which it gives the same result, whatever way those
+round.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from midge.ops._common import arity, broadcast, fail
 
 def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     arity(inputs, 3)
-    if any(t.dtype is not DType.I32 for t in inputs):
+    x, *constants = inputs
+    narrow = x.dtype in (DType.I8, DType.I16, DType.I32)
+    if not narrow or any(t.dtype is not DType.I32 for t in constants):
         raise fail(f"cannot scale {inputs[0]} by {inputs[1]}, {inputs[2]}")
     return (TensorType(broadcast(*inputs), DType(text(attrs, "dtype"))),)
 
@@ -57,6 +60,8 @@ def _samples() -> tuple[Sample, ...]:
     return (
         Sample((x, scaling, scaling), attrs, many, -(1 << 21), 1 << 21),
         Sample((x, one, one), narrow, single, -1000, 1000),
+        Sample((TensorType((7,), DType.I16), one, one), narrow, single),
+        Sample((TensorType((2, 3), DType.I8), scaling, scaling), attrs, many),
     )
 
 

@@ -190,10 +190,10 @@ class _Finder:
         if turn is None or turn.op != "transpose" or integers(turn.attrs, "perm") != perm:
             return None
         last = self.reader(turn.outputs[0])
-        if last is None or last.op != "reshape":
+        if last is None:
             return None
-        shapes = [self.types[n].shape for n in (turn.inputs[0], last.outputs[0])]
-        if shapes != [parts, whole]:
+        before, after = (self.types[n].shape for n in (turn.inputs[0], last.outputs[0]))
+        if (last.op, before, after) != ("reshape", parts, whole):
             return None
         return self.cropped(last.outputs[0], whole, split.flat)
 
