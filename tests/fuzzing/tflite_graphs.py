@@ -64,8 +64,8 @@ class TFLiteGraph(TFLiteLayers):
         )  # fmt: skip
 
     def selection(self) -> None:
-        """A comparison, and a choice by it."""
-        x = self.pick(lambda v: v.dtype != "int16")
+        """A comparison, and a choice by it. LiteRT compares at scales below 1."""
+        x = self.pick(lambda v: v.dtype != "int16" and (v.scale or 0.0) < 1.0)
         if x is None:
             return
         kind = self.rng.choice(("LESS", "GREATER", "EQUAL", "LESS_EQUAL", "GREATER_EQUAL"))
