@@ -6,7 +6,7 @@ An instruction in an IT block whose condition is false counts: it takes its cycl
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -216,8 +216,7 @@ class CostTable:
 
     def _cost(self, part: Part) -> Cost:
         own = part.slots
-        for slot in own[~self._known[own]]:
-            self._learn(int(slot))
+        self._know(own[~self._known[own]])
         count, taken = part.count.astype(np.int64), part.taken.astype(np.int64)
         instructions = int(count @ self._instructions[own])
         if self._model is None:
@@ -226,17 +225,50 @@ class CostTable:
 
     def blocks(self, part: Part) -> tuple[BlockRun, ...]:
         """The blocks of a part, by address."""
-        found = []
         counts = zip(part.slots.tolist(), part.count.tolist(), part.taken.tolist(), strict=True)
-        for slot, count, taken in counts:
-            address = self._counters.start + 2 * slot
-            code = self._read(address, int(self._counters.size[slot]))
-            found.append(BlockRun(address, code, count, taken))
+        left = {slot: [count, taken] for slot, count, taken in counts}
+        self._know(part.slots)
+        found = []
+        for slot in sorted(left):
+            following = self._following(slot)
+            count, taken = left[slot]
+            if following and count:
+                # Its runs are runs of what it is the start of.
+                others = left[following[-1]]
+                taken = min(others[1], count)
+                others[1] -= taken
+                for other in following:
+                    left[other][0] -= count
+            if count:
+                code = b"".join(map(self._code, (slot, *following)))
+                found.append(BlockRun(self._address(slot), code, count, taken))
         return tuple(found)
 
+    def _address(self, slot: int) -> int:
+        return self._counters.start + 2 * slot
+
+    def _code(self, slot: int) -> bytes:
+        return self._read(self._address(slot), int(self._counters.size[slot]))
+
+    def _following(self, slot: int) -> list[int]:
+        """The blocks that always run behind this one: a translator ends a block also where a page
+        of memory ends, which no core takes note of."""
+        found: list[int] = []
+        while self._model is not None and self._taken[slot] == 0:
+            slot += int(self._counters.size[slot]) // 2
+            if slot >= self._counters.slots or not self._counters.size[slot]:
+                break
+            self._know([slot])
+            found.append(slot)
+        return found
+
+    def _know(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            if not self._known[slot]:
+                self._learn(int(slot))
+
     def _learn(self, slot: int) -> None:
-        address = self._counters.start + 2 * slot
-        code = self._read(address, int(self._counters.size[slot]))
+        address, code = self._address(slot), self._code(slot)
         self._instructions[slot] = sum(1 for _ in self._sizes(code))
         self._known[slot] = True
         if self._model is None:
@@ -247,6 +279,12 @@ class CostTable:
             f"not {self._instructions[slot]}"
         )
         self._cycles[slot], self._taken[slot] = cost.cycles, cost.taken
+        following = self._following(slot)
+        if following:
+            others = b"".join(map(self._code, following))
+            whole, rest = (self._model.block(c, address) for c in (code + others, others))
+            self._cycles[slot] = whole.cycles - rest.cycles
+            self._taken[following[-1]] = whole.taken
 
 
 @cache

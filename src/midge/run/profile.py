@@ -79,6 +79,12 @@ class Profile:
         found = self._cut([lines[at] for at in sorted(lines)])
         return tuple(sorted(found, key=lambda s: (-s.spent, s.lines[0].instruction.address)))
 
+    def spent_in(self, operator: int, addresses: range) -> int:
+        """What an operator spent in the blocks that begin there: cycles, or instructions without a
+        cycle model."""
+        blocks = (b for b in self.blocks[operator] if b.address in addresses)
+        return sum(line.spent for block in blocks for line in self._lines(block))
+
     def _lines(self, block: BlockRun) -> Iterator[Line]:
         """The instructions of one block."""
         parts = list(disassemble(block.code, block.address, self.isa))

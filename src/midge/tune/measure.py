@@ -16,7 +16,7 @@ from midge.codegen.package import make_package
 from midge.core.errors import RunError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
-from midge.core.runner import OperatorRun, Run
+from midge.core.runner import Run
 from midge.core.target import Target
 from midge.core.types import Array, DType, TensorType
 from midge.loop import ir
@@ -71,34 +71,49 @@ def _together(
 ) -> list[list[Outcome]]:
     bench = Bench(matches, thorough)
     package = bench.package(target, optimize)
-    runs, sizes = (_emulated if on == "emulator" else _on_host)(bench, package)
+    runs, costs, sizes = (_emulated if on == "emulator" else _on_host)(bench, package)
     found: list[list[Outcome]] = []
     for plain, *others in bench.lanes:
         found.append([])
         for lane in others:
             wrong = [_difference(r.outputs[plain.y], r.outputs[lane.y]) for r in runs]
             reason = next((w for w in wrong if w), "")
-            cost = _cost(lane, runs[0].operators[lane.number], sizes) if sizes else Cost(0, {})
+            cost = _cost(lane, costs[lane.number], sizes) if costs else Cost(0, {})
             found[-1].append(Unfit(reason) if reason else cost)
     return found
 
 
-def _emulated(bench: Bench, package: Package) -> tuple[list[Run], dict[str, int]]:
-    """Runs on all inputs, and the bytes of every function."""
+_Ran = tuple[list[Run], list[int], dict[str, int]]
+
+
+def _emulated(bench: Bench, package: Package) -> _Ran:
+    """Runs on all inputs, what each operator spent in the first, and the bytes of every function.
+
+    What calls the operators is not theirs: it depends on who else is on the bench.
+    """
     image = build_image(package)
+    caller = image.symbols[f"{_NAME}_run"]
+    around = range(caller.address, caller.address + caller.size)
     session = EmulatorSession(package, image, bench.budget)
     try:
-        runs = [session.run(given) for given in bench.inputs()]
+        first, *others = bench.inputs()
+        profile = session.profile(first)
+        runs = [profile.run, *(session.run(given) for given in others)]
     finally:
         session.close()
+    own = []
+    for number, run in enumerate(profile.run.operators):
+        spent = run.instructions if run.cycles is None else run.cycles
+        assert spent is not None, "the emulator counts"
+        own.append(spent - profile.spent_in(number, around))
     symbols = image.symbols.items()
-    return runs, {name: symbol.size for name, symbol in symbols if symbol.kind == "func"}
+    return runs, own, {name: symbol.size for name, symbol in symbols if symbol.kind == "func"}
 
 
-def _on_host(bench: Bench, package: Package) -> tuple[list[Run], dict[str, int]]:
+def _on_host(bench: Bench, package: Package) -> _Ran:
     session = RUNNERS["host"].load(package)
     try:
-        return [session.run(given) for given in bench.inputs()], {}
+        return [session.run(given) for given in bench.inputs()], [], {}
     finally:
         session.close()
 
@@ -227,9 +242,14 @@ class Bench:
     def inputs(self) -> list[dict[str, Array]]:
         """Random ones of each type, then such of its ends only; if `thorough`, all least and all
         greatest besides."""
-        rng = np.random.default_rng(0)
         kinds = (_random, _ends, _least, _greatest)[: 4 if self.thorough else 2]
-        return [{n: make(t, rng) for n, t in self.shared.items()} for make in kinds]
+        return [{n: make(t, _rng(n, t)) for n, t in self.shared.items()} for make in kinds]
+
+
+def _rng(name: str, t: TensorType) -> np.random.Generator:
+    """Of an input: the first elements are the same whatever else is on the bench."""
+    order = name.partition("_")[0]  # of the parameter that reads it
+    return np.random.default_rng(list(f"{order} {t.dtype.value}".encode()))
 
 
 def _turns(block: ir.Block) -> int:
@@ -292,10 +312,8 @@ def _greatest(t: TensorType, rng: np.random.Generator) -> Array:
     return np.full(t.shape, high, t.dtype.numpy)
 
 
-def _cost(lane: Lane, run: OperatorRun, sizes: Mapping[str, int]) -> Cost:
+def _cost(lane: Lane, cycles: int, sizes: Mapping[str, int]) -> Cost:
     names = {f"{_NAME}_k{lane.number}": KERNEL}
     names |= {instruction_name(i): name for name, i in bodies_of(lane.trial.kernel).items()}
     code = {own: sizes.get(symbol, 0) for symbol, own in names.items()}
-    cycles = run.instructions if run.cycles is None else run.cycles
-    assert cycles is not None, "the emulator counts"
     return Cost(cycles, code)

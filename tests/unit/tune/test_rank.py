@@ -188,6 +188,32 @@ def test_measuring_for_real() -> None:
     assert all(c.code["kernel"] > 0 for c in (short, long))
 
 
+def straight(times: int) -> Trial:
+    """The same, written out `times` times: code that is cut wherever a page of memory ends."""
+    moves = ((f"ldr r2, [r0, #{o}]", "add r2, #1", f"str r2, [r1, #{o}]") for o in range(0, 32, 4))
+    lines = [line for move in moves for line in move] * times
+    trial = broken(f"straight{times}", "nop")
+    ((name, instruction),) = trial.kernel.instructions.items()
+    made = replace(instruction, asm=tuple(lines), note=name)
+    return replace(trial, kernel=replace(trial.kernel, instructions={name: made}))
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m33", "rv32imac"])
+def test_a_cost_does_not_depend_on_what_else_is_measured(target: str) -> None:
+    """Neither on its place in memory, nor on the inputs of others, nor on who calls it."""
+    plain = kernel(1)
+    trials = tuple(map(straight, range(20, 30))) if target != "rv32imac" else ()
+    trials += tuple(altered(kernel(1, n), kernel(1).kernel.func.body) for n in (8, 9, 300))
+    m = load_target(target)
+    (together,) = measure([Match(trials, plain)], m, "speed")
+    alone = [measure([Match((t,), plain)], m, "speed")[0][0] for t in trials]
+    wide = kernel(1)
+    other = Match((wide,), wide)
+    (_, after) = measure([other, Match(trials, plain)], m, "speed")
+    assert together == alone == after
+    assert all(isinstance(c, Cost) for c in together)
+
+
 WRONG_BODIES = {
     "another value": (ir.Loop("i", 8, (store(ir.Var("i"), 2),)),),
     "the last element is missing": (ir.Loop("i", 7, (store(ir.Var("i")),)),),

@@ -45,7 +45,7 @@ MIDGE_ASSERT(sizeof(float) == 4U, "Midge needs 32-bit floats");
 #if defined(__GNUC__) && !defined(__clang__) && (__GNUC__ >= 8)
 #define MIDGE_KERNEL __attribute__((noipa))
 #elif defined(__GNUC__)
-#define MIDGE_KERNEL __attribute__((noinline))
+#define MIDGE_KERNEL __attribute__((noinline, used))
 #else
 #define MIDGE_KERNEL
 #endif
