@@ -42,6 +42,7 @@ SAID: dict[str, tuple[list[str], Any]] = {
     "pools": (["--pool", "a=1K", "--pool", "b=8K"], (("a", 1024), ("b", 8192))),
     "hot_weights": (["--pool", "a=16K", "--hot-weights"], True),
     "reserve": (["--reserve", "R9"], ("r9",)),
+    "unroll": (["--unroll"], True),
     "channels_last": (["--channels-last"], True),
     "check_memory": (["--check-memory"], True),
 }

@@ -109,7 +109,7 @@ def compile_graph(
     progress: told what is being done.
     """
     graph = _as_said(graph, options)
-    target = target.reserving(options.reserve)
+    target = target.reserving(options.reserve).unrolling(options.unroll)
     goal = options.goal
     progress("simplifying", 0, 0)
     prepared = prepare(graph, halves=goal == "size", channels_last=options.channels_last)

@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, Sequence[Any]] = {
     "pools": (False, True),
     "hot_weights": (False, True),
     "reserve": ("", "r9"),
+    "unroll": (False, False, True),
     "channels_last": (False, True),
     "check_memory": (False, True),
 }

@@ -63,9 +63,12 @@ def _random(rng: np.random.Generator, shape: Sequence[int], dtype: DType) -> Arr
     return rng.integers(-limit, limit, shape, endpoint=True).astype(dtype.numpy)
 
 
-def options_of(graph: Graph, target: str, optimize: str = "speed") -> list[Option]:
+def options_of(
+    graph: Graph, target: str, optimize: str = "speed", unroll: bool = False
+) -> list[Option]:
     (group,) = fuse(graph)
-    return list(options(Request(graph, group, load_target(target), {}, optimize), "kernel"))
+    own = load_target(target).unrolling(unroll)
+    return list(options(Request(graph, group, own, {}, optimize), "kernel"))
 
 
 def result(option: Option, graph: Graph, inputs: dict[str, Array]) -> Array:
@@ -82,10 +85,10 @@ def result(option: Option, graph: Graph, inputs: dict[str, Array]) -> Array:
     return memory[func.params[-1].name].reshape(graph.types[graph.outputs[0]].shape)
 
 
-def check(graph: Graph, target: str, optimize: str = "speed") -> list[Option]:
+def check(graph: Graph, target: str, optimize: str = "speed", unroll: bool = False) -> list[Option]:
     """Every option gives bit for bit what the last one, the plain loops, gives; that is the
     reference, to the last digits of the largest value if it is float."""
-    every = options_of(graph, target, optimize)
+    every = options_of(graph, target, optimize, unroll)
     (inputs,) = random_inputs(graph, 1, 0)
     plain = result(every[-1], graph, inputs)
     (want,) = evaluate_graph(graph, inputs).values()

@@ -161,7 +161,9 @@ def candidate(graph: Graph, layouts: Layouts | None = None, straight: int = 0) -
     """Winograd's form of a layer; None if it has none. straight: which of them."""
     group = next(g for g in fuse(graph) if g.anchor is not None)
     assert group.output == graph.outputs[0], "the layer is one group"
-    found = list(winograd(Request(graph, group, load_target("cortex-m4"), layouts or {})))
+    found = list(
+        winograd(Request(graph, group, load_target("cortex-m4").unrolling(True), layouts or {}))
+    )
     return found[straight] if found else None
 
 

@@ -214,6 +214,14 @@ class CompileOptions:
             many=True,
         ),
     )
+    unroll: bool = field(
+        default=False,
+        metadata=_said(
+            "--unroll",
+            help="Write out more steps of inner loops, for code in memory without wait states; "
+            "by default they fit an instruction cache of 1 KB.",
+        ),
+    )
     channels_last: bool = field(
         default=False,
         metadata=_said(

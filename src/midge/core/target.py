@@ -8,6 +8,8 @@ from typing import Literal
 
 from midge.core.errors import TargetError
 
+EVERY_STEP = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -32,6 +34,8 @@ class Target:
     emulator: "model" (Unicorn's CPU constant), "cycles" (name of a cycle model), both optional.
     qemu: "system" (arm, riscv32), "machine", "cpu", and the memory origins of that machine.
     reserved: registers that no kernel may write.
+    straight: steps of a loop that a micro-kernel may write out. Few by default: code of 2 to 4 KB
+    waits for flash all the time where an instruction cache of 1 KB is before it.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Target:
     emulator: Mapping[str, str] = field(default_factory=dict)
     qemu: Mapping[str, str | int] = field(default_factory=dict)
     reserved: tuple[str, ...] = ()
+    straight: int = 8
 
     def reserving(self, registers: tuple[str, ...]) -> Target:
         """The target whose compilers and kernels leave `registers` alone. TargetError for such as
@@ -58,6 +63,10 @@ class Target:
                 hint="compilers keep r9 on Arm, and no other register",
             )
         return replace(self, reserved=registers)
+
+    def unrolling(self, unroll: bool) -> Target:
+        """The target if its code runs from memory without wait states, or if it may not."""
+        return replace(self, straight=EVERY_STEP) if unroll else self
 
     def memory(self, kind: Literal["ram", "flash"]) -> Memory | None:
         """The first memory of a kind, or None on a host."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from weakref import WeakValueDictionary
@@ -112,6 +112,15 @@ class Request:
     small: bool = False
     pitches: Mapping[str, int] = field(default_factory=dict)
     exact: bool = False
+
+    def straight(
+        self, speed: Sequence[int], balanced: Sequence[int], size: Sequence[int], long: int = 1
+    ) -> tuple[int, ...]:
+        """How many steps of its inner loop a micro-kernel may write out, by the goal, the best
+        first; no more than the target takes, where one of these is as `long` as so many."""
+        found = {"speed": speed, "balanced": balanced}.get(self.optimize, size)
+        most = self.target.straight // long
+        return tuple(dict.fromkeys(min(n, most) for n in found))
 
     @property
     def in_sequence(self) -> bool:

@@ -45,7 +45,7 @@ def convolution(request: Request) -> Iterable[Candidate]:
     if layer is None:
         return ()
     scaling = usable_scaling(graph, group)
-    straight = {"speed": (32, 64, 16), "balanced": (8, 16)}.get(request.optimize, (4, 8))
+    straight = request.straight((32, 64, 16), (8, 16), (4, 8))
     straight = straight[:1] if request.small else straight
     made = [
         way

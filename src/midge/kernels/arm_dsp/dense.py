@@ -15,6 +15,8 @@ from midge.lower.candidates import LOWERINGS, Candidate, Request
 from midge.lower.writer import Place, in_pieces
 
 _PAIRS = 4
+# A word is eight rows' products, and what makes eight sums int8 stands beside so few of them.
+_STEPS_OF_A_WORD = 4
 
 
 def dense(request: Request) -> Iterable[Candidate]:
@@ -31,7 +33,7 @@ def dense(request: Request) -> Iterable[Candidate]:
     scale = usable_scaling(graph, group)
     if scale is None:
         return ()
-    straight = {"speed": (4, 8, 2), "balanced": (2, 4, 1)}.get(request.optimize, (1, 2))
+    straight = request.straight((4, 8, 2), (2, 4, 1), (1, 2), _STEPS_OF_A_WORD)
     return (_candidate(request, scale, n) for n in straight)
 
 

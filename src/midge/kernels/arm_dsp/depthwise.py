@@ -28,6 +28,7 @@ from midge.lower.writer import Place
 # Of assembler, for kernels that are straight code.
 _MOST_LINES = {"speed": 800, "balanced": 320}
 _LEAST_LINES = 150
+_LINES_OF_A_STEP = 32
 
 
 def plane_of(request: Request) -> Plane | None:
@@ -78,12 +79,13 @@ def depthwise(request: Request) -> Iterable[Candidate]:
     plane = plane_of(request)
     if plane is None:
         return ()
-    straight = {"speed": (8, 16, 4), "balanced": (4, 8)}.get(request.optimize, (2, 4))
+    straight = request.straight((8, 16, 4), (4, 8), (2, 4), 2)
     straight = straight[:1] if request.small else straight
     forms = [replace(plane, straight=n) for n in straight]
     if direct_fits(plane):
         direct = replace(plane, direct=True)
         most = _MOST_LINES.get(request.optimize, _LEAST_LINES)
+        most = min(most, _LINES_OF_A_STEP * request.target.straight)
         short = len(direct.instruction().asm) <= most
         forms[:0] = [direct] if short else []
     column = column_of(plane)

@@ -47,7 +47,7 @@ _MOST_SCRATCH = 6 << 10
 def winograd(request: Request) -> Iterable[Candidate]:
     """int8 convolutions with constant 3x3 windows of stride 1, whatever follows them; outputs of at
     least 2 x 2."""
-    straight: tuple[int, ...] = (32, 16) if request.optimize == "speed" else ()
+    straight = request.straight((32, 16), (), ())
     straight = straight[:1] if request.small else straight
     layer = int8_layer(request)
     if layer is None or (layer.taps, layer.strides) != ((3, 3), (1, 1)):

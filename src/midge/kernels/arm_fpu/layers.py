@@ -25,7 +25,6 @@ from midge.lower.writer import KernelWriter, Place, in_pieces
 
 _PIXELS, _CHANNELS, _ROWS = 4, 4, 8
 _MOST_BORDER = 6  # columns; each is an instruction of its own
-_STRAIGHT = {"speed": (8, 4), "balanced": (4, 2)}
 _UNFUSED = ("cortex-m4", "cortex-m33")  # a fused multiply-add takes longer than the two
 
 
@@ -111,7 +110,7 @@ def _layer(request: Request, node: Node) -> Layer | None:
 
 def _candidates(request: Request, layer: Layer, channels: int) -> tuple[Candidate, ...]:
     fused = _fused_first(request.target) and not request.exact
-    straight = _STRAIGHT.get(request.optimize, (2, 1))
+    straight = request.straight((8, 4), (4, 2), (2, 1), 2)
     kinds = [(fused, n) for n in straight]
     if not request.exact:
         kinds.append((not fused, straight[0]))
