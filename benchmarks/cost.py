@@ -1,7 +1,7 @@
 """What compiling costs: CPU time and memory of networks that are large in one way each.
 
     python benchmarks/cost.py [NAME or FILE...] [--no-search] [--again] [--verify]
-                              [--target cortex-m4] [--limit GB]
+                              [--target cortex-m4] [--limit GB] [--json FILE]
 
 Each network is made from a seed, or is a file, and is compiled in a process of its own, with an
 empty cache: CPU seconds (of the compilers that measuring calls too), the most memory that Midge
@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 
 from midge import driver, verify
+from midge.core.files import write_file
 from midge.core.options import CompileOptions
 from midge.data import random_inputs
 from midge.target import load_target
@@ -257,6 +258,7 @@ def main() -> int:
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--target", default="cortex-m4")
     parser.add_argument("--limit", type=int, default=16, help="GB of addresses")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, by network")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
@@ -265,11 +267,14 @@ def main() -> int:
     head = f"{'network':28} {'ops':>6} {'weights':>9} {'arena':>8} {'C':>9} {'CPU s':>7}"
     head += f" {'MB':>7} {'C MB':>7} {'MB/MB':>8}" + "   again" * args.again
     print(head + " verify s      MB" * args.verify)
+    rows: dict[str, dict[str, Any] | str] = {}
     for name in args.names or NETWORKS:
         full = next((n for n in NETWORKS if n.partition(".")[0] == name), name)
-        row = measure(full, args)
         shown = Path(full).name
+        row = rows[shown] = measure(full, args)
         print(f"{shown:28} {row}" if isinstance(row, str) else line(shown, row), flush=True)
+    if args.json is not None:
+        write_file(args.json, (json.dumps(rows, indent=1) + "\n").encode())
     return 0
 
 

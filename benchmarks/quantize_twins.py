@@ -1,12 +1,13 @@
 """The float twins of the MLPerf Tiny models quantised by Midge, beside the int8 models shipped.
 
     python benchmarks/quantize_twins.py [--count 200] [--samples 100] [--no-search] [--json FILE]
-                                        [MODEL ...]
+                                        [--methods] [MODEL ...]
 
 Inputs are those of `twin_inputs.py`, others for calibration than for the comparison. Per model:
 bytes of the .tflite file, of constants and of arena, estimated cycles on a Cortex-M4; in how many
 inputs the greatest output is at the same place; signal to noise of the outputs against the float
-model, in dB.
+model, in dB. `--methods`: instead, that signal to noise by the method that chooses the ranges, with
+bias correction and without.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from midge.export.tflite import write
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import Graph
 from midge.quantize.calibrate import runnable
-from midge.quantize.options import Options
-from midge.quantize.quantizer import quantize
+from midge.quantize.options import METHODS, Options
+from midge.quantize.quantizer import build, learn, quantize
 from midge.quantize.report import as_inputs, as_real, decibels
 from midge.run import RUNNERS
 from midge.target import load_target
@@ -64,6 +65,21 @@ def outputs_of(graph: Graph, samples: list[dict[str, Array]]) -> Array:
     (name,) = graph.outputs
     found = [evaluate_all(plain, as_inputs(graph, s))[name] for s in samples]
     return np.stack([as_real(f, graph.types[name]).reshape(-1) for f in found]).astype(np.float64)
+
+
+def by_method(model: str, count: int) -> dict[str, tuple[float, float]]:
+    """By method, dB with bias correction and without; `count` inputs, and as many to calibrate."""
+    floats = driver.load(SHARED / f"{model}_float.tflite")
+    learned = learn(floats, samples_for(floats, inputs_of(model, count, 1)), Options())
+    samples = samples_for(floats, inputs_of(model, count, 2))
+    want = outputs_of(floats, samples)
+
+    def noise(method: str, corrected: bool) -> float:
+        graph = build(learned, Options(method=method, bias_correction=corrected)).graph
+        have = outputs_of(graph, samples)
+        return decibels(float((want**2).sum()), float(((want - have) ** 2).sum()))
+
+    return {method: (noise(method, True), noise(method, False)) for method in METHODS}
 
 
 def samples_for(graph: Graph, arrays: Array) -> list[dict[str, Array]]:
@@ -133,24 +149,41 @@ def show(pairs: list[tuple[Figures, Figures, int]], count: int, out: Console) ->
     )
 
 
+def show_methods(found: dict[str, dict[str, tuple[float, float]]], out: Console) -> None:
+    rows = [
+        (model, *(f"{corrected:.1f} ({plain:.1f})" for corrected, plain in by.values()))
+        for model, by in found.items()
+    ]
+    title = "SNR dB, with bias correction (without)"
+    out.print(table(("model", *METHODS), rows, title=title, right=" rrrr"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--count", type=int, default=200, help="inputs that are compared")
     parser.add_argument("--samples", type=int, default=100, help="inputs for calibration")
     parser.add_argument("--no-search", action="store_true", help="take the first kernels")
+    parser.add_argument("--methods", action="store_true", help="compare ways to choose ranges")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     if not SHARED.is_dir():
         print(f"{SHARED} is not there", file=sys.stderr)
         return 2
-    pairs = [compare(m, args.count, args.samples, not args.no_search) for m in args.models]
-    show(pairs, args.count, Console(width=100, highlight=False))
-    if args.json is not None:
-        found: list[dict[str, Any]] = [
+    out = Console(width=100, highlight=False)
+    found: list[Any]
+    if args.methods:
+        methods = {m: by_method(m, args.samples) for m in args.models}
+        show_methods(methods, out)
+        found = list(methods.values())
+    else:
+        pairs = [compare(m, args.count, args.samples, not args.no_search) for m in args.models]
+        show(pairs, args.count, out)
+        found = [
             {"midge": asdict(own), "shipped": asdict(shipped), "both": both}
             for own, shipped, both in pairs
         ]
+    if args.json is not None:
         write_file(args.json, (json.dumps(found, indent=1) + "\n").encode())
     return 0
 

@@ -98,7 +98,7 @@ def main() -> int:
     ]  # fmt: skip
     Console().print(table(columns, cells, right=" rrrrr"))
     if options.json:
-        write_file(options.json, json.dumps([asdict(r) for r in rows], indent=2) + "\n")
+        write_file(options.json, (json.dumps([asdict(r) for r in rows], indent=2) + "\n").encode())
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import util
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -16,16 +16,12 @@ from conftest import DIGITS, ROOT
 pytestmark = pytest.mark.slow
 
 BENCH = ROOT / "benchmarks" / "bench.py"
+sys.path.append(str(BENCH.parent))
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = util.spec_from_file_location("bench", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_module("bench")
 
 
 def operator(kind: str, macs: int, elements: int, cost: int) -> dict[str, object]:
@@ -59,6 +55,23 @@ def test_whole_models_alone(tmp_path: Path) -> None:
     assert "digits" in done.stdout
     assert "conv2d" not in done.stdout
     assert "tflm" not in done.stdout  # whose figures are of another CPU
+
+
+def test_other_scripts_write_their_figures_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cost, trees = import_module("cost"), import_module("trees")
+    costs = dict.fromkeys("operators weights arena c cpu rss child empty".split(), 7)
+    monkeypatch.setattr(cost, "measure", lambda name, args: costs)
+    monkeypatch.setattr(trees, "measure", lambda name, goal: trees.Row(name, 1, 2, 3, 1.0, 0.5))
+    path = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["cost.py", "lstm_200", "--json", str(path)])
+    assert cost.main() == 0
+    assert json.loads(path.read_text()) == {"lstm_200.onnx": costs}
+    monkeypatch.setattr(sys, "argv", ["trees.py", "forest of 10", "--json", str(path)])
+    assert trees.main() == 0
+    (row,) = json.loads(path.read_text())
+    assert (row["name"], row["cycles"], row["agreement"]) == ("forest of 10", 2, 1.0)
 
 
 def test_a_fused_add_costs_the_peer_more(bench: ModuleType) -> None:

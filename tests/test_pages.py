@@ -56,3 +56,12 @@ def test_words_that_people_look_for_are_where_they_look() -> None:
     assert "patch-based inference" in glossary
     for page in ("README.md", "docs/memory.md", "docs/architecture.md"):
         assert "glossary.md" in (ROOT / page).read_text(), page
+
+
+def test_the_readme_counts_the_official_cases_as_their_page_does() -> None:
+    row = re.search(
+        r"^\| node \| \d+ \| (\d+) \|", (ROOT / "docs/onnx.md").read_text(), re.MULTILINE
+    )
+    assert row is not None
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"of the official node tests {int(row[1]):,} pass".replace(",", " ") in text
