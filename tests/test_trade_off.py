@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,11 +23,11 @@ from midge.core.trade_off import Offer, TradeOff
 from midge.driver import Compiled
 from midge.lower.lower import Choice
 from midge.plan.arena import Planner
-from midge.plan.buffers import Buffer, Plan
-from midge.plan.offsets import plan
-from midge.ranking import Wish
+from midge.plan.buffers import Buffer, Plan, busiest_time
+from midge.plan.offsets import plan, reach
+from midge.ranking import Wish, within
 from midge.target import load_target
-from midge.trade_off import offered, trade_off
+from midge.trade_off import _best, _Front, offered, trade_off
 from onnx_builder import OnnxModel
 from test_cascades import priced, small
 
@@ -107,6 +108,41 @@ def summary() -> TradeOff:
     traded = digits().package.trade_off
     assert traded is not None
     return traded
+
+
+def test_a_limit_is_offered_for_the_plan_that_is_placed_first() -> None:
+    """Faster ones that could fit too would be tried before it."""
+    chosen = digits().chosen
+    front = _Front(chosen, tuple(_best(chosen)), None)
+    near = 0
+    for number, trial in enumerate(front.trials):
+        limits = list(front._limits(number))
+        assert limits[-1] == trial.live
+        for limit in limits:
+            assert within(chosen.tried, Wish(max_ram=limit))[0] is trial
+        near += limits[0] < trial.live * 108 // 100
+    assert near, "some are so near to the next that it cuts their limits off"
+
+
+def test_what_is_reached_soon_is_what_a_plan_with_that_limit_has() -> None:
+    missed = met = 0
+    for seed in range(6):
+        rng = random.Random(seed)
+        buffers = []
+        for number in range(60):
+            start = rng.randrange(40)
+            stop = start + rng.randint(1, 12)
+            buffers.append(Buffer.solid(f"b{number}", 4 * rng.randint(1, 60), start, stop))
+        live, _ = busiest_time(buffers)
+        peak_within = reach(buffers)
+        assert peak_within(live - 1) is None
+        for limit in (live, live * 101 // 100, live * 104 // 100, 2 * live):
+            peak = peak_within(limit)
+            missed += peak is None
+            met += peak is not None
+            assert peak is None or peak == plan(buffers, limit=limit).peak <= limit
+    assert missed
+    assert met
 
 
 def test_the_front_falls_in_ram_where_it_rises_in_cycles() -> None:
@@ -231,16 +267,16 @@ def test_bands_are_tried_where_whole_tensors_cannot_be_placed() -> None:
     own = small("int8", 40, 8)
     price: Callable[[Sequence[Choice]], Priced] = priced(1.5)
     whole = choose(own.plain, M4, own.types, "speed", price, Wish(bands=False))
-    limit = whole.arena.plan.lower_bound
+    limit = whole.whole
     wasted: list[int] = []
 
     def wasteful(buffers: Sequence[Buffer]) -> Plan:
-        """Whole tensors lie 64 bytes apart from what would be best."""
+        """Whole tensors lie far apart."""
         made = plan(buffers, effort=0.1)
-        if len(buffers) > len(whole.arena.buffers):
+        if len(buffers) > 2 * len(whole.arena.buffers):
             return made
         wasted.append(made.peak)
-        return replace(made, peak=made.peak + 64)
+        return replace(made, peak=made.peak + 10_000)
 
     wish = Wish(max_ram=limit)
     found = choose(own.plain, M4, own.types, "speed", price, wish, wasteful)

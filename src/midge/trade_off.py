@@ -30,7 +30,7 @@ def trade_off(
     if chosen.cycles is None or not chosen.complete:
         return None
     taken = Offer(chosen.arena.size, chosen.cycles, None, chosen.trial.name)
-    front = _Front(chosen, tuple(_best(chosen, most)), most)
+    front = _Front(chosen, tuple(_best(chosen)), most)
     found = front.offers() if every else front.ends(taken)
     least = min((t.live for t in front.trials), default=taken.arena)
     return TradeOff.of(taken, list(found), min(least, taken.arena), unit)
@@ -49,11 +49,10 @@ def offered(
     return trade_off(chosen, unit, most, every=every)
 
 
-def _best(chosen: Chosen, most: int | None) -> Iterator[Trial]:
+def _best(chosen: Chosen) -> Iterator[Trial]:
     """The trials that a limit can give, the fastest first."""
     for trial in sorted(chosen.tried, key=lambda t: (t.cycles or 0, t.live)):
-        fits = most is None or trial.live <= most
-        if fits and _first(chosen, trial.live) is trial:
+        if _first(chosen, trial.live) is trial:
             yield trial
 
 
