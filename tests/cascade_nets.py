@@ -27,6 +27,7 @@ from midge.lower.lower import Lowered, find_options
 from midge.passes import run as run_passes
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
+from midge.ranking import Wish
 
 KINDS = ("int8", "float", "int16")
 _DTYPES = {"int8": DType.I8, "float": DType.F32, "int16": DType.I16}
@@ -209,7 +210,7 @@ class Net:
 
     def planned(self) -> Iterator[tuple[str, Forms]]:
         """Whole tensors, and what the driver tries."""
-        return cascading._forms(self.plain, cascading.Wish(arriving=frozenset({"x"})))
+        return cascading._forms(self.plain, Wish(arriving=frozenset({"x"})))
 
     def random_forms(self, rng: random.Random) -> Forms:
         return {

@@ -12,7 +12,7 @@ import pytest
 from cascade_nets import KINDS, Net, NetMaker, check, net, packaged, random_picks
 from conftest import unsearched
 from midge import cascading, driver
-from midge.cascading import SLOWER, Chosen, Price, Priced, Wish, choose, price_first
+from midge.cascading import Chosen, Price, Priced, choose, price_first
 from midge.codegen.arrange import arrange
 from midge.core.errors import UsageError
 from midge.core.types import DType, TensorType
@@ -22,6 +22,7 @@ from midge.graph.ir import Graph, Node
 from midge.lower.bands import Form
 from midge.lower.lower import Choice, find_options
 from midge.plan.offsets import plan
+from midge.ranking import MUCH_LESS, MUCH_SLOWER, SLOWER, SMALL, Trial, Wish, ranked
 from midge.run import RUNNERS
 from midge.target import load_target
 
@@ -204,6 +205,33 @@ def test_a_cascade_may_cost_five_percent() -> None:
     assert cheap.whole >= dear.arena.size  # kernels with less scratch memory at a small price
     assert is_banded(chosen(own, Wish()))
     assert not is_banded(chosen(own, Wish(bands=False), priced(1.0)))
+
+
+def test_ten_percent_where_that_saves_much_of_a_large_arena() -> None:
+    large = small("int8", 128, 16)
+    saving, dear = (chosen(large, Wish(), priced(f)) for f in (1.09, 1.11))
+    assert is_banded(saving)
+    assert not is_banded(dear)
+    assert saving.arena.size < MUCH_LESS * dear.arena.size
+
+
+@pytest.mark.parametrize(
+    ("whole", "bands", "cycles", "taken"),
+    [
+        (12_300, 8_200, 1_100, "rows"),
+        (12_300, 8_201, 1_100, "whole"),  # more than two thirds
+        (12_300, 8_200, 1_101, "whole"),  # more than a tenth
+        (12_300, 11_000, 1_050, "rows"),  # a tenth, for a twentieth
+        (8_193, 4_000, 1_100, "rows"),
+        (8_192, 4_000, 1_100, "whole"),  # small enough
+        (8_192, 4_000, 1_050, "rows"),
+    ],
+)
+def test_what_is_taken_by_default(whole: int, bands: int, cycles: int, taken: str) -> None:
+    assert (SLOWER, MUCH_SLOWER, MUCH_LESS, SMALL) == (1.05, 1.1, 2 / 3, 8192)
+    found = find_options(small("int8").plain, load_target("cortex-m4"), small("int8").types)
+    trials = [Trial("whole", whole, 1_000, found, ()), Trial("rows", bands, cycles, found, ())]
+    assert [t.name for t in ranked(trials, Wish())] == [taken]
 
 
 def test_a_small_arena_is_left_alone() -> None:

@@ -41,7 +41,9 @@ MAY_IMPORT = {
 # They see the whole house, but not what is above them.
 TOP = (
     "pipeline",
+    "ranking",
     "cascading",
+    "trade_off",
     "driver",
     "onnx_backend",
     "data",

@@ -8,7 +8,7 @@ its kernels, as measured; the best is then placed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from midge.codegen.arrange import calls_of, layout_of
@@ -28,12 +28,10 @@ from midge.lower.stream_time import flow
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.buffers import Buffer, Plan, busiest_time
 from midge.plan.offsets import plan
+from midge.ranking import WHOLE, Trial, Wish, ranked
 
-SLOWER = 1.05  # of the cycles without bands, what those of a cascade may be unless asked for more
-_WORTH = 0.9  # of the arena without bands, what that of a cascade must be at most
 _LEAST = 1024  # bytes of an arena that is small enough as it is
 _MOST_MOVES = 48
-_MOST_PLACED = 5  # plans that are placed before one is given up that could just fit
 _OPTIONS = 20
 
 
@@ -51,28 +49,18 @@ Price = Callable[[Sequence[Choice]], Priced]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """max_ram: bytes of the arena that are enough; the fastest plan within them is wanted. None:
-    the least memory at little cost in cycles.  arriving: inputs that come row by row.  bands:
-    False for whole tensors only.  hop: frames that are taken at a time, by a program that keeps
-    rows from one time to the next; 0: as few as possible, None: no such program."""
-
-    max_ram: int | None = None
-    arriving: frozenset[str] = frozenset()
-    bands: bool = True
-    hop: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Chosen:
-    """program, arena: what was chosen, by the plan `trial`.  whole: bytes of the arena without
-    bands; tried: what each plan that was tried would need."""
+    """program, arena: what was chosen, by the plan `trial`, for `wish`.  whole: bytes of the arena
+    without bands; tried: what each plan that was tried would need.  complete: whether these are all
+    plans that there are, not only those that were enough."""
 
     program: Program
     arena: Arena
     trial: Trial
     whole: int
     tried: tuple[Trial, ...]
+    wish: Wish
+    complete: bool
 
     @property
     def cycles(self) -> int | None:
@@ -84,17 +72,6 @@ class Chosen:
         """Every kernel of the program, with what it was chosen from."""
         own = zip(self.trial.lowered.choices, self.trial.picks, strict=True)
         return [(choice, choice.options[pick]) for choice, pick in own]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A plan: bytes alive at its busiest moment and cycles."""
-
-    name: str
-    live: int
-    cycles: int | None
-    lowered: Lowered = field(repr=False)
-    picks: tuple[int, ...] = field(repr=False)
 
 
 def price_first(choices: Sequence[Choice]) -> Priced:
@@ -122,31 +99,54 @@ def choose(
     if wish.hop is not None:
         return _choose_flow(graph, target, types, optimize, price, wish.hop, planner, without)
     _check_arriving(graph, wish)
-    trials: list[Trial] = []
     known: Known = {}
-    plans = list(_plans(graph, wish))
-    for number, (name, own, forms) in enumerate(plans):
-        progress(f"trying plans ({name})", number, len(plans))
+
+    def lower(own: Graph, forms: Forms) -> Lowered:
         most = _OPTIONS if price is not price_first else (4 if forms else 1)
-        found = find_options(
+        return find_options(
             own, target, types, optimize, forms, most=most, arriving=wish.arriving, known=known,
             without=without,
         )  # fmt: skip
+
+    found = _chosen(graph, lower, price, wish, planner, progress)
+    limit = wish.max_ram
+    if limit is not None and found.arena.size > limit and wish.bands and not found.complete:
+        found = _chosen(graph, lower, price, wish, planner, progress, every=True)
+    return found
+
+
+def _chosen(
+    graph: Graph,
+    lower: Callable[[Graph, Forms], Lowered],
+    price: Price,
+    wish: Wish,
+    planner: Planner | None,
+    progress: Progress,
+    every: bool = False,
+) -> Chosen:
+    """What is wanted of the plans that are worth a try, or of every plan."""
+    trials: list[Trial] = []
+    complete = True
+    plans = list(_plans(graph, wish))
+    for number, (name, own, forms) in enumerate(plans):
+        progress(f"trying plans ({name})", number, len(plans))
+        found = lower(own, forms)
         trials += _descent(name, found, price(found.choices))
-        if name == "whole" and not _worth_a_try(trials[0], wish):
+        if name == WHOLE and not every and not _worth_a_try(trials[0], wish):
+            complete = False
             break
     if wish.arriving and not any(trial.lowered.found.banded for trial in trials):
         raise _not_by_rows(graph)
     planner = planner or partial(plan, limit=wish.max_ram)
-    ranked = _ranked(trials, wish)
-    for number, trial in enumerate(ranked):
-        progress("placing tensors", number, len(ranked))
+    wanted = ranked(trials, wish, every)
+    for number, trial in enumerate(wanted):
+        progress("placing tensors", number, len(wanted))
         program = trial.lowered.program(trial.picks)
         layout = layout_of(program)
         arena = place(layout, calls_of(program, layout), planner)
         if wish.max_ram is None or arena.size <= wish.max_ram:
-            return Chosen(program, arena, trial, trials[0].live, tuple(trials))
-    return Chosen(program, arena, trial, trials[0].live, tuple(trials))
+            break
+    return Chosen(program, arena, trial, trials[0].live, tuple(trials), wish, complete)
 
 
 def _choose_flow(
@@ -172,7 +172,7 @@ def _choose_flow(
     arena = place(layout, calls_of(program, layout), planner or plan)
     cycles = _total(lowered, priced, priced.picks)
     trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks)
-    return Chosen(program, arena, trial, arena.plan.lower_bound, (trial,))
+    return Chosen(program, arena, trial, arena.plan.lower_bound, (trial,), Wish(hop=hop), False)
 
 
 def _plans(graph: Graph, wish: Wish) -> Iterator[tuple[str, Graph, Forms]]:
@@ -197,7 +197,7 @@ def _worth_a_try(whole: Trial, wish: Wish) -> bool:
 
 def _forms(graph: Graph, wish: Wish) -> Iterator[tuple[str, Forms]]:
     """Names of plans and their bands: whole tensors first."""
-    yield "whole", {}
+    yield WHOLE, {}
     able = [
         (group.output, group.output if not how.accumulates else next(iter(how.inputs)))
         for group in split_sums(fuse(graph))
@@ -306,36 +306,6 @@ def _move(
 def _scratch(choice: Choice, option: int) -> int:
     func = choice.options[option].kernel.func
     return sum(p.elements * p.dtype.size for p in func.params if p.mode == "scratch")
-
-
-def _ranked(trials: Sequence[Trial], wish: Wish) -> list[Trial]:
-    """The trials in the order in which they are wanted; the last one is what there is if none
-    fits."""
-    whole = trials[0]
-    if wish.arriving:
-        trials = [t for t in trials if not t.name.startswith(whole.name)]
-    least = min(trials, key=lambda t: (t.live, _cost(t)))
-    if wish.max_ram is not None:
-        fitting = [t for t in trials if t.live <= wish.max_ram]
-        fastest = sorted(fitting, key=lambda t: (_cost(t), t.live))
-        return [*fastest[:_MOST_PLACED], least]
-    fast = min(map(_cost, trials)) if wish.arriving else _cost(whole)
-    cheap = [t for t in trials if whole.cycles is None or _cost(t) <= fast * SLOWER]
-    best = min(cheap, key=lambda t: (t.live, _cost(t)))
-    if wish.arriving or best.live <= whole.live * _WORTH:
-        return [best]
-    return [_smallest(trials, whole)]
-
-
-def _smallest(trials: Sequence[Trial], whole: Trial) -> Trial:
-    """The plan of whole tensors, with the least scratch memory that costs little."""
-    own = [t for t in trials if t.name == whole.name]
-    cheap = [t for t in own if whole.cycles is not None and _cost(t) <= whole.cycles * 1.01]
-    return min(cheap or [whole], key=lambda t: (t.live, _cost(t)))
-
-
-def _cost(trial: Trial) -> int:
-    return trial.cycles or 0
 
 
 def _check_arriving(graph: Graph, wish: Wish) -> None:

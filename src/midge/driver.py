@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from midge import kernels, ops
-from midge.cascading import Chosen, Priced, Wish, choose, price_first
+from midge.cascading import Chosen, Priced, choose, price_first
 from midge.codegen.arrange import layout_of
 from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
@@ -37,7 +37,9 @@ from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
+from midge.ranking import Wish
 from midge.toolchain.build import compiler_of
+from midge.trade_off import offered
 from midge.tune.rank import (
     Ranked,
     UnfitKernels,
@@ -132,9 +134,8 @@ def compile_graph(
         return found
 
     chosen = _fitting(partial(_choose, pick), wish, target, options)
-    program, arena = chosen.program, chosen.arena
-    if options.check_memory:
-        arena = _apart(program, arena)
+    program = chosen.program
+    arena = _apart(program, chosen.arena) if options.check_memory else chosen.arena
     hop = None if program.pushes is None else program.pushes.hop
     done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
     progress("writing C", 0, 0)
@@ -142,7 +143,16 @@ def compile_graph(
     origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
     package = make_package(program, arena, target, done, origin, dropped.totals)
     check_limits(package, options)
+    package = _traded(package, chosen, options, progress)
     return Compiled(graph, model, plain, dropped, program, arena, package, chosen, prepared.turned)
+
+
+def _traded(
+    package: Package, chosen: Chosen, options: CompileOptions, progress: Progress
+) -> Package:
+    """It beside the other plans that it could have had."""
+    progress("looking at other plans", 0, 0)
+    return replace(package, trade_off=offered(chosen, package.target, options))
 
 
 def _arriving(plain: Graph) -> frozenset[str]:

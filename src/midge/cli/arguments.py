@@ -56,12 +56,20 @@ Accuracy = Annotated[
 DEFAULT_TARGET = "cortex-m4"
 
 
-def with_optional_numbers(args: Sequence[str]) -> list[str]:
-    """Command line words, where --stream-time without a number behind it gets the number 0."""
+NO_FILE = Path("-")  # of an option that takes one or none
+PICTURES = (".svg", ".png")
+
+
+def with_optional_values(args: Sequence[str]) -> list[str]:
+    """Command line words, where --stream-time without a number behind it gets the number 0, and
+    --trade-off without a picture behind it no file."""
     found = list(args)
     for i, word in enumerate(args):
-        if word == "--stream-time" and not "".join(args[i + 1 : i + 2]).lstrip("-").isdigit():
+        value = "".join(args[i + 1 : i + 2])
+        if word == "--stream-time" and not value.lstrip("-").isdigit():
             found[i] = "--stream-time=0"
+        if word == "--trade-off" and not value.lower().endswith(PICTURES):
+            found[i] = f"--trade-off={NO_FILE}"
     return found
 
 

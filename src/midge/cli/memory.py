@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ STYLE: Any = {
 def draw(compiled: Compiled, path: Path) -> None:
     """Write the arena over time as an .svg or .png. UsageError for another suffix or no
     matplotlib."""
+    picture = picture_of(compiled.program, compiled.arena)
+    title = f"{compiled.package.name} on {compiled.package.target.name}"
+    save(lambda: _figure(picture, title), path, "--memory")
+
+
+def save(figure: Callable[[], Any], path: Path, option: str) -> None:
+    """Write a figure, made in Midge's style, as an .svg or .png: the same bytes every time.
+    UsageError for another suffix or no matplotlib."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("svg", "png"):
         raise UsageError(f"cannot draw {path.suffix!r}", where=str(path), hint="use .svg or .png")
@@ -50,14 +58,12 @@ def draw(compiled: Compiled, path: Path) -> None:
         import matplotlib
     except ImportError:
         raise UsageError(
-            "pictures need matplotlib", where="--memory", hint=how_to_get("plot")
+            "pictures need matplotlib", where=option, hint=how_to_get("plot")
         ) from None
-    picture = picture_of(compiled.program, compiled.arena)
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = _figure(picture, f"{compiled.package.name} on {compiled.package.target.name}")
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
+        figure().savefig(buffer, format=kind, dpi=120, metadata=metadata)
     write_file(path, compact(buffer.getvalue()) if kind == "svg" else buffer.getvalue())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from midge.core.folder import write_folder
 from midge.core.target import Target
 from midge.core.texts import listed, shorten
+from midge.core.trade_off import TradeOff
 from midge.core.types import TensorType
 
 
@@ -130,6 +131,7 @@ class Package:
     pools: where the arena is in several memories, (name, first of the arena's addresses, bytes) of
     each; init takes the first, a function `use_NAME` each of the others.
     optimize: what its kernels were chosen for, and how it is built unless one asks otherwise.
+    trade_off: it beside the smallest and the fastest plan; None where these are not known.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Package:
     pushes: Pushes | None = None
     places: tuple[Place, ...] = ()
     pools: tuple[tuple[str, int, int], ...] = ()
+    trade_off: TradeOff | None = None
 
     def __repr__(self) -> str:
         """What it is, in a few lines; `files` has all of it."""
@@ -156,8 +159,12 @@ class Package:
             f"<Package {shorten(self.name)} for {shorten(self.target.name)}\n"
             f"  arena {self.arena_size} bytes, constants {self.weights_size} bytes, "
             f"{len(self.operators)} operators, {len(self.files)} files\n"
-            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}>"
+            f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}{self._traded()}>"
         )
+
+    def _traded(self) -> str:
+        lines = self.trade_off.told() if self.trade_off is not None else []
+        return "".join(f"\n  {line}" for line in lines)
 
     @property
     def first_size(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from midge.plan.heuristic import improve
 
 # Of the effort: a second of the heuristic finds more than one of the solver.
 _HEURISTIC = 2.0
+_SOON = 0.1  # the effort of what is found soon
 
-__all__ = ["Buffer", "Piece", "Plan", "live_bytes", "plan"]
+__all__ = ["Buffer", "Piece", "Plan", "live_bytes", "plan", "reach"]
 
 
 def plan(buffers: Sequence[Buffer], *, effort: float = 1.0, limit: int | None = None) -> Plan:
@@ -24,10 +25,8 @@ def plan(buffers: Sequence[Buffer], *, effort: float = 1.0, limit: int | None = 
     the same offsets, in whatever order they are given. 0 is greedy alone.
     limit: a peak of so many bytes is low enough, whatever is possible.
     """
-    given = sorted(buffers, key=_key)
-    assert len({b.name for b in given}) == len(given), "two buffers of one name"
-    live, busiest = busiest_time(given)
-    bound = max([live, *(b.size for b in given)], default=0)
+    given = _sorted(buffers)
+    bound, busiest = _bound(given)
     goal = max(bound, limit or 0)
     arrays = problem(given)
     best = improve(given, arrays, goal, _HEURISTIC * effort)
@@ -40,6 +39,34 @@ def plan(buffers: Sequence[Buffer], *, effort: float = 1.0, limit: int | None = 
     peak = arrays.peak(best)
     places = {b.name: o * arrays.unit for b, o in zip(given, best.tolist(), strict=True)}
     return Plan({b.name: places[b.name] for b in buffers}, peak, bound, busiest, peak == bound)
+
+
+def reach(buffers: Sequence[Buffer]) -> Callable[[int], int | None]:
+    """limit -> the peak that `plan` finds with this limit, where it takes little to find: its first
+    steps, which are the same whatever the effort. None where these find none within the limit."""
+    given = _sorted(buffers)
+    bound, _ = _bound(given)
+    arrays = problem(given)
+
+    def found(limit: int) -> int | None:
+        if limit < bound:
+            return None
+        peak = arrays.peak(improve(given, arrays, limit, _SOON))
+        return peak if peak <= limit else None
+
+    return found
+
+
+def _sorted(buffers: Sequence[Buffer]) -> list[Buffer]:
+    given = sorted(buffers, key=_key)
+    assert len({b.name for b in given}) == len(given), "two buffers of one name"
+    return given
+
+
+def _bound(buffers: Sequence[Buffer]) -> tuple[int, int]:
+    """Bytes that no plan is below, and the first time at which the most are alive."""
+    live, busiest = busiest_time(buffers)
+    return max([live, *(b.size for b in buffers)], default=0), busiest
 
 
 def _key(buffer: Buffer) -> tuple[object, ...]:

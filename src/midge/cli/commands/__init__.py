@@ -23,7 +23,9 @@ def command(
         def run(**words: Any) -> Any:
             for word in writes:
                 if (output := words[word]) is not None:
-                    check_apart(output, f"--{word}", files_of(**{**words, word: None}))
+                    check_apart(
+                        output, f"--{word.replace('_', '-')}", files_of(**{**words, word: None})
+                    )
             return function(**words)
 
         COMMANDS[name] = run

@@ -64,6 +64,7 @@ def compile_command(
                 "files": sorted(package.files),
                 **({"dry_run": asdict(changes)} if changes is not None else {}),
                 "warnings": misfits(package),
+                "trade_off": package.trade_off.described() if package.trade_off else None,
                 **package.metadata,
             }
         )
@@ -89,6 +90,8 @@ def _show(compiled: Compiled, folder: Path, changes: Changes | None) -> None:
     out.print(
         table(("", "", ""), rows, title=f"{package.name} for {package.target.name}", right=" r ")
     )
+    if package.trade_off is not None and (lines := package.trade_off.told()):
+        out.print("\n" + "\n".join(lines))
     if compiled.dropped.gone:
         out.print(f"\n{compiled.dropped}")
     for warning in misfits(package):

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from midge.cli import curve
 from midge.cli.arguments import (
     DEFAULT_TARGET,
+    NO_FILE,
     Json,
     Model,
     TargetName,
@@ -22,12 +24,14 @@ from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
 from midge.driver import Compiled
 from midge.graph.ir import OPS
+from midge.trade_off import offered
+from midge.tune.rank import reason_against
 
 _WIDEST = 120  # columns; longer lines are hard to follow
 _VIEWS = ("model", "graph", "plain", "loops", "c")
 
 
-@command("inspect", writes=("memory",))
+@command("inspect", writes=("memory", "trade_off"))
 @with_options
 def inspect_command(
     model: Model,
@@ -45,19 +49,85 @@ def inspect_command(
         Path | None,
         typer.Option("--memory", help="Draw the arena over time to this .svg or .png."),
     ] = None,
+    trade_off: Annotated[
+        Path | None,
+        typer.Option(
+            "--trade-off",
+            metavar="[FILE]",
+            help="Draw RAM against cycles: the plans that there are, and the limit that gives "
+            "each; with a FILE as an .svg or .png too.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show MODEL: operators, multiply-accumulates, parameters, and the arena over time."""
+    if trade_off is not None:
+        _check_trade_off(options, show)
     compiled = compile_model(model, target, options)
     if memory is not None:
         draw(compiled, memory)
-    if show is not None:
+    if trade_off is not None:
+        _show_trade_off(compiled, options, trade_off, as_json)
+    elif show is not None:
         text = _stage(compiled, show)
         print_json({"stage": show, "text": text}) if as_json else print(clean(text))
     elif as_json:
         print_json(_as_json(compiled))
     else:
         _show(compiled, memory)
+
+
+def _check_trade_off(options: CompileOptions, show: str | None) -> None:
+    """UsageError beside what leaves nothing to choose from."""
+    said = {
+        "--show": show is not None,
+        "--max-ram": options.max_ram is not None,
+        "--no-search": not options.search,
+        "--whole-tensors": not options.bands,
+        "--pool": bool(options.pools),
+        "--stream-time": options.stream_time is not None,
+        "--check-memory": options.check_memory,
+    }
+    for flag, given in said.items():
+        if given:
+            raise UsageError(
+                "shows what every limit gives, and what that costs",
+                where="--trade-off",
+                hint=f"without {flag}",
+            )
+
+
+def _show_trade_off(
+    compiled: Compiled, options: CompileOptions, picture: Path, as_json: bool
+) -> None:
+    package = compiled.package
+    if (reason := reason_against(package.target)) is not None:
+        raise UsageError(
+            f"cycles are not known: {reason}", where="--trade-off", hint="another --target"
+        )
+    traded = offered(compiled.chosen, package.target, options, every=True)
+    title = f"{package.name} on {package.target.name}"
+    if traded is not None and picture != NO_FILE:
+        curve.draw(traded, picture, title)
+    if as_json:
+        found = None if traded is None else traded.described()
+        print_json({"name": package.name, "target": package.target.name, "trade_off": found})
+        return
+    out = console()
+    if traded is None or len(traded.offers) == 1:
+        size = number(compiled.arena.size)
+        what = "so few that no other is tried" if traded is None else "no other is as good"
+        out.print(f"{title}: nothing to trade\n\nThe plan takes {size} bytes, {what}.")
+    else:
+        out.print(f"{title}\n\n{traded.title()}\n")
+        out.print(curve.curve(traded, min(out.width, _WIDEST)))
+        columns = ("bytes", traded.unit, "", "plan", "option")
+        out.print()
+        out.print(table(columns, curve.rows_of(traded), right="rrr"))
+        if traded.bound():
+            out.print(f"\n{traded.bound()}")
+    if traded is not None and picture != NO_FILE:
+        out.print(f"\nDrew the curve to {picture}")
 
 
 def _stage(compiled: Compiled, view: str) -> str:
