@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import tflite
@@ -85,6 +86,28 @@ def test_one_of_an_onnx_model() -> None:
     error = refused(onnx_frontend.read, m.build([("x", [4])], ["y"]))
     assert (error.what, error.where) == ("operator Loop is not supported", "node 0")
     assert "unroll it" in error.hint
+
+
+def test_scales_that_the_model_computes() -> None:
+    """As ONNX Runtime's quantize_dynamic writes them: a function by ONNX, of which no part is what
+    its author knows."""
+    m = OnnxModel()
+    y = m.op("DynamicQuantizeLinear", "x")
+    m.op("DequantizeLinear", y, m.const(1.0, np.float32), output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [4])], ["y"]))
+    assert error.what == "operator DynamicQuantizeLinear is not supported"
+    assert "quantize_static" in error.hint
+
+
+def test_integers_that_are_interpolated() -> None:
+    """As ONNX Runtime's QuantFormat.QOperator leaves a Resize."""
+    m = OnnxModel()
+    small = m.op("QuantizeLinear", "x", m.const(0.1, np.float32), m.const(0, np.int8))
+    wide = m.op("Resize", small, "", m.const([1, 1, 2, 2], np.float32), mode="linear")
+    m.op("DequantizeLinear", wide, m.const(0.1, np.float32), m.const(0, np.int8), output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [1, 1, 4, 4])], ["y"]))
+    assert "linear of i8" in error.what
+    assert "QuantFormat.QDQ" in error.hint
 
 
 def test_what_is_computed_from_constants_only_is_not_counted() -> None:

@@ -64,6 +64,9 @@ ONNX: Mapping[str, str] = {
          "OptionalGetElement", "OptionalHasElement"),
         _SEQUENCE,
     ),
+    "DynamicQuantizeLinear": "quantise with scales that are constants: "
+    "onnxruntime.quantization.quantize_static in place of quantize_dynamic, or `midge quantize` of "
+    "the model in float",
     "ImageDecoder": "decode the image before the model, and hand in its pixels",
     "Scatter": "export with opset 11 or above, where it is ScatterElements",
     **dict.fromkeys(

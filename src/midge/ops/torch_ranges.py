@@ -19,30 +19,27 @@ def arange(a: Aten) -> str:
     return a.value(np.arange(start, a.number("end"), step), dtype)
 
 
-def _spaced(a: Aten, dtype: DType) -> Array:
+def _spaced(a: Aten) -> Array:
     """`steps` numbers, both ends among them, each counted from the end that is nearer, as the
-    kernels in aten/src/ATen/native/RangeFactories.cpp do."""
+    kernels in aten/src/ATen/native/RangeFactories.cpp do; in float64, where they may be in
+    float32."""
     start, end, steps = a.number("start"), a.number("end"), a.integer("steps")
     if not 0 <= steps <= _MOST:
         raise a.op.error(f"a range of {steps} elements is not supported")
     if steps <= 1:
         return np.full(steps, start)
-    real = np.float32 if dtype.is_float else np.float64
-    step = (real(end) - real(start)) / real(steps - 1)
-    up = np.arange(steps).astype(real)
+    up, step = np.arange(steps), (end - start) / (steps - 1)
     found: Array = np.where(up < steps // 2, start + step * up, end - step * up[::-1])
     return found
 
 
 def linspace(a: Aten) -> str:
-    dtype = a.scalar_type("dtype") or DType.F32
-    return a.value(_spaced(a, dtype), dtype)
+    return a.value(_spaced(a), a.scalar_type("dtype") or DType.F32)
 
 
 def logspace(a: Aten) -> str:
-    """Powers of the base; of integers as their kernel computes, in float64."""
-    dtype = a.scalar_type("dtype") or DType.F32
-    return a.value(np.power(a.number("base", 10.0), _spaced(a, dtype).astype(np.float64)), dtype)
+    powers = np.power(a.number("base", 10.0), _spaced(a))
+    return a.value(powers, a.scalar_type("dtype") or DType.F32)
 
 
 def eye(a: Aten) -> str:
