@@ -143,6 +143,17 @@ def test_all_of_a_tflite_model() -> None:
         assert part in error.hint
 
 
+def test_a_loop_with_subgraphs_of_its_own() -> None:
+    """As a recurrent layer of a fixed batch comes out: what runs the other subgraphs is told."""
+    m = TFLiteModel()
+    x, y = m.input((4,), "float32"), m.value((4,), "float32")
+    m.op("WHILE", [x], [y], "WhileOptions", condSubgraphIndex=1, bodySubgraphIndex=1)
+    m.model.subgraphs.append(m.graph)
+    error = refused(tflite_frontend.read, m.build([y]))
+    assert error.what == "operator WHILE is not supported"
+    assert "unroll=True" in error.hint
+
+
 def test_all_of_a_pytorch_program() -> None:
     def change(model: Any) -> None:
         for number, node in enumerate(nodes_of(model)):
