@@ -17,8 +17,9 @@ Build = Callable[["Island"], str]
 class Island(Model):
     """Inputs are quantised, mostly by the scale that the result has, too."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, opset: int = 17) -> None:
         super().__init__(seed)
+        self.opset = opset
         self.scale = float(self.rng.choice(SCALES))
         self.dtype: Any = np.uint8 if self.rng.random() < 0.4 else np.int8
         self.values: dict[str, Array] = {}
@@ -50,7 +51,7 @@ class Island(Model):
             y = self.quantized(value, scale, self.zero())
             outputs.append(onnx.helper.make_tensor_value_info(y, kind, None))
         graph = onnx.helper.make_graph(self.nodes, "g", self.inputs, outputs, self.consts)
-        imports = [onnx.helper.make_opsetid("", 17)]
+        imports = [onnx.helper.make_opsetid("", self.opset)]
         model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
         return bytes(model.SerializeToString())
 

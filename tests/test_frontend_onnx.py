@@ -16,6 +16,7 @@ from midge.frontends.onnx import looks_like_onnx, read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.onnx_backend import MidgeBackend, compiled_for_host
+from midge.oracle.onnxruntime import OnnxRuntimeSession
 from midge.run.base import RUNNERS
 from onnx_builder import NETS, OnnxModel, random_inputs
 
@@ -372,3 +373,19 @@ def test_batch_norms_of_dequantised_parameters() -> None:
     want = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
     np.testing.assert_allclose(evaluate(graph, {"x": x})[graph.outputs[0]], want, rtol=1e-5)
     assert not {"sqrt", "div"} & {n.op for n in graph.nodes}
+
+
+def test_batch_norms_of_dequantised_parameters_are_the_frameworks_to_the_bit() -> None:
+    """So that those which are quantised next are not a step away."""
+    pytest.importorskip("onnxruntime", reason="needs pip install '.[verify]'")
+    rng, model, parameters = np.random.default_rng(1), OnnxModel(), []
+    integers = model.const(rng.integers(20, 128, 8), np.int8)
+    parameters.append(model.op("DequantizeLinear", integers, model.const(0.013)))
+    parameters += [model.const(v) for v in (rng.normal(size=8), rng.normal(size=8))]
+    parameters.append(model.const(rng.uniform(0.5, 2, 8)))
+    y = model.op("BatchNormalization", "x", *parameters)
+    data = model.build([("x", (1, 8, 50))], [y])
+    inputs = {"x": rng.standard_normal((1, 8, 50)).astype(np.float32)}
+    graph = pipeline.prepare(read(data, "g")).graph
+    want = OnnxRuntimeSession(data, graph).run(inputs)[y]
+    np.testing.assert_array_equal(evaluate(graph, inputs)[graph.outputs[0]], want)

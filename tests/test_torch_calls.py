@@ -19,7 +19,7 @@ from torch_cases import Case, outputs_in_c, stored
 
 driver.load_operators()
 CALLS = {case.name: case for case in stored(STORED)}
-_ROUNDED = ("activations", "resized", "hidden", "infinities", "sums", "pooled", "tapered")
+_ROUNDED = ("activations", "resized", "hidden", "infinities", "sums", "pooled", "tapered", "spaced")
 
 
 def check(case: Case) -> None:
@@ -42,7 +42,8 @@ def test_what_pytorch_computes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["integers", "wide", "infinities", "remainders", "divided", "pooled", "patches"]
+    "name",
+    ["integers", "wide", "infinities", "remainders", "divided", "pooled", "patches", "gated"],
 )
 def test_the_same_in_c(name: str) -> None:
     case = CALLS[name]

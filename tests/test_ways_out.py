@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import tflite
@@ -87,6 +88,28 @@ def test_one_of_an_onnx_model() -> None:
     assert "unroll it" in error.hint
 
 
+def test_scales_that_the_model_computes() -> None:
+    """As ONNX Runtime's quantize_dynamic writes them: a function by ONNX, of which no part is what
+    its author knows."""
+    m = OnnxModel()
+    y = m.op("DynamicQuantizeLinear", "x")
+    m.op("DequantizeLinear", y, m.const(1.0, np.float32), output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [4])], ["y"]))
+    assert error.what == "operator DynamicQuantizeLinear is not supported"
+    assert "quantize_static" in error.hint
+
+
+def test_integers_that_are_interpolated() -> None:
+    """As ONNX Runtime's QuantFormat.QOperator leaves a Resize."""
+    m = OnnxModel()
+    small = m.op("QuantizeLinear", "x", m.const(0.1, np.float32), m.const(0, np.int8))
+    wide = m.op("Resize", small, "", m.const([1, 1, 2, 2], np.float32), mode="linear")
+    m.op("DequantizeLinear", wide, m.const(0.1, np.float32), m.const(0, np.int8), output="y")
+    error = refused(onnx_frontend.read, m.build([("x", [1, 1, 4, 4])], ["y"]))
+    assert "linear of i8" in error.what
+    assert "QuantFormat.QDQ" in error.hint
+
+
 def test_what_is_computed_from_constants_only_is_not_counted() -> None:
     """NonZero of constants is fine: it stands in the list only where that is what fails."""
     m = OnnxModel()
@@ -118,6 +141,17 @@ def test_all_of_a_tflite_model() -> None:
                  "custom operator FlexErf: convert with tf.lite.OpsSet.TFLITE_BUILTINS",
                  "custom operator Mine: write it"):  # fmt: skip
         assert part in error.hint
+
+
+def test_a_loop_with_subgraphs_of_its_own() -> None:
+    """As a recurrent layer of a fixed batch comes out: what runs the other subgraphs is told."""
+    m = TFLiteModel()
+    x, y = m.input((4,), "float32"), m.value((4,), "float32")
+    m.op("WHILE", [x], [y], "WhileOptions", condSubgraphIndex=1, bodySubgraphIndex=1)
+    m.model.subgraphs.append(m.graph)
+    error = refused(tflite_frontend.read, m.build([y]))
+    assert error.what == "operator WHILE is not supported"
+    assert "unroll=True" in error.hint
 
 
 def test_all_of_a_pytorch_program() -> None:

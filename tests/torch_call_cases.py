@@ -189,12 +189,35 @@ def _windows() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
             i.abs().to(torch.uint8) // j.abs().to(torch.uint8),
         )
 
+    def spaced(x: Any) -> tuple[Any, ...]:
+        made = (
+            torch.linspace(-1, 1, 7),
+            torch.linspace(3, 0.1, 10),
+            torch.linspace(5, 9, 1),
+            torch.linspace(-7, 8, 5, dtype=torch.int32),
+            torch.logspace(0.1, 1, 6),
+            torch.logspace(0, 3, 4, base=2, dtype=torch.int64),
+            torch.eye(3),
+            torch.eye(2, 4),
+            torch.eye(4, 2, dtype=torch.int32),
+        )
+        return tuple(x[0, 0] + y for y in made)
+
+    def gated(x: Any) -> tuple[Any, ...]:
+        many = x > 3
+        return (
+            many * (x < 6), x * many, many * x.int(), many * 2, many + 1, 1 - many.int(),
+            many * 0.5, many.to(torch.uint8) * many, 1 + many, many + many,
+        )  # fmt: skip
+
     image = torch.arange(90, dtype=torch.float32).reshape(1, 2, 9, 5) * 0.37 % 7 - 3
     yield "pooled", pooled, image
     yield "highest", highest, image
     yield "patches", patches, image[:, :, :7]
     yield "tapered", tapered, torch.linspace(-2, 3, 13)
     numbers = [7.0, -7, 7, -7, 6, -6, 0, 127, 2, 2, -2, -2, 3, 3, -5, -1]
+    yield "spaced", spaced, torch.tensor([[0.0]])
+    yield "gated", gated, torch.arange(8.0)
     yield "divided", floored, torch.tensor(numbers)
 
 

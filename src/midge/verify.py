@@ -26,6 +26,7 @@ from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS, Graph
 from midge.oracle import oracle_for
+from midge.oracle.hiding import hidden_below
 from midge.oracle.steps import Steps, bounded, evaluate_beside
 from midge.quantize.report import as_real
 from midge.run import RUNNERS
@@ -306,7 +307,7 @@ def _compare(
     _compare_outputs(compiled, stage.outputs, expected, values)
     if not layers:
         return
-    outputs, largest = set(compiled.package_outputs), largest_value(expected)
+    outputs, largest = set(compiled.package_outputs), _largest(compiled, expected)
     for node in compiled.graph.nodes:
         for name in node.outputs:
             if OPS[node.op].alias or name in outputs or name not in values:
@@ -323,7 +324,7 @@ def _compare(
 def _compare_outputs(
     compiled: Compiled, into: dict[str, Difference], expected: Values, values: Values
 ) -> None:
-    largest = largest_value(expected)
+    largest = _largest(compiled, expected)
     outputs = zip(compiled.package_outputs, compiled.model.outputs, strict=True)
     for mine, theirs in outputs:
         wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
@@ -357,10 +358,15 @@ def _note(into: dict[str, Difference], found: Difference) -> None:
     into[name] = into[name].merged(found) if name in into else found
 
 
-def largest_value(values: Values) -> float:
-    """The largest finite magnitude among all floating tensors; 1.0 if there is none."""
+def _largest(compiled: Compiled, expected: Values) -> float:
+    return largest_value(expected, hidden_below(compiled.model))
+
+
+def largest_value(values: Values, hidden: float = -np.inf) -> float:
+    """The largest finite magnitude among all floating tensors, without what is below `hidden`; 1.0
+    if there is none."""
     floats = (a for a in values.values() if np.issubdtype(a.dtype, np.floating))
-    found = (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in floats)
+    found = (float(np.abs(a[np.isfinite(a) & (a > hidden)]).max(initial=0.0)) for a in floats)
     return max(found, default=0.0) or 1.0
 
 

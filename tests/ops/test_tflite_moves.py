@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from midge.core.errors import ModelError
+from midge.graph.evaluate import evaluate
+from midge.pipeline import prepare, spell_out
 from oracle import OPTIMISED, load, random, same
 from tflite_builder import TFLiteModel
 
@@ -51,6 +53,24 @@ def test_broadcast_to(shape: Any, wanted: Any, dtype: str) -> None:
 def test_reverse(shape: Any, axis: int, dtype: str) -> None:
     data = moved("REVERSE_V2", shape, [axis], shape, dtype, "ReverseV2Options", 3)
     same(data, {"t0": random(np.random.default_rng(0), shape, dtype)})
+
+
+@pytest.mark.parametrize("result", [(0.12, -9), (0.1, 4), (0.1, -9)])
+def test_a_reversed_tensor_of_another_scale(result: tuple[float, int]) -> None:
+    """As converters write it behind bidirectional layers: the bytes are the same, and read by the
+    new scale by who comes next."""
+    m = TFLiteModel()
+    x, y = m.input((2, 5), "int8", 0.1, -9), m.value((2, 5), "int8", *result)
+    m.op("REVERSE_V2", [x, m.const(np.array([1], np.int32))], [y], "ReverseV2Options", version=3)
+    z = m.value((2, 5), "float32")
+    m.op("DEQUANTIZE", [y], [z], "DequantizeOptions")
+    data, inputs = m.build([y, z]), {"t0": random(np.random.default_rng(0), (2, 5), "int8")}
+    same(data, inputs)
+    graph = load(data)
+    plain = spell_out(prepare(graph).graph)[0]
+    have, want = evaluate(plain, inputs), evaluate(graph, inputs)
+    for mine, theirs in zip(plain.outputs, graph.outputs, strict=True):
+        np.testing.assert_array_equal(have[mine], want[theirs])
 
 
 @pytest.mark.parametrize("constant", [True, False])

@@ -13,6 +13,9 @@ from midge.graph.importers import IMPORTERS
 if TYPE_CHECKING:
     from midge.frontends.onnx_nodes import Reader
 
+# Functions that none of their parts lets Midge compute: scales are constants.
+_NOT_READ = ("DynamicQuantizeLinear",)
+
 
 def function_key(function: Any) -> tuple[str, str, str]:
     """What a call of a model-local function names."""
@@ -48,6 +51,8 @@ def _lacking(
 def _has_body(node: Any) -> bool:
     import onnx
 
+    if node.op_type in _NOT_READ:
+        return False
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, node.domain)
     except onnx.defs.SchemaError:
@@ -60,6 +65,8 @@ def body_of(reader: Reader, call: Call, proto: Any) -> tuple[Any, list[Any]]:
     are where the operator does not say."""
     import onnx
 
+    if call.kind in _NOT_READ:
+        return None, []
     try:
         schema: Any = onnx.defs.get_schema(
             call.kind, min(call.opset, onnx.defs.onnx_opset_version())

@@ -29,6 +29,7 @@ from midge.graph.untrusted import broken_file, check_numbers, checked_shape
 
 _MOST_FOLDED = 64  # elements
 _AGAIN = "get the file again or convert again"
+_LEAST_SCALE = float(np.nextafter(np.float32(0), np.float32(1)))
 
 
 def read(data: bytes, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
@@ -64,16 +65,14 @@ class _Reader:
         self.stated: dict[str, Declared] = {}
         self.given: dict[str, tuple[int, ...]] = {}
         self.consts: dict[str, Array] = {}
+        self.scaleless: set[str] = set()
 
     def graph(self) -> Graph:
         count = self.length(self.model.SubgraphsLength(), "subgraphs")
+        if count > 0:
+            self.subgraph = self.model.Subgraphs(0)
         if count != 1:
-            raise ModelError(
-                f"the model has {count} subgraphs, one is supported",
-                where=self.name,
-                hint="control flow (If, While) must be removed before conversion",
-            )
-        self.subgraph = self.model.Subgraphs(0)
+            raise self.several(count)
         self.names = self.tensor_names()
         inputs = self.values(self.subgraph.InputsAsNumpy(), self.subgraph.InputsLength())
         outputs = self.values(self.subgraph.OutputsAsNumpy(), self.subgraph.OutputsLength())
@@ -91,6 +90,8 @@ class _Reader:
     def finish(self, inputs: tuple[str, ...], outputs: tuple[str, ...], nodes: list[Node]) -> Graph:
         for name in inputs:
             self.consts.pop(name, None)
+        for name in self.scaleless:
+            self.check_nothing(name)
         graph = Graph(self.name, inputs, outputs, self.types, self.consts, ())
         graph = graph.with_nodes(nodes)
         verify(graph)
@@ -134,7 +135,21 @@ class _Reader:
             array = self.constant(tensor, t, where)
             if array is not None:
                 self.consts[name] = array
+                if name in self.scaleless:
+                    self.check_nothing(name)
         return self.types[name]
+
+    def check_nothing(self, name: str) -> None:
+        """ModelError if a tensor whose scale is 0 may hold anything else than zeros."""
+        quant = self.types[name].quant
+        assert quant is not None
+        if name not in self.consts or (self.consts[name] != quant.zero_point[0]).any():
+            where = f"tensor {self.index[name]} {name!r}"
+            raise ModelError(
+                "bad quantisation: a scale is not a positive finite number",
+                where=where,
+                hint=_AGAIN,
+            )
 
     def declared(self, name: str) -> Declared:
         """What the file says of a tensor's shape."""
@@ -157,6 +172,9 @@ class _Reader:
             raise ModelError(
                 "sparse tensors are not supported", where=where, hint="convert without sparsity"
             )
+        q = tensor.Quantization()
+        if q is not None and q.ScaleLength() == 1 and not q.Scale(0):
+            self.scaleless.add(name)
         return TensorType(shape, DTYPES[tensor.Type()], self.quant(tensor, shape, where))
 
     def quant(self, tensor: Any, shape: tuple[int, ...], where: str) -> Quant | None:
@@ -165,6 +183,8 @@ class _Reader:
             return None
         count = self.length(q.ScaleLength(), "scales")
         scales = [float(s) for s in q.ScaleAsNumpy()]
+        if scales == [0.0]:  # calibrated on zeros alone, as the first states of recurrent layers
+            scales = [_LEAST_SCALE]
         zeros = [0] * count
         if self.length(q.ZeroPointLength(), "zero points"):
             zeros = [int(z) for z in q.ZeroPointAsNumpy()]
@@ -235,8 +255,23 @@ class _Reader:
             return f"custom operator {(code.CustomCode() or b'?').decode('utf-8', 'replace')}"
         return kind
 
+    def several(self, count: int) -> ModelError:
+        """What runs the other subgraphs, if the first one says so."""
+        if count > 0 and self.lacking():
+            return self.unknown()
+        return ModelError(
+            f"the model has {count} subgraphs, one is supported",
+            where=self.name,
+            hint="control flow (If, While) must be removed before conversion",
+        )
+
     def unknown(self) -> ModelError:
         """All operators that are not supported."""
+        hint = "write it by operators that `midge ops` lists"
+        return unsupported(self.lacking(), TFLITE, where=self.name, hint=hint)
+
+    def lacking(self) -> list[tuple[str, str]]:
+        """Those, by kind and place."""
         found = []
         for i in range(self.subgraph.OperatorsLength()):
             index = self.subgraph.Operators(i).OpcodeIndex()
@@ -244,8 +279,7 @@ class _Reader:
                 kind = self.kind(index)
                 if kind not in IMPORTERS["tflite"]:
                     found.append((kind, f"operator {i}"))
-        hint = "write it by operators that `midge ops` lists"
-        return unsupported(found, TFLITE, where=self.name, hint=hint)
+        return found
 
     def folded(self, nodes: Sequence[Node]) -> bool:
         """Whether they compute small constants of integers, as shapes are, which is then done."""

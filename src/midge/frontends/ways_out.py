@@ -64,6 +64,9 @@ ONNX: Mapping[str, str] = {
          "OptionalGetElement", "OptionalHasElement"),
         _SEQUENCE,
     ),
+    "DynamicQuantizeLinear": "quantise with scales that are constants: "
+    "onnxruntime.quantization.quantize_static in place of quantize_dynamic, or `midge quantize` of "
+    "the model in float",
     "ImageDecoder": "decode the image before the model, and hand in its pixels",
     "Scatter": "export with opset 11 or above, where it is ScatterElements",
     **dict.fromkeys(
@@ -89,6 +92,28 @@ TORCH: Mapping[str, str] = {
     **dict.fromkeys(("torchvision.nms*", "torchvision.roi_align*"), _BOXES),
     **dict.fromkeys(("aten.stft.*", "aten.fft_*", "aten._fft_*"), _SPECTRUM),
     **dict.fromkeys(("aten.nonzero.*", "aten.masked_select.*", "aten.unique*"), _GROWING),
+    **dict.fromkeys(("aten.median.*", "aten.kthvalue.*"), "take the last of x.topk(k)[0]"),
+    **dict.fromkeys(("aten.bucketize.*", "aten.searchsorted.*"), "(x[..., None] > edges).sum(-1)"),
+    **dict.fromkeys(("aten.diagonal.*", "aten.trace.*"), "(x * torch.eye(n)).sum(-1)"),
+    **dict.fromkeys(
+        ("aten.cdist.*", "aten._cdist*"), "((a[:, None] - b[None]) ** 2).sum(-1).sqrt()"
+    ),
+    **dict.fromkeys(
+        ("aten.scatter_add.*", "aten.index_put.*", "aten.index_add.*"),
+        "choose by torch.where, or multiply by a matrix of ones and zeros",
+    ),
+    **dict.fromkeys(
+        ("aten.avg_pool3d.*", "aten.max_pool3d*"), "pool one axis at a time, as a series"
+    ),
+    **dict.fromkeys(
+        ("aten.grid_sampler*", "aten.affine_grid*"),
+        "resample the image before the model; by a factor, torch.nn.functional.interpolate does",
+    ),
+    "aten.hypot.*": "(x * x + y * y).sqrt()",
+    "aten.copysign.*": "torch.where(y < 0, -x.abs(), x.abs())",
+    "aten.fmax.*": "torch.maximum",
+    "aten.fmin.*": "torch.minimum",
+    "aten.as_strided.*": "slices, x.unfold and x.reshape",
 }  # fmt: skip
 
 

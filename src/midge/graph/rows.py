@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from midge.core.types import TensorType
 from midge.graph.attrs import Attrs, integers
 from midge.graph.ir import OPS, Graph, Node, Rows
-from midge.graph.islands import becoming_integers
 
 SAME = Rows(1, 1, 0, 0)
 
@@ -137,13 +136,11 @@ def _height(t: TensorType) -> int | None:
 
 
 def _accumulated(graph: Graph, nodes: tuple[Node, ...], anchor: Node) -> Bandable | None:
-    """A sum over all rows and columns, whatever is done with it afterwards. Rows are added up one
-    by one, so floats that become integers, whose order counts, are not."""
+    """A sum over all rows and columns, whatever is done with it afterwards."""
     x = graph.types[anchor.inputs[0]]
-    if x.dtype.is_float and anchor.outputs[0] in becoming_integers(graph):
-        return None
     whole = tuple(integers(anchor.attrs, "axes")) == (1, 2) and _height(x) is not None
-    return Bandable({anchor.inputs[0]: SAME}, True) if whole and len(nodes) == 1 else None
+    alone = len(nodes) == 1 and len(anchor.inputs) == 1
+    return Bandable({anchor.inputs[0]: SAME}, True) if whole and alone else None
 
 
 def cut(graph: Graph, nodes: tuple[Node, ...], how: Bandable, count: int) -> Graph:

@@ -318,10 +318,13 @@ def band_group(
     types: dict[str, TensorType] = dict(band.types)
     part, so_far = fresh(f"{total}/band", types), fresh(f"{total}/so far", types)
     types[part] = types[so_far] = types[total]
-    nodes = (
+    nodes: tuple[Node, ...] = (
         replace(adds, outputs=(part,)),
         Node("add", (part, so_far), (total,), {}, adds.src, adds.kind),
     )
+    if types[total].dtype.is_float:  # one by one, as at once: the order counts
+        del types[part]
+        nodes = (replace(adds, inputs=(*adds.inputs, so_far)),)
     whole = replace(band, types=types, inputs=(*band.inputs, so_far), nodes=nodes)
     return BandGroup(whole, Group(nodes, nodes[0]), so_far)
 

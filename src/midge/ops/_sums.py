@@ -40,11 +40,14 @@ def finished(site: Site, acc: ir.Expr, oc: ir.Expr) -> ir.Expr:
     return ir.Bin("+", acc, site.inputs[2](oc))
 
 
-def summed(x: Array, axes: Sequence[int]) -> Array:
-    """The sum of floats over `axes`, which stay as 1; the last axis fastest."""
+def summed(x: Array, axes: Sequence[int], start: Array | None = None) -> Array:
+    """The sum of floats over `axes`, which stay as 1; the last axis fastest. start: what they are
+    added to, one by one, in place of 0."""
     kept = [d for d in range(x.ndim) if d not in axes]
     rows = x.transpose(*kept, *axes).reshape(*(x.shape[d] for d in kept), -1)
     total = np.zeros(rows.shape[:-1], x.dtype)
+    if start is not None:
+        total = total + start.reshape(total.shape)
     for i in range(rows.shape[-1]):
         total = total + rows[..., i]
     result: Array = np.reshape(total, [1 if d in axes else n for d, n in enumerate(x.shape)])

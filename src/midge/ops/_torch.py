@@ -162,9 +162,9 @@ class Aten(Composer):
         return self.value(value, DType.F32 if real else fallback)
 
     def promoted(self, *values: str) -> list[str]:
-        """Operands of one element type, the widest of theirs; floats before integers, and tensors
-        with dimensions before those without."""
-        ranked = [(self.types[v].dtype.is_float, bool(self.shape(v)), v) for v in values]
+        """Operands of one element type, the widest of theirs; floats before integers before truth
+        values, and tensors with dimensions before those without."""
+        ranked = [(_category(self.types[v].dtype), bool(self.shape(v)), v) for v in values]
         most = max((f, d) for f, d, _ in ranked)
         leading = [v for f, d, v in ranked if f == most[0] and (d or not most[1])]
         leading = leading or [v for f, _, v in ranked if f == most[0]]
@@ -180,6 +180,10 @@ class Aten(Composer):
         for value, output in zip(values, self.op.outputs, strict=False):
             self.nodes.append(self.op.node("copy", inputs=[value], outputs=[output]))
         return tuple(self.nodes)
+
+
+def _category(dtype: DType) -> int:
+    return 0 if dtype is DType.BOOL else 2 if dtype.is_float else 1
 
 
 Rule = Callable[[Aten], str]

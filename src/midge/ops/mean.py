@@ -1,19 +1,23 @@
 """mean and sum over axes, which stay as 1; the importer reshapes where they are dropped.
 
-sum on integers gives i32 sums of x - x_zero. Quantised, a mean is requantised by the scales and the
-count in one fixed-point multiplier, a sum rescaled in binary32.
+sum on integers gives i32 sums of x - x_zero; with attributes `scale` and `zero` f32 sums of the
+reals that they stand for. A second input of a sum of floats is what has been added up before, to
+which they are added one by one: so the order is the same by bands as at once.
+Quantised, a mean is requantised by the scales and the count in one fixed-point multiplier, a sum
+rescaled in binary32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integer, integers
+from midge.graph.attrs import SCALE, Limits, integer, integers
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.fixed_point import f32, multiplier_of, per_tensor
 from midge.graph.importers import IMPORTERS, Foreign
@@ -22,6 +26,7 @@ from midge.graph.quantizing import FREE, QUANTIZING
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
 from midge.ops._common import arity, checked_int, fail
+from midge.ops._reals import reads_integers, real_element, reals_of, without_quant
 from midge.ops._sums import summed
 from midge.ops.requantize import requantize_fixed
 from midge.ops.rescale import expand_rescaled, factor, is_rescaled, plain_attrs
@@ -50,13 +55,25 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(kept_shape(x.shape, axes), dtype),)
 
 
+def infer_sum(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
+    arity(inputs, 1, 2)
+    x, *so_far = inputs
+    if reads_integers(attrs):
+        without_quant(x, attrs)
+        x = TensorType(x.shape, DType.F32)
+    (y,) = infer((x,), attrs)
+    if so_far and (so_far != [y] or not y.dtype.is_float):
+        raise fail(f"a sum {y} that continues {so_far[0]}")
+    return (y,)
+
+
 def _sum_dtype(dtype: DType) -> DType:
     return DType.I32 if dtype.is_integer and dtype is not DType.I64 else dtype
 
 
 def sum_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-    if inputs[0].dtype == np.float32:
-        return (summed(inputs[0], integers(attrs, "axes")),)
+    if inputs[0].dtype == np.float32 or reads_integers(attrs):
+        return (summed(reals_of(inputs[0], attrs), integers(attrs, "axes"), *inputs[1:]),)
     wide = np.int64 if inputs[0].dtype == np.int64 else np.float64
     x = inputs[0].astype(wide) - integer(attrs, "x_zero", 0)
     total = x.sum(integers(attrs, "axes"), keepdims=True)
@@ -70,7 +87,7 @@ def mean_reference(inputs: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _loops(site: Site, divide: bool) -> ir.Block:
-    (x,) = site.inputs
+    x, *so_far = site.inputs
     axes = integers(site.attrs, "axes")
     shape = x.type.shape
     outer = site.axes(" ".join(f"i{d}" for d in range(len(shape))))
@@ -80,10 +97,11 @@ def _loops(site: Site, divide: bool) -> ir.Block:
         index[d] = axis
     dtype = site.output.dtype
     acc = site.local("acc", dtype)
-    value = x.as_type(dtype, *index)
+    real = reads_integers(site.attrs)
+    value = real_element(site, x, *index) if real else x.as_type(dtype, *index)
     body = (
         acc.alloc,
-        acc.set(ir.const(0, dtype)),
+        acc.set(so_far[0](*outer) if so_far else ir.const(0, dtype)),
         *nest(inner, [shape[d] for d in axes], (acc.update("+", value),)),
         *site.store(outer, _finish(site, acc(), prod(shape[d] for d in axes), divide)),
     )
@@ -189,12 +207,19 @@ _WIDE = tuple(
     for axes in ((0,), (1,), ())
 )
 _FLOATS = tuple(s for s in _SAMPLES if s.inputs[0].dtype is DType.F32)
-OPS.add(
-    "sum",
-    OpDef("sum", infer, sum_reference, expand_sum, limits={"x_zero": 0}, samples=_SAMPLES + _WIDE),
+_REALS = tuple(
+    replace(s, attrs={**s.attrs, "scale": 0.037, "zero": -3})
+    for s in _SAMPLES
+    if s.inputs[0].dtype is not DType.F32
 )
+_CONTINUED = tuple(
+    replace(s, inputs=(*s.inputs, *infer_sum(s.inputs, s.attrs))) for s in (*_FLOATS, *_REALS)
+)
+_LIMITS: Limits = {"x_zero": 0, "scale": SCALE, "zero": 0}
+_ALL = _SAMPLES + _WIDE + _REALS + _CONTINUED
+OPS.add("sum", OpDef("sum", infer_sum, sum_reference, expand_sum, limits=_LIMITS, samples=_ALL))
 OPS.add("mean", OpDef("mean", infer, mean_reference, expand, samples=_FLOATS))
-LOOP_RULES.add("sum", LoopRule(("x",), lambda site: _loops(site, divide=False)))
+LOOP_RULES.add("sum", LoopRule(("x", "so_far"), lambda site: _loops(site, divide=False)))
 LOOP_RULES.add("mean", LoopRule(("x",), lambda site: _loops(site, divide=True)))
 IMPORTERS["tflite"].add("MEAN", from_tflite)
 EXPORTERS["tflite"].add("mean", to_tflite)

@@ -78,16 +78,19 @@ def batch_from_onnx(op: Foreign) -> tuple[Node, ...]:
 
 
 def _batch_of_values(op: Foreign, shape: tuple[int, ...]) -> tuple[Node, ...]:
-    """The same where the parameters are values of the graph, as behind a DequantizeLinear."""
+    """The same where the parameters are values of the graph, as behind a DequantizeLinear; rounded
+    where ONNX Runtime rounds (core/providers/cpu/nn/batch_norm.h), so that what is quantised next
+    is the same integer."""
     steps = Steps(op)
     scale, bias, mean, variance = (
         steps.emit("reshape", [name], {"shape": shape}) for name in op.inputs[1:]
     )
     epsilon = steps.const(np.array(_epsilon(op), np.float32), "epsilon")
     root = steps.emit("sqrt", [steps.emit("add", [variance, epsilon])])
-    factor = steps.emit("div", [scale, root])
-    moved = steps.emit("sub", [op.inputs[0], mean])
-    return steps.finish("add", [steps.emit("mul", [moved, factor]), bias])
+    one = steps.const(np.array(1, np.float32), "one")
+    factor = steps.emit("mul", [steps.emit("div", [one, root]), scale])
+    offset = steps.emit("sub", [bias, steps.emit("mul", [mean, factor])])
+    return steps.finish("add", [steps.emit("mul", [op.inputs[0], factor]), offset])
 
 
 def instance_from_onnx(op: Foreign) -> tuple[Node, ...]:

@@ -64,19 +64,23 @@ def average_from_onnx(op: Foreign) -> tuple[Node, ...]:
     op.expect_inputs(1)
     op.expect_dtype(0, DType.F32)
     axes = pool_axes(op)
-    order = op.attrs.get("order", _order(axes))
+    order = op.attrs.get("order", _order(axes, op.opset))
     if not op.attrs.get("count_include_pad", 0):
         return _pooled(op, "avg_pool2d", axes, order=order)
     inner = window(op, spatial_of(op, op.type(0)), op.attrs.get("kernel_shape", ()))
     return _pooled(op, "avg_pool2d", axes, inner, order=order)
 
 
+_PLAIN = 19  # AveragePool with dilations, which has a kernel of its own
 _WIDEST = 1500  # an image whose columns of windows fit ONNX Runtime's buffer
 
 
-def _order(axes: Sequence[Axis]) -> str:
-    """The order in which ONNX Runtime adds the elements of a window (`pool2d`); of dilated windows
-    it is not known."""
+def _order(axes: Sequence[Axis], opset: int) -> str:
+    """The order in which ONNX Runtime adds the elements of a window (`pool2d`). From opset 19 on it
+    is one by one (AveragePool2DTask in core/providers/cpu/nn/pool_functors.h), before that its
+    vector kernels', which of dilated windows is not known."""
+    if opset >= _PLAIN:
+        return "rows"
     if all(a.kernel == a.size and a.stride == 1 and a.before == a.after == 0 for a in axes):
         return "lanes"
     across = axes[-1]

@@ -74,7 +74,11 @@ def from_onnx(op: Foreign) -> tuple[Node, ...]:
         raise op.error(f"sizes {sizes} are not possible", f"1 to {_MOST} elements along an axis")
     if mode == "nearest":
         return _nearest(op, axes, place)
-    op.expect_dtype(0, DType.F32)
+    if op.type(0).dtype is not DType.F32:
+        raise op.error(
+            f"mode {mode} of {op.type(0).dtype.value} is not supported",
+            "quantise the model with QuantFormat.QDQ, which says what the integers stand for",
+        )
     return _weighted(op, axes, mode, place)
 
 

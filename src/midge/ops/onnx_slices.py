@@ -138,10 +138,10 @@ def pad_from_onnx(op: Foreign) -> tuple[Node, ...]:
     if mode == "constant":
         flat = tuple(p for pair in pairs for p in pair)
         return steps.finish("pad", [source], {"paddings": flat, "value": _value(op)})
-    if mode not in _BORDERS:
+    if mode not in BORDERS or mode == "symmetric":
         raise op.error(f"mode {mode} is not supported")
     for axis, pair in enumerate(pairs):
-        source = _bordered(steps, source, axis, pair, mode)
+        source = bordered(steps, source, axis, pair, mode)
     return steps.finish("copy", [source])
 
 
@@ -174,22 +174,29 @@ def _reflected(n: int, i: int) -> int:
     return min(i, 2 * (n - 1) - i) if n > 1 else 0
 
 
-_BORDERS: dict[str, Callable[[int, int], int]] = {
+def _mirrored(n: int, i: int) -> int:
+    i %= max(2 * n, 1)
+    return min(i, 2 * n - 1 - i)
+
+
+# How elements beyond `n` are found. ONNX has all but the last, whose border is doubled.
+BORDERS: dict[str, Callable[[int, int], int]] = {
     "edge": lambda n, i: min(max(i, 0), n - 1),
     "reflect": _reflected,
     "wrap": lambda n, i: i % n,
+    "symmetric": _mirrored,
 }
 
 
-def _bordered(steps: Steps, x: str, axis: int, pair: tuple[int, int], mode: str) -> str:
+def bordered(steps: Steps, x: str, axis: int, pair: tuple[int, int], mode: str) -> str:
     """`x` with elements of its own before and after along one axis."""
     n = steps.type(x).shape[axis]
     if pair == (0, 0):
         return x
     if sum(pair) > 1 << 16:
         raise steps.op.error(f"pads {pair} are too large for mode {mode}")
-    before = [_BORDERS[mode](n, i) for i in range(-pair[0], 0)]
-    after = [_BORDERS[mode](n, i) for i in range(n, n + pair[1])]
+    before = [BORDERS[mode](n, i) for i in range(-pair[0], 0)]
+    after = [BORDERS[mode](n, i) for i in range(n, n + pair[1])]
     parts = [_run(steps, x, axis, r) for r in runs(before)]
     parts += [x, *(_run(steps, x, axis, r) for r in runs(after))]
     return steps.emit("concat", parts, {"axis": axis})

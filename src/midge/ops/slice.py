@@ -72,11 +72,16 @@ class _Part:
 
 
 def _slice(
-    op: Foreign, parts: Sequence[_Part], output: int = 0, shape: Sequence[int] | None = None
+    op: Foreign,
+    parts: Sequence[_Part],
+    output: int = 0,
+    shape: Sequence[int] | None = None,
+    target: str = "",
 ) -> tuple[Node, ...]:
-    """Node(s) that take `parts` of the input 0 (or 1 of SPLIT) into output `output`, as `shape`."""
+    """Node(s) that take `parts` of the input 0 (or 1 of SPLIT) into output `output`, or a value
+    named otherwise, as `shape`."""
     value = op.inputs[1] if op.kind == "SPLIT" else op.inputs[0]
-    target = op.outputs[output]
+    target = target or op.outputs[output]
     if any(p.size < 1 for p in parts):
         raise op.error("the result has no elements", "remove it from the model")
     sizes = tuple(p.size for p in parts)
@@ -136,18 +141,25 @@ def unpack_from_tflite(op: Foreign) -> tuple[Node, ...]:
 
 
 def reverse_from_tflite(op: Foreign) -> tuple[Node, ...]:
-    """REVERSE_V2: the axes named from their ends (lite/kernels/reverse.cc)."""
+    """REVERSE_V2: the axes named from their ends (lite/kernels/reverse.cc). Converters give the
+    result a scale of its own, behind bidirectional layers, and the kernel moves bytes all the
+    same: they are another number then."""
     op.expect_inputs(2)
     op.expect_dtype(0, *_DTYPES)
-    expect_same_scale(op, op.inputs[:1])
     shape = op.type(0).shape
     axes = [int(a) for a in op.const(1, "axes").reshape(-1)]
     if not all(-len(shape) <= a < len(shape) for a in axes):
         raise op.error(f"axes {axes} do not exist in {op.type(0)}")
     turned = {a % len(shape) for a in axes}
-    return _slice(
-        op, [_Part(n - 1, n, -1) if d in turned else _Part(0, n) for d, n in enumerate(shape)]
-    )
+    parts = [_Part(n - 1, n, -1) if d in turned else _Part(0, n) for d, n in enumerate(shape)]
+    quant = op.type(0).quant
+    if quant == op.output.quant:
+        return _slice(op, parts)
+    if quant is None or op.output.quant is None or op.type(0).dtype is not op.output.dtype:
+        raise op.error(f"{op.type(0)} becomes {op.output}")
+    moved = f"{op.outputs[0]}/moved"
+    dtype = {"dtype": op.output.dtype.value}
+    return (*_slice(op, parts, target=moved), op.node("bitcast", dtype, inputs=[moved]))
 
 
 def split_v_from_tflite(op: Foreign) -> tuple[Node, ...]:

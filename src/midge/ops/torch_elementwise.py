@@ -207,6 +207,8 @@ def _sum(kind: str, turned: bool = False) -> Rule:
     def rule(a: Aten) -> str:
         x, y = operands(a)
         x, y = (y, x) if turned else (x, y)
+        if a.type(x).dtype is DType.BOOL and kind == "Add":
+            return a.onnx("Or", [x, y])
         if a.number("alpha", 1.0) != 1.0:
             y = a.onnx("Mul", [y, a.value(a.number("alpha"), a.type(y).dtype)])
         return a.onnx(kind, [x, y])
@@ -287,11 +289,20 @@ add("div true_divide", div)
 add("floor_divide", floor_divide)
 add("pow", power)
 for _names, _kind in {
-    "mul": "Mul", "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less",
+    "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less",
     "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "logical_and": "And",
     "logical_or": "Or", "logical_xor": "Xor",
 }.items():  # fmt: skip
     add(_names, _binary(_kind))
+
+
+def product(a: Aten) -> str:
+    """Of truth values: both of them."""
+    x, y = operands(a)
+    return a.onnx("And" if a.type(x).dtype is DType.BOOL else "Mul", [x, y])
+
+
+add("mul", product)
 
 
 def _bits(kind: str) -> Rule:
@@ -357,15 +368,3 @@ add("zeros zeros_like new_zeros empty empty_like", _filled(0.0))
 add("ones ones_like new_ones", _filled(1.0))
 add("full full_like new_full", _filled(None))
 add("scalar_tensor", lambda a: a.value(a.number("s"), a.scalar_type("dtype") or DType.F32))
-
-
-def arange(a: Aten) -> str:
-    start, step = a.number("start", 0.0), a.number("step", 1.0)
-    whole = all(isinstance(a.op.attrs.get(n, 0), int) for n in ("start", "end", "step"))
-    dtype = a.scalar_type("dtype") or (DType.I64 if whole else DType.F32)
-    if not step or abs(a.number("end") - start) / abs(step) > 1 << 24:
-        raise a.op.error("a range of so many elements is not supported")
-    return a.value(np.arange(start, a.number("end"), step), dtype)
-
-
-add("arange", arange)

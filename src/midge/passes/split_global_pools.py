@@ -22,9 +22,11 @@ def split_global_pools(graph: Graph) -> Graph:
         x = graph.types[node.inputs[0]]
         total = fresh(f"{node.outputs[0]}/sum", types)
         shape = graph.types[node.outputs[0]].shape
-        types[total] = TensorType(shape, _SUMS[x.dtype])
-        attrs = {"count": x.shape[1] * x.shape[2], "dtype": x.dtype.value}
-        adds = replace(node, op="sum", outputs=(total,), attrs={"axes": (1, 2)})
+        meant = {k: v for k, v in node.attrs.items() if k in ("scale", "zero")}
+        dtype = DType.F32 if meant else x.dtype
+        types[total] = TensorType(shape, _SUMS[dtype])
+        attrs = {"count": x.shape[1] * x.shape[2], "dtype": dtype.value}
+        adds = replace(node, op="sum", outputs=(total,), attrs={"axes": (1, 2), **meant})
         nodes += [adds, replace(node, op="average", inputs=(total,), attrs=attrs)]
     return replace(graph, types=types).with_nodes(nodes)
 
@@ -35,7 +37,7 @@ def _is_global(graph: Graph, node: Node) -> bool:
     x = graph.types[node.inputs[0]]
     if x.quant is not None or x.dtype not in _SUMS:
         return False
-    if node.attrs.get("order", "rows") != "rows" or "scale" in node.attrs:
+    if node.attrs.get("order", "rows") != "rows":
         return False
     whole = tuple(integers(node.attrs, "window")) == x.shape[1:3]
     return whole and not any(integers(node.attrs, "padding"))

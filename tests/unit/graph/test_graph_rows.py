@@ -14,6 +14,8 @@ from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import OPS, Graph, Node, Rows, Sample
 from midge.graph.rows import SAME, Bandable, bandable, cut
+from midge.lower.bands import band_group
+from midge.lower.fuse import Group
 
 driver.load_operators()
 
@@ -204,11 +206,15 @@ def accumulated(graph: Graph, how: Bandable, given: dict[str, Array], most: int)
     ((value, rows),) = how.inputs.items()
     assert rows == SAME
     height = given[value].shape[1]
+    so_far: dict[str, Array] = {}
     total = None
     for start in range(0, height, most):
-        band = cut(graph, graph.nodes, how, min(most, height - start))
-        (part,) = evaluate(band, {value: given[value][:, start : start + most]}).values()
-        total = part if total is None else total + part
+        count = min(most, height - start)
+        band = band_group(graph, Group(graph.nodes, graph.nodes[0]), how, count, start == 0)
+        own = {value: given[value][:, start : start + count]}
+        if total is not None:
+            so_far = {band.so_far: total}
+        (total,) = evaluate(band.graph, own | so_far).values()
     assert total is not None
     return total
 
@@ -256,18 +262,25 @@ def test_rows_of_a_constant_are_not_handed_over() -> None:
         assert how_of(Graph("g", ("x", "k"), ("y",), types, {}, (node,))) is not None
 
 
-def test_sums_of_floats_that_become_integers_keep_their_order() -> None:
-    types = {"x": image(4), "s": image(1), "y": TensorType((1, 1, 3, 2), DType.I8)}
-    types["s"] = replace(types["s"], shape=(1, 1, 1, 2))
-    types["y"] = TensorType((1, 1, 1, 2), DType.I8)
-    total = Node("sum", ("x",), ("s",), {"axes": (1, 2)})
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [DType.F32, DType.I8])
+def test_sums_of_floats_keep_their_order(dtype: DType, rows: int) -> None:
+    """By bands they are added one by one too: also where integers are made of them."""
+    attrs = {"axes": (1, 2)} | ({"scale": 0.1, "zero": 3} if dtype is DType.I8 else {})
+    x, s = TensorType((1, 7, 3, 2), dtype), TensorType((1, 1, 1, 2), DType.F32)
+    total = Node("sum", ("x",), ("s",), attrs)
     rounding = Node("quantize", ("s",), ("y",), {"dtype": "i8", "scale": 0.1, "zero": 0})
-    alone = Graph("g", ("x",), ("s",), types, {}, (total,))
-    how = bandable(alone, (total,), total)
+    types = {"x": x, "s": s, "y": replace(s, dtype=DType.I8)}
+    whole = Graph("g", ("x",), ("y",), types, {}, (total, rounding))
+    how = bandable(whole, (total,), total)
     assert how is not None
     assert how.accumulates
-    rounded = Graph("g", ("x",), ("y",), types, {}, (total, rounding))
-    assert bandable(rounded, (total,), total) is None
+    alone = Graph("g", ("x",), ("s",), {"x": x, "s": s}, {}, (total,))
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=x.shape) * 10.0 ** rng.integers(-3, 4, x.shape)
+    given = {"x": np.clip(values, -128, 127).astype(dtype.numpy)}
+    have, (want,) = accumulated(alone, how, given, rows), evaluate(alone, given).values()
+    np.testing.assert_array_equal(have, want)
 
 
 def test_a_window_of_one_row_with_rows_added_below() -> None:

@@ -163,7 +163,7 @@ AVERAGES = {
     "by columns, stays": whole(more=f'{ONE}, order="columns"'),
     "of words, stays": whole("i16"),
     "of bytes with a scale stays": whole("i8", "{0.1; 3}"),
-    "of what bytes stand for, stays": whole("i8", more=f"{ONE}, scale=0.1, zero=3", result="f32"),
+    "of what bytes stand for": whole("i8", more=f"{ONE}, scale=0.1, zero=3", result="f32"),
     "of rows, stays": whole(window="1 3", y="1x2x1x2"),
     "of columns, stays": whole(window="2 2", y="1x1x2x2"),
     "the greatest of reals, stays": whole().replace("avg", "max"),

@@ -34,7 +34,7 @@ class Pool:
 def pool_of(graph: Graph, node: Node) -> Pool | None:
     """The pool or sum `node`; None if it does not fit the micro-kernel."""
     x, y = (graph.types[v] for v in (node.inputs[0], node.outputs[0]))
-    if x.dtype is not DType.I8 or x.elements == 0 or x.shape[-1] < 4:
+    if x.dtype is not DType.I8 or y.dtype.is_float or x.elements == 0 or x.shape[-1] < 4:
         return None
     if node.op == "sum":
         # All between the leading axes of one and the channels: a row of pixels.
