@@ -3,6 +3,7 @@
 The first word of a key says how, the others what:
 
     run MODEL [OPTION...]        as `midge run` prints it
+    trade MODEL                  the plan that is taken, the smallest and the fastest
     kinds                        operators of the int8 models by kind, by bench.py
     trees CASE                   a forest of trees.py
     twins MODEL, methods MODEL   a model quantised by Midge, by quantize_twins.py
@@ -104,6 +105,20 @@ def _run(what: str) -> dict[str, int | None]:
     return {**{name: found[name] for name in KEPT}, "macs": macs}
 
 
+def _trade(model: str) -> dict[str, Any]:
+    found = json.loads(_midge(["compile", str(path_of(model)), "--dry-run", "--json"]))
+    plans = found["trade_off"]["plans"] if found["trade_off"] else []
+    taken = next(
+        (p for p in plans if p["taken"]), {"arena": found["arena"]["size"], "cycles": None}
+    )
+    ends = {
+        "taken": taken,
+        "smallest": min(plans, key=lambda p: p["arena"], default=taken),
+        "fastest": min(plans, key=lambda p: p["cycles"], default=taken),
+    }  # fmt: skip
+    return {name: {n: plan[n] for n in ("arena", "cycles")} for name, plan in ends.items()}
+
+
 def path_of(model: str) -> Path:
     """`model` as a file here, else in ../shared/models."""
     path = ROOT / model
@@ -173,7 +188,8 @@ def _console(what: str) -> dict[str, str]:
     """The command as typed, and what it prints in a folder that holds the examples."""
     command, _, most = what.partition(" | head -")
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "examples").symlink_to(ROOT / "examples")
+        for path in (ROOT / "examples", *SHARED.glob("nas_*.tflite")):
+            (Path(folder) / path.name).symlink_to(path)
         said = _midge(shlex.split(command)[1:], Path(folder)).strip("\n")
     lines = [line.rstrip() for line in said.splitlines()]
     lines = [*lines[: int(most)], "..."] if most else lines
@@ -202,6 +218,6 @@ def _output(command: list[str], folder: Path = ROOT) -> str:
 
 
 SOURCES: Mapping[str, Source] = {
-    "run": _run, "kinds": _kinds, "trees": _trees, "twins": _twins, "methods": _methods,
-    "cost": _cost, "networks": _networks, "console": _console,
+    "run": _run, "trade": _trade, "kinds": _kinds, "trees": _trees, "twins": _twins,
+    "methods": _methods, "cost": _cost, "networks": _networks, "console": _console,
 }  # fmt: skip

@@ -102,9 +102,11 @@ def peers() -> str:
     rows = [
         midge("**Midge: million cycles**", "cycles M"),
         midge("Midge, `--optimize size`", "cycles M", size),
+        midge("Midge, `--unroll`", "cycles M", " --unroll"),
         peer("tflm", "TFLM", "cycles"),
         midge("**Midge: flash**, bytes", "flash"),
         midge("Midge, `--optimize size`", "flash", size),
+        midge("Midge, `--unroll`", "flash", " --unroll"),
         peer("tflm", "TFLM", "flash"),
         peer("microtvm", "microTVM", "flash"),
         midge("**Midge: arena**, bytes", "arena"),
@@ -330,6 +332,26 @@ def session() -> str:
     return "```console\n" + "\n\n".join(f"{{console {c}: text}}" for c in commands) + "\n```"
 
 
+def trade() -> str:
+    command = "midge compile nas_vww_72.tflite -o vww"
+    return f"```console\n{{console {command}: text}}\n```"
+
+
+def trade_off() -> str:
+    return "```console\n{console midge inspect nas_vww_72.tflite --trade-off: text}\n```"
+
+
+def trades() -> str:
+    models = ("nas_vww_72", "nas_vww_77", "nas_imagenette", *MODELS)
+    ends = ("taken", "smallest", "fastest")
+    head = ["RAM in bytes, cycles without memory waits", *(e for e in ends for _ in range(2))]
+    rows = [
+        [m, *(f"{{trade {m}: {e}.{field}}}" for e in ends for field in ("arena", "cycles"))]
+        for m in models
+    ]
+    return table(head, rows)
+
+
 def profile() -> str:
     command = f"midge profile {DIGITS} --asm conv2d_2 | head -13"
     return f"```console\n{{console {command}: text}}\n```"
@@ -341,4 +363,5 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "float": floats, "plain cores": plain_cores, "plans": plans, "window": window, "trees": trees,
     "tree generators": tree_generators, "twins": twins, "methods": methods, "cost": cost,
     "cost without search": cost_without_search, "profile": profile,
+    "trade": trade, "trade off": trade_off, "trades": trades,
 }  # fmt: skip
