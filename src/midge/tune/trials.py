@@ -18,6 +18,7 @@ from midge.toolchain import found_build
 _NAME = "trial"
 KERNEL = "kernel"  # of a cost's code: what is not an instruction with a body
 _AGREES = b"agrees"
+_BY_DATA = "branches by data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,16 @@ def machine_of(target: Target, optimize: str) -> tuple[str, ...]:
     """What the cost of every trial depends on: target, compiler with its flags, and runtime."""
     features = " ".join(sorted(target.features))
     machine = f"{target.arch} {target.cpu} {features} {sorted(target.emulator.items())}"
-    return (machine, *found_build(target, optimize), *headers())
+    conditional = target.arch == "arm" and "div" in target.features  # Thumb-2: IT
+    how = () if conditional else (_BY_DATA,)
+    return (machine, *how, *found_build(target, optimize), *headers())
 
 
 def key_of(trial: Trial, machine: tuple[str, ...]) -> str:
-    """What the cost depends on, as the key of a cache."""
-    return cache.digest(("trial", *machine, text_of(trial)))
+    """What the cost depends on, as the key of a cache: of the constants only where a core has to
+    branch to choose between two values."""
+    constants = _contents(trial) if _BY_DATA in machine else []
+    return cache.digest(("trial", *machine, text_of(trial), *constants))
 
 
 def proof_of(trial: Trial, plain: Trial, machine: tuple[str, ...]) -> str:

@@ -99,6 +99,17 @@ def test_costs_are_remembered_by_content(costs: list[int]) -> None:
     assert len(costs) == 10, "another CPU costs something else"
 
 
+@pytest.mark.parametrize(
+    ("target", "same"),
+    [("cortex-m4", True), ("cortex-m3", True), ("cortex-m0plus", False), ("rv32imac", False)],
+)
+def test_where_a_core_branches_by_data_a_cost_is_of_the_constants(target: str, same: bool) -> None:
+    one = kernel(1)
+    other = replace(one, consts={"w": np.ones(8, np.int8)})
+    machine = trials.machine_of(load_target(target), "speed")
+    assert (trials.key_of(one, machine) == trials.key_of(other, machine)) == same
+
+
 def test_a_broken_memory_is_measured_again(costs: list[int], tmp_path: object) -> None:
     from pathlib import Path
 
