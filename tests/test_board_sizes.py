@@ -103,6 +103,11 @@ def test_the_smaller_plan_is_looked_for_before_that(
     with pytest.raises(PlanError, match="sram1 has 64"):
         compiled(graph, board(tmp_path, 64))
     assert asked == [None, None, None, 64]
+    with pytest.raises(PlanError, match="64"):
+        compiled(graph, board(tmp_path, 64), max_ram=1 << 20)
+    assert asked[4:] == [64]
+    compiled(graph, board(tmp_path, 64), max_ram=1 << 20, oversize=True)
+    assert asked[5:] == [1 << 20]
 
 
 def test_limits_of_several_memories_are_their_own(graph: Graph, tmp_path: Path) -> None:

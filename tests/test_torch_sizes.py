@@ -11,6 +11,7 @@ import pytest
 from midge import driver
 from midge.core.errors import ModelError, UsageError
 from midge.frontends.torch import read
+from midge.frontends.torch_sizes import check_ranges
 from midge.graph.evaluate import evaluate
 from test_frontend_torch import nodes_of, rewritten
 from torch_cases import Case, outputs_in_c, stored
@@ -46,6 +47,41 @@ def test_a_batch_is_one_unasked() -> None:
 def test_sizes_that_the_program_states_stay(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="is no shape of 'x'"):
         read(CASES["states"].program, "g", {"x": shape})
+
+
+@pytest.mark.parametrize(
+    ("written", "ranges", "fits"),
+    [
+        ("Symbol('s7', positive=True, integer=True)", {"min_val": 3, "max_val": 8}, True),
+        ("Symbol('s7', positive=True, integer=True)", {"min_val": 0, "max_val": None}, True),
+        ("s7", {"min_val": 6, "max_val": 8}, False),
+        ("s7", {"min_val": 2, "max_val": 4}, False),
+        ("Mul(Integer(5), Symbol('s7', integer=True))", {"min_val": 2, "max_val": 9}, True),
+        ("Mul(Integer(2), Symbol('s7', integer=True))", {"min_val": 2, "max_val": 9}, False),
+        ("Mul(Integer(5), Symbol('s7', integer=True))", {"min_val": 3, "max_val": 9}, False),
+    ],
+)
+def test_a_size_the_program_was_not_exported_for(written: str, ranges: Any, fits: bool) -> None:
+    """It may have left out what it does of those."""
+    sizes = [{"as_expr": {"expr_str": written}}, {"as_int": 3}]
+    own = {"s7": ranges}
+    if fits:
+        check_ranges("x", sizes, (5, 3), own)
+    else:
+        with pytest.raises(ModelError, match="dimension 0 of 'x' is 5; the program was exported"):
+            check_ranges("x", sizes, (5, 3), own)
+
+
+def test_the_range_of_an_open_batch_is_the_files() -> None:
+    """A batch of 1 is not assumed outside of it."""
+
+    def change(model: Any) -> None:
+        for own in model["range_constraints"].values():
+            own.update(min_val=4, max_val=9)
+
+    data = rewritten(CASES["batch"].program, change)
+    with pytest.raises(ModelError, match="exported for 4 to 9"):
+        read(data, "g")
 
 
 def changed(case: Case, old: str, new: str) -> bytes:

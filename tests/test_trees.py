@@ -100,6 +100,8 @@ def test_fractions_with_a_common_denominator_are_stored_exactly(
 @settings(max_examples=200, deadline=None)
 def test_other_sums_fit_63_bits(values: list[float], most: int) -> None:
     factor, dtype = fixed_point(values, most)
+    if dtype is not DType.I64:
+        return  # nothing is rounded
     total = sum(abs(Fraction(v)) * factor + 1 for v in values) / len(values) * most
     assert total <= (max(abs(Fraction(v)) for v in values) * factor + 1) * most <= dtype.max
 

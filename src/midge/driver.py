@@ -260,11 +260,13 @@ def _fitting(
     pick: Callable[[Wish], Chosen], wish: Wish, target: Target, options: CompileOptions
 ) -> Chosen:
     """What `pick` chooses for `wish`; where that exceeds the board's own RAM, what fits it."""
-    chosen = pick(wish)
     own = target.memory("ram")
-    if own is None or own.typical or options.pools or wish.max_ram is not None:
-        return chosen
-    return chosen if chosen.arena.size <= own.size else pick(replace(wish, max_ram=own.size))
+    board = None if own is None or own.typical or options.pools or options.oversize else own.size
+    if board is not None and wish.max_ram is not None:
+        return pick(replace(wish, max_ram=min(board, wish.max_ram)))
+    chosen = pick(wish)
+    fits = board is None or chosen.arena.size <= board
+    return chosen if fits else pick(replace(wish, max_ram=board))
 
 
 def _choose(pick: Callable[[Wish, frozenset[ir.Func]], Chosen], wish: Wish) -> Chosen:

@@ -216,11 +216,7 @@ class CompileOptions:
     )
     unroll: bool = field(
         default=False,
-        metadata=_said(
-            "--unroll",
-            help="Write out more steps of inner loops, for code in memory without wait states; "
-            "by default they fit an instruction cache of 1 KB.",
-        ),
+        metadata=_said("--unroll", help="Longer loops, for code in memory without wait states."),
     )
     channels_last: bool = field(
         default=False,

@@ -44,6 +44,7 @@ def read(data: bytes, name: str, shapes: Shapes = MappingProxyType({})) -> Graph
 class _Reader:
     def __init__(self, file: File, shapes: Shapes) -> None:
         self.shapes = resolved(file.declared(), shapes)
+        file.check_ranges(self.shapes)
         self.sizes = Sizes()
         self.file, self.archive, self.name = file, file.archive, file.name
         self.types: dict[str, TensorType] = {}

@@ -10,7 +10,7 @@ from midge.core.types import Array
 from midge.frontends.shapes import Declared
 from midge.frontends.torch_archive import Archive
 from midge.frontends.torch_calls import Call, call_of
-from midge.frontends.torch_sizes import declared, is_of_sizes
+from midge.frontends.torch_sizes import check_ranges, declared, is_of_sizes
 from midge.frontends.torch_state import MUTATIONS, check, reached
 from midge.frontends.torch_views import Views
 
@@ -49,6 +49,12 @@ class File:
         )
         found = [arg["as_tensor"]["name"] for arg in given if "as_tensor" in arg]
         return {name: declared(self.program["tensor_values"][name]["sizes"]) for name in found}
+
+    def check_ranges(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """ModelError for shapes of inputs that the program was not exported for."""
+        ranges = self.archive.model.get("range_constraints") or {}
+        for name in self.declared():
+            check_ranges(name, self.program["tensor_values"][name]["sizes"], shapes[name], ranges)
 
     def results(self) -> list[Mapping[str, Any]]:
         """The values that are outputs. ModelError for other kinds of outputs."""

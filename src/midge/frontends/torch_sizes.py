@@ -18,6 +18,7 @@ from midge.frontends.shapes import Declared
 
 _RESULTS = ("as_sym_int", "as_sym_bool", "as_sym_float")
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*\)|([A-Za-z_]\w*))")
+_MULTIPLE = re.compile(r"(?:Mul\(Integer\((\d+)\), )?(?:Symbol\('(\w+)'[^)]*\)|([A-Za-z_]\w*))\)?")
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "sym_max": max, "sym_min": min, "sym_not": operator.not_, "sym_float": float, "sym_int": int,
     "sym_sum": sum, "sym_ite": lambda b, t, f: t if b else f, "floor": math.floor,
@@ -38,6 +39,30 @@ def _declared(size: Mapping[str, Any]) -> int | str | None:
         return int(size["as_int"])
     found = _SYMBOL.fullmatch(str(size.get("as_expr", {}).get("expr_str", "")))
     return found[1] or found[2] if found else None
+
+
+def check_ranges(
+    name: str, sizes: Sequence[Mapping[str, Any]], shape: Sequence[int], ranges: Mapping[str, Any]
+) -> None:
+    """ModelError if an input's open sizes are others than the program was exported for: it may
+    have left out what it does of those. Ranges from 2 on are what PyTorch says of any."""
+    for number, (size, value) in enumerate(zip(sizes, shape, strict=True)):
+        found = _MULTIPLE.fullmatch(str(size.get("as_expr", {}).get("expr_str", "")))
+        if found is None:
+            continue
+        factor = int(found[1] or 1)
+        own = ranges.get(found[2] or found[3]) or {}
+        least, most = (own.get(n) for n in ("min_val", "max_val"))
+        least = least if isinstance(least, int) and least > 2 else 0
+        most = most if isinstance(most, int) else value
+        if value % factor or not least <= value // factor <= most:
+            many = f"multiples of {factor}, " if factor > 1 else ""
+            raise ModelError(
+                f"dimension {number} of {name!r} is {value}; the program was exported for "
+                f"{many}{factor * least} to {factor * most}",
+                where=name,
+                hint="say another shape: --shape, or export with another range",
+            )
 
 
 def is_of_sizes(node: Mapping[str, Any]) -> bool:

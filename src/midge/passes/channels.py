@@ -78,7 +78,8 @@ def _each(inputs: Sequence[TensorType], output: TensorType, attrs: Attrs) -> Tie
 
 def _reduced(inputs: Sequence[TensorType], output: TensorType, attrs: Attrs) -> Ties:
     last = len(inputs[0].shape) - 1
-    return None if last in integers(attrs, "axes") else (_same(channels(output)),)
+    same = _same(channels(output))
+    return None if last in integers(attrs, "axes") else (same,) * len(inputs)
 
 
 def _transposed(inputs: Sequence[TensorType], output: TensorType, attrs: Attrs) -> Ties:

@@ -130,8 +130,8 @@ def _slice(m: Mover, node: Node) -> bool:
 
 
 def _reduce(m: Mover, node: Node) -> bool:
-    (name,) = node.inputs
-    if not m.is_view(name):
+    name, *so_far = node.inputs
+    if so_far or not m.is_view(name):
         return False
     view = m.views[name]
     axes = sorted(a for d in integers(node.attrs, "axes") for a in view.groups[d])

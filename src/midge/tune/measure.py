@@ -34,6 +34,7 @@ _NAME = "trial"
 _FLOAT_ERROR = 2.0**-12
 
 _BUDGET = 10_000_000
+_HARD, _SOFT = 8, 256  # blocks of a turn; floats may be computed without an FPU
 
 Outcome = Cost | Unfit
 
@@ -105,7 +106,7 @@ def _emulated(bench: Bench, package: Package) -> _Ran:
     for number, run in enumerate(profile.run.operators):
         spent = run.instructions if run.cycles is None else run.cycles
         assert spent is not None, "the emulator counts"
-        own.append(spent - profile.spent_in(number, around))
+        own.append(spent - profile.spent_in(number, around) + _CALL)
     symbols = image.symbols.items()
     return runs, own, {name: symbol.size for name, symbol in symbols if symbol.kind == "func"}
 
@@ -140,6 +141,7 @@ def _difference(plain: Array, found: Array) -> str:
     )
 
 
+_CALL = 8  # at least what a call with its arguments takes
 _GUARD = 16  # bytes, a multiple of every alignment
 
 
@@ -237,7 +239,9 @@ class Bench:
     def budget(self) -> int:
         """Basic blocks after which a run is endless: no trial takes more than a few times the
         turns of the loops of all."""
-        return _BUDGET + 8 * sum(_turns(kernel.func.body) for kernel in self.kernels)
+        params = [p for kernel in self.kernels for p in kernel.func.params]
+        most = _SOFT if any(p.dtype.is_float for p in params) else _HARD
+        return _BUDGET + most * sum(_turns(kernel.func.body) for kernel in self.kernels)
 
     def inputs(self) -> list[dict[str, Array]]:
         """Random ones of each type, then such of its ends only; if `thorough`, all least and all

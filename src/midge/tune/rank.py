@@ -205,8 +205,8 @@ def _within(
     picks: list[int],
     flash: int,
 ) -> list[int]:
-    """Picks that need at most `flash` bytes; `picks` if not even the smallest ones do."""
-    wanted = picks
+    """Picks that need at most `flash` bytes; the smallest if not even they do: code of one kind
+    is counted for each operator that uses it."""
     picks = list(picks)
 
     def size(op: int, pick: int) -> int:
@@ -221,7 +221,7 @@ def _within(
             if size(op, i) < size(op, pick)
         ]
         if not moves:
-            return wanted
+            break
         _, op, i = min(moves)
         total -= size(op, picks[op]) - size(op, i)
         picks[op] = i

@@ -85,6 +85,7 @@ def verify_command(
             layers=layers,
             progress=progress,
         )
+    _check_ran(verdict, _runners(on, toolchain))
     if require_framework and not verdict.judged:
         reason = verdict.stages[0].skipped
         raise UsageError(reason, where="--require-framework")
@@ -111,6 +112,15 @@ def _runners(on: str, toolchain: str | None) -> list[str]:
     if toolchain is not None:
         TOOLCHAINS[toolchain]
     return list(names)
+
+
+def _check_ran(verdict: Verdict, names: list[str]) -> None:
+    """UsageError if nothing of the C ran: that is no verdict about it."""
+    stages = [s for s in verdict.stages if s.name in names]
+    if stages and all(s.skipped for s in stages):
+        reasons = "; ".join(f"{s.title} {s.skipped}" for s in stages)
+        hint = "--on host runs the C on this machine"
+        raise UsageError(f"no C ran: {reasons}", where=f"--on {','.join(names)}", hint=hint)
 
 
 def _accuracy(verdict: Verdict, labels: Array | None) -> dict[str, Any]:
