@@ -174,6 +174,16 @@ def test_nothing_is_offered_that_the_board_has_no_room_for() -> None:
     assert offered(chosen, board, replace(PLAIN, oversize=True), every=True) == everything
 
 
+def test_nothing_is_offered_where_flash_is_short() -> None:
+    """Another plan's kernels may not fit."""
+    chosen = digits().chosen
+    assert offered(chosen, M4, replace(PLAIN, max_flash=1 << 20)) is None
+    for size, says in ((1 << 20, True), (64, False)):
+        flash = Memory("flash", "flash", 0, size)
+        board = replace(M4, memories=(*M4.memories[1:], flash))
+        assert (offered(chosen, board, PLAIN, every=True) is not None) == says
+
+
 # Where there is nothing to say.
 
 

@@ -20,6 +20,7 @@ from midge.ranking import Trial, within
 
 # Above the bytes that are alive at once, in per cent: limits within which a plan is looked for.
 _ROOM = (0, 1, 2, 4, 8)
+_MUCH = 8  # times the constants: room for any kernels
 
 
 def trade_off(
@@ -40,13 +41,23 @@ def offered(
     chosen: Chosen, target: Target, options: CompileOptions, *, every: bool = False
 ) -> TradeOff | None:
     """As `trade_off`, for a target with memories; None also where the options say how much RAM it
-    may be, or have it laid out otherwise."""
+    may be, or have it laid out otherwise, or flash is short: another plan's kernels may not fit."""
     if options.max_ram is not None or options.pools or options.check_memory:
+        return None
+    if _flash_is_short(chosen, target, options):
         return None
     own = target.memory("ram")
     most = None if own is None or own.typical or options.oversize else own.size
     unit = "cycles" if "cycles" in target.emulator else "instructions"
     return trade_off(chosen, unit, most, every=every)
+
+
+def _flash_is_short(chosen: Chosen, target: Target, options: CompileOptions) -> bool:
+    """Whether the search may have had to take smaller kernels than it wanted."""
+    flash = target.memory("flash")
+    own = None if flash is None or flash.typical else flash.size
+    constants = sum(array.nbytes for array in chosen.program.consts.values())
+    return options.max_flash is not None or (own is not None and own < _MUCH * constants)
 
 
 def _best(chosen: Chosen) -> Iterator[Trial]:
