@@ -232,6 +232,8 @@ def test_what_is_taken_by_default(whole: int, bands: int, cycles: int, taken: st
     found = find_options(small("int8").plain, load_target("cortex-m4"), small("int8").types)
     trials = [Trial("whole", whole, 1_000, found, ()), Trial("rows", bands, cycles, found, ())]
     assert [t.name for t in ranked(trials, Wish())] == [taken]
+    where_flash_is_dear = [t.name for t in ranked(trials, Wish(much=False))]
+    assert where_flash_is_dear == ["rows" if cycles <= 1_050 and taken == "rows" else "whole"]
 
 
 def test_a_small_arena_is_left_alone() -> None:

@@ -121,7 +121,7 @@ def compile_graph(
     searches = options.search and reason_against(target) is None
     price = partial(_price, target, options, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
-    wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
+    wish = Wish(options.max_ram, arriving, options.bands, options.stream_time, much=goal != "size")
     types = narrowed_types(model, plain)
     check_pool_names((n for n, _ in options.pools), len(plain.inputs), len(plain.outputs))
     planner = _pools(options, target)

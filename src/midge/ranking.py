@@ -21,12 +21,14 @@ class Wish:
     """max_ram: bytes of the arena that are enough; the fastest plan within them is wanted. None:
     the least memory at little cost in cycles.  arriving: inputs that come row by row.  bands:
     False for whole tensors only.  hop: frames that are taken at a time, by a program that keeps
-    rows from one time to the next; 0: as few as possible, None: no such program."""
+    rows from one time to the next; 0: as few as possible, None: no such program.  much: whether
+    much less memory may cost up to a tenth of the cycles; bands take flash besides."""
 
     max_ram: int | None = None
     arriving: frozenset[str] = frozenset()
     bands: bool = True
     hop: int | None = None
+    much: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     if not wish.arriving and best.live > whole.live * _WORTH:
         best = _smallest(trials, whole)
     less = _least(trials, fast * MUCH_SLOWER)
-    much = best.live > SMALL and less.live <= best.live * MUCH_LESS
+    much = wish.much and best.live > SMALL and less.live <= best.live * MUCH_LESS
     return [less if much else best]
 
 
