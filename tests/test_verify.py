@@ -70,8 +70,11 @@ def test_what_cannot_run_the_c_is_said_below_the_table(
     why = "no C compiler: install zig, or gcc, or clang, and put it where it is found"
     monkeypatch.setattr(type(RUNNERS["host"]), "available", lambda self: why)
     result = midge("verify", pt2, *QUICK)
+    assert result.code == 1
     lines = result.out.splitlines()
     assert lines[lines.index("C on this host did not run:") + 1] == why
+    assert any(line.startswith("not run: no C ran") for line in lines)
+    assert not midge("verify", pt2, *QUICK, "--json").json["ok"]
     (row,) = (line for line in lines if line.startswith("C on this host  "))
     assert row.split()[4:] == ["skipped"]
 

@@ -121,6 +121,12 @@ class Verdict:
         return all(s.ok for s in self.stages)
 
     @property
+    def ran(self) -> bool:
+        """Whether some of the C ran, if any was asked to."""
+        runners = [s for s in self.stages if s.name not in (FRAMEWORK, REFERENCE)]
+        return not runners or not all(s.skipped for s in runners)
+
+    @property
     def steps(self) -> dict[str, Steps]:
         """The bounded tensors."""
         return {tensor: found for s in self.stages for tensor, found in s.steps.items()}
