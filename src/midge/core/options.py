@@ -216,7 +216,7 @@ class CompileOptions:
     )
     unroll: bool = field(
         default=False,
-        metadata=_said("--unroll", help="Longer loops, for code in memory without wait states."),
+        metadata=_said("--unroll", help="Longer kernels, for code in memory without wait states."),
     )
     channels_last: bool = field(
         default=False,
