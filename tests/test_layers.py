@@ -44,6 +44,7 @@ TOP = (
     "ranking",
     "cascading",
     "trade_off",
+    "limits",
     "driver",
     "onnx_backend",
     "data",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from midge import kernels, ops
 from midge.cascading import Chosen, Priced, choose, price_first
@@ -17,16 +16,17 @@ from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import make_package
 from midge.codegen.pools import check_pool_names
-from midge.core.errors import KernelWarning, PlanError, UsageError
+from midge.core.errors import KernelWarning, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.progress import Progress, silent
-from midge.core.target import Memory, Target
+from midge.core.target import Target
 from midge.core.version import version
 from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
+from midge.limits import check_limits
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.candidates import Option
@@ -284,82 +284,6 @@ def _choose(pick: Callable[[Wish, frozenset[ir.Func]], Chosen], wish: Wish) -> C
                 what = f"{option.candidate.name} for {option.kernel.func.name} is not taken: {why}"
                 warnings.warn(f"{what}. Please report it", KernelWarning, stacklevel=2)
             without |= more
-
-
-def check_limits(package: Package, options: CompileOptions) -> None:
-    """PlanError that says what is needed, which operator takes most of it and what would help."""
-    rows: list[dict[str, Any]] = package.metadata["operators"]
-    ram = None if options.check_memory else options.max_ram
-    if ram is not None and package.arena_size > ram:
-        most = max(rows, key=lambda row: int(row["live"]))
-        helps = " or ".join(_for_less_ram(package, options))
-        raise _too_large(
-            package, package.arena_size, "RAM for the arena", ram,
-            f"the peak is at {_place(most)}: {most['live']} bytes alive; {helps} would help",
-        )  # fmt: skip
-    if options.max_flash is not None and package.weights_size > options.max_flash:
-        most = max(rows, key=lambda row: int(row["constants"]))
-        helps = "a smaller model" if options.goal == "size" else "--optimize size"
-        raise _too_large(
-            package, package.weights_size, "flash for constants alone", options.max_flash,
-            f"the most is at {_place(most)}: {most['constants']} bytes; {helps} would help",
-        )  # fmt: skip
-    _check_board(package, options)
-
-
-def _check_board(package: Package, options: CompileOptions) -> None:
-    """PlanError for what exceeds the board's own memories, before its stack and code are counted.
-    A CPU's typical ones are for `midge compile` to warn of."""
-    if options.oversize or options.check_memory:
-        return
-    for memory, size in exceeded(package):
-        if memory.typical or (memory.kind == "ram" and options.pools):
-            continue
-        what, helps = "flash for constants alone", "a smaller model, or int8 instead of float,"
-        if memory.kind == "ram":
-            what, helps = "RAM for the arena", " or ".join(_for_less_ram(package, options))
-        raise PlanError(
-            f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
-            where=f"{package.name} on {package.target.name}",
-            hint=f"{helps} would help; --oversize goes on in any case",
-        )
-
-
-def exceeded(package: Package) -> list[tuple[Memory, int]]:
-    """The target's memories that are too small before stack and code are counted, and the bytes
-    that are needed."""
-    target = package.target
-    needs = (
-        (target.memory("ram"), package.arena_size),
-        (target.memory("flash"), package.weights_size),
-    )
-    return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['name']} ({row['src']})"
-
-
-def _for_less_ram(package: Package, options: CompileOptions) -> list[str]:
-    """Options and changes of the model that could make the arena smaller."""
-    found = [] if options.bands else ["--bands"]
-    sizes = [t.type.size for t in package.inputs]
-    image = len(sizes) == 1 and len(package.inputs[0].type.shape) == 4
-    turns = any(o.name.startswith("transpose") for o in package.operators)
-    if image and turns and not options.channels_last:
-        found.append("--channels-last (an image that is not transposed)")
-    streams = options.stream_input or options.stream_time is not None
-    if not streams and image and 4 * sizes[0] >= package.arena_size:
-        found.append(f"--stream-input (the input takes {sizes[0]} bytes)")
-    if any(t.type.dtype.is_float for o in package.operators for t in o.outputs):
-        found.append("int8 instead of float")
-    return found or ["a smaller model"]
-
-
-def _too_large(package: Package, need: int, what: str, limit: int, hint: str) -> PlanError:
-    return PlanError(
-        f"needs {need} bytes of {what}, {limit} are allowed", where=package.name, hint=hint
-    )
 
 
 def compile_file(

@@ -22,7 +22,8 @@ from midge.core.files import check_apart
 from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
-from midge.driver import Compiled, exceeded
+from midge.driver import Compiled
+from midge.limits import exceeded
 
 
 @command("compile")
