@@ -49,7 +49,7 @@ def test_flipped_bits_are_refused_or_compile() -> None:
     """Of weights, mostly; tests/test_damage.py breaks the rest."""
     data = DIGITS.read_bytes()
     rng = random.Random(0)
-    for _ in range(60):
+    for _ in range(30):
         broken = bytearray(data)
         bit = rng.randrange(8 * len(data))
         broken[bit // 8] ^= 1 << (bit % 8)
@@ -60,7 +60,7 @@ def test_flipped_bits_of_the_structure_are_refused_or_compile() -> None:
     """A small file is mostly structure: tables, offsets, lengths."""
     data = cnn_int8()
     rng = random.Random(9)
-    for _ in range(300):
+    for _ in range(150):
         broken = bytearray(data)
         for _ in range(rng.randint(1, 4)):
             bit = rng.randrange(8 * len(data))

@@ -16,7 +16,7 @@ from conftest import DIGITS, Cli
 from midge import driver
 from midge.cli import commands
 from midge.core.errors import PlanError, UsageError
-from midge.core.options import CompileOptions, flags, options_of
+from midge.core.options import CompileOptions, flags, input_shapes, options_of
 from midge.target import load_target
 from onnx_builder import OnnxModel
 from stream_nets import Net, chain
@@ -224,3 +224,22 @@ def test_what_python_gives_is_told_by_its_type() -> None:
     ):
         with pytest.raises(UsageError, match=match):
             call()
+
+
+@pytest.mark.parametrize(
+    ("texts", "match"),
+    [
+        (["x=1,2", "x=1,2"], "names 'x' twice"),
+        (["x=1,2", " x =3,4"], "names 'x' twice"),
+        (["x=\uff11,2"], "is not NAME=SIZE"),
+        (["x=1,,2"], "is not NAME=SIZE"),
+        (["x=-1"], "is not NAME=SIZE"),
+        (["x=1.0"], "is not NAME=SIZE"),
+        (["=1,2"], "is not NAME=SIZE"),
+        (["x"], "is not NAME=SIZE"),
+    ],
+)
+def test_shapes_that_are_none(texts: list[str], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        input_shapes(texts, "--shape")
+    assert input_shapes(["a=b=1, 2", "s="], "--shape") == (("a=b", (1, 2)), ("s", ()))

@@ -71,12 +71,14 @@ def pool_sizes(texts: list[str], option: str) -> Pools:
 
 def input_shapes(texts: list[str], option: str) -> Shapes:
     """["x=1,16,3", ...] as names and shapes. UsageError for anything else."""
-    found = []
+    found: list[tuple[str, tuple[int, ...]]] = []
     for text in texts:
         name, _, shape = text.rpartition("=")
         sizes = [n.strip() for n in shape.split(",")] if shape.strip() else []
-        if not name or not all(n.isdecimal() and len(n) < 10 for n in sizes):
+        if not name or not all(n.isascii() and n.isdecimal() and len(n) < 10 for n in sizes):
             raise UsageError(f"{text!r} is not NAME=SIZE,...", where=option, hint=_A_SHAPE)
+        if any(name.strip() == own for own, _ in found):
+            raise UsageError(f"names {name.strip()!r} twice", where=option, hint=_A_SHAPE)
         found.append((name.strip(), tuple(map(int, sizes))))
     return tuple(found)
 
