@@ -107,7 +107,7 @@ def digits_input(package: midge_package.Package) -> object:
 
 
 def summary() -> TradeOff:
-    traded = digits().package.trade_off
+    traded = driver.beside_others(digits(), PLAIN).trade_off
     assert traded is not None
     return traded
 
@@ -174,16 +174,6 @@ def test_nothing_is_offered_that_the_board_has_no_room_for() -> None:
     assert offered(chosen, board, replace(PLAIN, oversize=True), every=True) == everything
 
 
-def test_nothing_is_offered_where_flash_is_short() -> None:
-    """Another plan's kernels may not fit."""
-    chosen = digits().chosen
-    assert offered(chosen, M4, replace(PLAIN, max_flash=1 << 20)) is None
-    for size, says in ((1 << 20, True), (64, False)):
-        flash = Memory("flash", "flash", 0, size)
-        board = replace(M4, memories=(*M4.memories[1:], flash))
-        assert (offered(chosen, board, PLAIN, every=True) is not None) == says
-
-
 # Where there is nothing to say.
 
 
@@ -243,7 +233,8 @@ def test_the_summary_says_it(midge: Cli, tmp_path: Path) -> None:
 
 
 def test_a_package_says_it() -> None:
-    package = digits().package
+    assert digits().package.trade_off is None, "other plans are looked at only where they are told"
+    package = midge_package.compile(DIGITS, options=PLAIN)
     told = summary().told()
     assert str(package).endswith("\n".join(f"  {line}" for line in told) + ">")
     assert f"--max-ram {summary().smallest.max_ram}" in str(package)
@@ -260,7 +251,7 @@ def test_the_same_compilation_says_the_same(
     texts = []
     for number in range(2):
         monkeypatch.setenv("MIDGE_CACHE_DIR", str(own_cache / str(number)))
-        texts.append(str(driver.compile_file(path, M4, PLAIN).package))
+        texts.append(str(midge_package.compile(path, M4, PLAIN)))
     assert texts[0] == texts[1]
     assert "smallest" in texts[0]
 

@@ -70,8 +70,10 @@ def compile(
     chosen = target if isinstance(target, Target) else load_target(target)
     wanted = options_of(settings, options)
     if isinstance(model, str | Path):
-        return driver.compile_file(Path(model), chosen, wanted).package
-    return driver.compile_graph(model, chosen, wanted).package
+        compiled = driver.compile_file(Path(model), chosen, wanted)
+    else:
+        compiled = driver.compile_graph(model, chosen, wanted)
+    return driver.beside_others(compiled, wanted)
 
 
 def _documented(function: Callable[..., Any]) -> None:

@@ -38,10 +38,11 @@ _OPTIONS = 20
 @dataclass(frozen=True, slots=True)
 class Priced:
     """picks: the preferred option of each choice.  cycles: of every option of every choice; ()
-    where nothing was measured."""
+    where nothing was measured.  excess: bytes of flash that picks take beyond what there is."""
 
     picks: tuple[int, ...]
     cycles: tuple[tuple[int, ...], ...] = ()
+    excess: Callable[[Sequence[int]], int] = lambda picks: 0
 
 
 # What the options of all choices cost.
@@ -235,7 +236,8 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     trials: list[Trial] = []
     for _ in range(_MOST_MOVES):
         state = _State.of(found, picks)
-        trials.append(Trial(name, state.live, _total(found, priced, picks), found, tuple(picks)))
+        cycles, excess = _total(found, priced, picks), priced.excess(picks)
+        trials.append(Trial(name, state.live, cycles, found, tuple(picks), excess))
         move = _move(found, priced, picks, state)
         if move is None:
             break

@@ -142,17 +142,17 @@ def compile_graph(
     measured = _measured(chosen, target, goal) if searches else None
     origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
     package = make_package(program, arena, target, done, origin, dropped.totals)
-    check_limits(package, options)
-    package = _traded(package, chosen, options, progress)
+    check_limits(package, done)
     return Compiled(graph, model, plain, dropped, program, arena, package, chosen, prepared.turned)
 
 
-def _traded(
-    package: Package, chosen: Chosen, options: CompileOptions, progress: Progress
+def beside_others(
+    compiled: Compiled, options: CompileOptions = USUAL, progress: Progress = silent
 ) -> Package:
-    """It beside the other plans that it could have had."""
+    """Its package beside the other plans that it could have had with these options."""
     progress("looking at other plans", 0, 0)
-    return replace(package, trade_off=offered(chosen, package.target, options))
+    package = compiled.package
+    return replace(package, trade_off=offered(compiled.chosen, package.target, options))
 
 
 def _arriving(plain: Graph) -> frozenset[str]:
@@ -197,13 +197,15 @@ def _price(
 ) -> Priced:
     """The option of every kernel that measures best, and what all of them cost."""
     matches = [_match(choice, choice.options) for choice in choices]
+    flash = _flash(target, options)
     try:
-        ranked: Ranked = rank(
-            matches, target, options.goal, _flash(target, options), every=True, progress=progress
-        )
+        ranked: Ranked = rank(matches, target, options.goal, flash, every=True, progress=progress)
     except UnfitKernels as error:
         raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
-    return Priced(ranked.picks, tuple(tuple(c.cycles for c in own) for own in ranked.costs))
+    cycles = tuple(tuple(c.cycles for c in own) for own in ranked.costs)
+    if flash is None:
+        return Priced(ranked.picks, cycles)
+    return Priced(ranked.picks, cycles, partial(ranked.flash.excess, limit=flash))
 
 
 def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progress) -> None:

@@ -24,7 +24,7 @@ def check_limits(package: Package, options: CompileOptions) -> None:
         )  # fmt: skip
     if options.max_flash is not None and package.weights_size > options.max_flash:
         most = max(rows, key=lambda row: int(row["constants"]))
-        helps = "a smaller model" if options.goal == "size" else "--optimize size"
+        helps = " or ".join(_for_less_flash(package, options))
         raise _too_large(
             package, package.weights_size, "flash for constants alone", options.max_flash,
             f"the most is at {_place(most)}: {most['constants']} bytes; {helps} would help",
@@ -40,9 +40,10 @@ def _check_board(package: Package, options: CompileOptions) -> None:
     for memory, size in exceeded(package):
         if memory.typical or (memory.kind == "ram" and options.pools):
             continue
-        what, helps = "flash for constants alone", "a smaller model, or int8 instead of float,"
+        what, found = "flash for constants alone", _for_less_flash(package, options)
         if memory.kind == "ram":
-            what, helps = "RAM for the arena", " or ".join(_for_less_ram(package, options))
+            what, found = "RAM for the arena", _for_less_ram(package, options)
+        helps = " or ".join(found)
         raise PlanError(
             f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
             where=f"{package.name} on {package.target.name}",
@@ -79,6 +80,14 @@ def _for_less_ram(package: Package, options: CompileOptions) -> list[str]:
     if any(t.type.dtype.is_float for o in package.operators for t in o.outputs):
         found.append("int8 instead of float")
     return found or ["a smaller model"]
+
+
+def _for_less_flash(package: Package, options: CompileOptions) -> list[str]:
+    """Options and changes of the model that could make the constants smaller: a search has taken
+    the smallest kernels already."""
+    found = [] if options.search or options.goal == "size" else ["--optimize size"]
+    floats = any(t.type.dtype.is_float for o in package.operators for t in o.outputs)
+    return found + (["int8 instead of float"] if floats else []) or ["a smaller model"]
 
 
 def _too_large(package: Package, need: int, what: str, limit: int, hint: str) -> PlanError:

@@ -33,13 +33,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A plan: bytes alive at its busiest moment and cycles."""
+    """A plan. live: bytes at its busiest moment.  excess: of flash, beyond what there is."""
 
     name: str
     live: int
     cycles: int | None
     lowered: Lowered = field(repr=False)
     picks: tuple[int, ...] = field(repr=False)
+    excess: int = 0
 
 
 def within(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Trial]:
@@ -52,7 +53,7 @@ def within(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     elif not every and trials[0].live <= wish.max_ram:
         trials = [t for t in trials if t.name == WHOLE]
     fitting = [t for t in trials if t.live <= wish.max_ram]
-    return sorted(fitting, key=lambda t: (_cost(t), t.live))
+    return sorted(fitting, key=lambda t: (t.excess, _cost(t), t.live))
 
 
 def _by_bands(trials: Sequence[Trial]) -> list[Trial]:
@@ -66,9 +67,11 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     fastest = within(trials, wish, every)
     if wish.arriving:
         trials = _by_bands(trials)
-    least = min(trials, key=lambda t: (t.live, _cost(t)))
     if wish.max_ram is not None:
+        least = min(trials, key=lambda t: (t.live, t.excess, _cost(t)))
         return [*fastest[:_MOST_PLACED], least]
+    trials = _by_flash(trials)
+    whole = whole if whole in trials else min(trials, key=_cost)
     fast = min(map(_cost, trials)) if wish.arriving else _cost(whole)
     best = _least(trials, fast * SLOWER)
     if not wish.arriving and best.live > whole.live * _WORTH:
@@ -76,6 +79,12 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     less = _least(trials, fast * MUCH_SLOWER)
     much = wish.much and best.live > SMALL and less.live <= best.live * MUCH_LESS
     return [less if much else best]
+
+
+def _by_flash(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that flash has room for; those that need least where it has for none."""
+    least = min(t.excess for t in trials)
+    return [t for t in trials if t.excess == least]
 
 
 def _least(trials: Sequence[Trial], cycles: float) -> Trial:

@@ -20,15 +20,15 @@ from midge.ranking import Trial, within
 
 # Above the bytes that are alive at once, in per cent: limits within which a plan is looked for.
 _ROOM = (0, 1, 2, 4, 8)
-_MUCH = 8  # times the constants: room for any kernels
 
 
 def trade_off(
     chosen: Chosen, unit: str = "cycles", most: int | None = None, *, every: bool = False
 ) -> TradeOff | None:
     """What was chosen beside the smallest and the fastest plan, or beside every one that is worth
-    it; None if other plans, or what they cost, are not known. most: bytes that are there."""
-    if chosen.cycles is None or not chosen.complete:
+    it; None if other plans, or what they cost, are not known, or not even this one fits flash.
+    most: bytes that are there."""
+    if chosen.cycles is None or not chosen.complete or chosen.trial.excess:
         return None
     taken = Offer(chosen.arena.size, chosen.cycles, None, chosen.trial.name)
     front = _Front(chosen, tuple(_best(chosen)), most)
@@ -41,10 +41,8 @@ def offered(
     chosen: Chosen, target: Target, options: CompileOptions, *, every: bool = False
 ) -> TradeOff | None:
     """As `trade_off`, for a target with memories; None also where the options say how much RAM it
-    may be, or have it laid out otherwise, or flash is short: another plan's kernels may not fit."""
+    may be, or have it laid out otherwise."""
     if options.max_ram is not None or options.pools or options.check_memory:
-        return None
-    if _flash_is_short(chosen, target, options):
         return None
     own = target.memory("ram")
     most = None if own is None or own.typical or options.oversize else own.size
@@ -52,17 +50,10 @@ def offered(
     return trade_off(chosen, unit, most, every=every)
 
 
-def _flash_is_short(chosen: Chosen, target: Target, options: CompileOptions) -> bool:
-    """Whether the search may have had to take smaller kernels than it wanted."""
-    flash = target.memory("flash")
-    own = None if flash is None or flash.typical else flash.size
-    constants = sum(array.nbytes for array in chosen.program.consts.values())
-    return options.max_flash is not None or (own is not None and own < _MUCH * constants)
-
-
 def _best(chosen: Chosen) -> Iterator[Trial]:
-    """The trials that a limit can give, the fastest first."""
-    for trial in sorted(chosen.tried, key=lambda t: (t.cycles or 0, t.live)):
+    """The trials that flash has room for and a limit can give, the fastest first."""
+    able = (t for t in chosen.tried if not t.excess)
+    for trial in sorted(able, key=lambda t: (t.cycles or 0, t.live)):
         if _first(chosen, trial.live) is trial:
             yield trial
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -17,9 +17,12 @@ from midge.driver import Compiled
 _PANEL = "How MODEL is compiled"
 
 
-def compile_model(model: Path, target: str, options: CompileOptions) -> Compiled:
-    """The model for the target named `target`, as `midge compile` makes it."""
-    from midge.driver import compile_file
+def compile_model(
+    model: Path, target: str, options: CompileOptions, *, beside: bool = False
+) -> Compiled:
+    """The model for the target named `target`, as `midge compile` makes it. beside: with the other
+    plans that it could have had."""
+    from midge.driver import beside_others, compile_file
     from midge.target import load_target
 
     chosen = load_target(target)
@@ -29,7 +32,10 @@ def compile_model(model: Path, target: str, options: CompileOptions) -> Compiled
             share = f", {number(done)} of {number(total)}" if total else ""
             status.update(f"compiling: {what}{share}")
 
-        return compile_file(model, chosen, options, progress)
+        compiled = compile_file(model, chosen, options, progress)
+        if not beside:
+            return compiled
+        return replace(compiled, package=beside_others(compiled, options, progress))
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from midge.core.errors import ToolchainError
@@ -12,6 +12,7 @@ from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.run import RUNNERS
 from midge.toolchain import found_build
+from midge.tune.flash import Flash, size_of
 from midge.tune.measure import Outcome, measure
 from midge.tune.trials import (
     Cost,
@@ -45,10 +46,11 @@ def reason_unproven(target: Target) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """picks: one per match.  costs: of every trial of every match."""
+    """picks: one per match.  costs: of every trial of every match.  flash: what picks take."""
 
     picks: tuple[int, ...]
     costs: tuple[tuple[Cost, ...], ...]
+    flash: Flash = field(compare=False, repr=False)
 
 
 class UnfitKernels(Exception):  # noqa: N818  # a result for the caller, not an error of a user's
@@ -99,9 +101,10 @@ def rank(
         known[keys[i][j]] = cost
     costs = tuple(tuple(known[k] or _FREE for k in row) for row in keys)
     picks = [_pick(m.trials, own, optimize) for m, own in zip(matches, costs, strict=True)]
+    taken = Flash([m.trials for m in matches], costs, keys)
     if flash is not None:
-        picks = _within([m.trials for m in matches], costs, picks, flash)
-    return Ranked(tuple(picks), costs)
+        picks = taken.within(picks, flash)
+    return Ranked(tuple(picks), costs, taken)
 
 
 _FREE = Cost(0, {})
@@ -186,43 +189,9 @@ def _batches(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, list
         yield batch
 
 
-def size_of(trial: Trial, cost: Cost) -> int:
-    """Bytes of flash."""
-    return trial.constants + sum(cost.code.values())
-
-
 def _pick(trials: Sequence[Trial], costs: Sequence[Cost], optimize: str) -> int:
     fastest = min(c.cycles for c in costs)
     able = [i for i, c in enumerate(costs) if c.cycles <= fastest * _SLACK[optimize]]
     if optimize == "speed":
         return min(able, key=lambda i: (costs[i].cycles, size_of(trials[i], costs[i]), i))
     return min(able, key=lambda i: (size_of(trials[i], costs[i]), costs[i].cycles, i))
-
-
-def _within(
-    choices: Sequence[Sequence[Trial]],
-    costs: Sequence[Sequence[Cost]],
-    picks: list[int],
-    flash: int,
-) -> list[int]:
-    """Picks that need at most `flash` bytes; the smallest if not even they do: code of one kind
-    is counted for each operator that uses it."""
-    picks = list(picks)
-
-    def size(op: int, pick: int) -> int:
-        return size_of(choices[op][pick], costs[op][pick])
-
-    total = sum(size(op, pick) for op, pick in enumerate(picks))
-    while total > flash:
-        moves = [
-            ((costs[op][i].cycles - costs[op][pick].cycles) / (size(op, pick) - size(op, i)), op, i)
-            for op, pick in enumerate(picks)
-            for i in range(len(choices[op]))
-            if size(op, i) < size(op, pick)
-        ]
-        if not moves:
-            break
-        _, op, i = min(moves)
-        total -= size(op, picks[op]) - size(op, i)
-        picks[op] = i
-    return picks

@@ -51,7 +51,7 @@ def compile_command(
     folder = output if output is not None else Path(options.name or prefix_from(model.stem))
     given = files_of(model=model, target=target)
     check_apart(folder, "--output", given)
-    compiled = compile_model(model, target, options)
+    compiled = compile_model(model, target, options, beside=True)
     package = compiled.package
     for name in package.files:
         check_apart(folder / name, "--output", given)
