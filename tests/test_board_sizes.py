@@ -114,6 +114,21 @@ def test_limits_of_several_memories_are_their_own(graph: Graph, tmp_path: Path) 
     compiled(graph, board(tmp_path, 64), pools={"a": 1 << 20})
 
 
+def test_a_pool_that_is_called_like_a_memory_is_that_memory(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"sram1 has 64") as caught:
+        compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20})
+    assert "--pool sram1=64 would help; --oversize" in caught.value.hint
+    assert compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20}, oversize=True).files
+    assert compiled(graph, board(tmp_path, 64, typical=True), pools={"sram1": 1 << 20}).files
+    assert compiled(graph, board(tmp_path, 64), pools={"sram1": 64, "psram": 1 << 20}).files
+
+
+def test_a_chip_is_described_in_a_file() -> None:
+    with pytest.raises(TargetError, match="unknown target") as caught:
+        load_target("stm32f103")
+    assert 'a .toml with base = "cortex-m' in caught.value.hint
+
+
 def test_a_limit_that_is_asked_for_comes_first(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="63 are allowed"):
         compiled(graph, board(tmp_path, 64), max_ram=63)

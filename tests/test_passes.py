@@ -366,8 +366,17 @@ graph g(x: i8[1x3]{Q}):
   const b: i32[1] = [2147483000]
   y: i8[1x1]{R} = dense(x, w, b)
   return y""")
-    with pytest.raises(ModelError, match="accumulator of channel 0 can overflow 32 bits"):
+    with pytest.raises(ModelError, match="of channel 0 can overflow 32 bits") as caught:
         run((*MODEL_PASSES, *PLAIN_PASSES), graph)
+    assert "bias is too large" in caught.value.hint
+    long = text(f"""
+graph g(x: i8[1x66400]{Q}):
+  const w: i8[1x66400]{{0.02; 0}} = [{", ".join(["127"] * 66_400)}]
+  y: i8[1x1]{R} = dense(x, w)
+  return y""")
+    with pytest.raises(ModelError, match="of channel 0 can overflow 32 bits") as caught:
+        run((*MODEL_PASSES, *PLAIN_PASSES), long)
+    assert "products alone" in caught.value.hint
 
 
 @pytest.mark.parametrize("bias", [2**47, -(2**47), 2**62, 2**63 - 1, -(2**63)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from midge import driver
 from midge.core.errors import ModelError, UsageError
 from midge.frontends.torch import read
-from midge.frontends.torch_sizes import check_ranges
+from midge.frontends.torch_sizes import arithmetic, check_ranges
 from midge.graph.evaluate import evaluate
 from test_frontend_torch import nodes_of, rewritten
 from torch_cases import Case, outputs_in_c, stored
@@ -118,3 +119,24 @@ def test_a_size_that_nothing_computes_is_refused() -> None:
 
     with pytest.raises(ModelError, match="computed from values at run time"):
         read(rewritten(CASES["states"].program, change), "g", {"x": (3, 5, 3)})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pytorch_judges_programs_that_compute_with_sizes(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
+    from midge.oracle.pytorch import PyTorch
+
+    case, path = CASES[name], tmp_path / "case.pt2"
+    path.write_bytes(case.program)
+    graph = driver.load(path, shapes=(("x", case.x.shape),))
+    found = PyTorch().load(path, graph).run({"x": case.x})
+    (output,), (want,) = graph.outputs, case.outputs
+    np.testing.assert_allclose(found[output], want, rtol=1e-5, atol=2e-6)
+    (own,) = evaluate(graph, {"x": case.x}).values()
+    np.testing.assert_allclose(own, want, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["os.system", "torch.load", "math.nothing", "builtins.eval"])
+def test_nothing_else_computes_a_size(kind: str) -> None:
+    """Names come from a file of whoever made it."""
+    assert arithmetic(kind) is None

@@ -16,7 +16,7 @@ from midge.oracle import oracle_for
 from midge.oracle.onnx_departures import BASE, OVERFLOW, TWO_SCORES, UNSCORED, departures
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.verify import Verdict, verify
+from midge.verify import Verdict, _nobody, verify
 from onnx_builder import OnnxModel
 from small_models import CONV, SAME, builder
 from torch_cases import stored
@@ -281,3 +281,8 @@ def test_sums_that_overflow_are_judged_by_the_reference(kind: str, code: int) ->
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]))
     judged = {} if code == 1 or kind == "ReduceMax" else {"y": OVERFLOW}
     assert departures(model) == judged
+
+
+def test_a_format_of_no_framework_says_so() -> None:
+    words = _nobody(Path("net.keras"))
+    assert words == "no framework is asked of .keras files, only of .midge, .onnx, .pt2, .tflite"

@@ -38,11 +38,13 @@ def _check_board(package: Package, options: CompileOptions) -> None:
     if options.oversize or options.check_memory:
         return
     for memory, size in exceeded(package):
-        if memory.typical or (memory.kind == "ram" and options.pools):
+        if memory.typical:
             continue
         what, found = "flash for constants alone", _for_less_flash(package, options)
         if memory.kind == "ram":
             what, found = "RAM for the arena", _for_less_ram(package, options)
+        if options.pools and memory.kind == "ram":
+            found = [f"--pool {memory.name}={memory.size}"]
         helps = " or ".join(found)
         raise PlanError(
             f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
@@ -53,12 +55,15 @@ def _check_board(package: Package, options: CompileOptions) -> None:
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:
     """The target's memories that are too small before stack and code are counted, and the bytes
-    that are needed."""
+    that are needed. Of several pools those that are called like one of its memories."""
     target = package.target
-    needs = (
-        (target.memory("ram"), package.arena_size),
+    named = {memory.name: memory for memory in target.memories}
+    pools: Mapping[str, int] = package.metadata["arena"].get("pools", {})
+    needs = [
+        (target.memory("ram"), 0 if pools else package.arena_size),
+        *((named.get(name), size) for name, size in pools.items()),
         (target.memory("flash"), package.weights_size),
-    )
+    ]
     return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
 
 

@@ -25,7 +25,7 @@ from midge.core.types import Array
 from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS, Graph
-from midge.oracle import oracle_for
+from midge.oracle import ORACLES, oracle_for
 from midge.oracle.hiding import hidden_below
 from midge.oracle.steps import Steps, bounded, evaluate_beside
 from midge.quantize.report import as_real
@@ -201,6 +201,12 @@ def verify(
     return Verdict(REFERENCE if framework.skipped else FRAMEWORK, len(inputs), tuple(stages))
 
 
+def _nobody(path: Path) -> str:
+    """Why no framework is asked."""
+    asked = sorted({s for name in ORACLES for s in ORACLES[name].suffixes})
+    return f"no framework is asked of {path.suffix} files, only of {', '.join(asked)}"
+
+
 def _judged(
     compiled: Compiled,
     path: Path,
@@ -211,7 +217,7 @@ def _judged(
     asked, or refuses the model or one of the inputs."""
     oracle = oracle_for(path)
     if oracle is None:
-        return Stage(FRAMEWORK, "framework", "no framework knows this format"), {}
+        return Stage(FRAMEWORK, "framework", _nobody(path)), {}
     stage, found = Stage(FRAMEWORK, oracle.title), dict[int, Values]()
     if (reason := oracle.available()) is not None:
         stage.skipped = f"{oracle.title}: {reason}"

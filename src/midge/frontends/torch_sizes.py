@@ -16,7 +16,7 @@ from midge.core.errors import ModelError
 from midge.core.types import TensorType
 from midge.frontends.shapes import Declared
 
-_RESULTS = ("as_sym_int", "as_sym_bool", "as_sym_float")
+RESULTS = ("as_sym_int", "as_sym_bool", "as_sym_float")
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*\)|([A-Za-z_]\w*))")
 _MULTIPLE = re.compile(r"(?:Mul\(Integer\((\d+)\), )?(?:Symbol\('(\w+)'[^)]*\)|([A-Za-z_]\w*))\)?")
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
@@ -68,7 +68,7 @@ def check_ranges(
 def is_of_sizes(node: Mapping[str, Any]) -> bool:
     """Whether an operator computes nothing but sizes."""
     results = node["outputs"]
-    return bool(results) and all(key in _RESULTS for output in results for key in output)
+    return bool(results) and all(key in RESULTS for output in results for key in output)
 
 
 class Sizes:
@@ -104,8 +104,7 @@ def _computed(kind: str, arguments: Sequence[Any], src: str) -> Any:
             return first.shape[int(arguments[1])]
         if kind == "aten.sym_numel.default":
             return prod(first.shape)
-    module = next((m for m in _MODULES if kind.startswith(m)), None)
-    rule = _ARITHMETIC.get(kind.removeprefix(module)) if module else None
+    rule = arithmetic(kind)
     if rule is None or any(isinstance(a, TensorType) for a in arguments):
         what = f"a size is computed by {kind}, which is not supported"
         raise ModelError(what, where=src, hint="export with static shapes")
@@ -114,3 +113,9 @@ def _computed(kind: str, arguments: Sequence[Any], src: str) -> Any:
     except (ArithmeticError, TypeError, ValueError) as error:
         what = f"a size cannot be computed ({error})"
         raise ModelError(what, where=src, hint="say other shapes of the inputs: --shape") from None
+
+
+def arithmetic(kind: str) -> Callable[..., Any] | None:
+    """What computes a size of sizes; None for what is not known."""
+    module = next((m for m in _MODULES if kind.startswith(m)), None)
+    return _ARITHMETIC.get(kind.removeprefix(module)) if module else None

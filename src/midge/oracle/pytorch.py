@@ -18,6 +18,7 @@ from midge.core.extras import how_to_get
 from midge.core.types import Array
 from midge.frontends.torch_calls import names
 from midge.frontends.torch_file import STORED, File
+from midge.frontends.torch_sizes import RESULTS, arithmetic, is_of_sizes
 from midge.graph.importers import IMPORTERS
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
@@ -62,7 +63,10 @@ class PyTorchSession:
         self._torch, self._graph = torch, graph
         self._results = [str(v["name"]) for v in file.results()]
         self._calls = file.calls(self._results)
-        self._functions = [self._function(call.kind) for _, call in self._calls]
+        self._functions = [
+            self._of_sizes(call.kind) if is_of_sizes(node) else self._function(call.kind)
+            for node, call in self._calls
+        ]
         self._stored: dict[str, Any] = {}
         for spec in file.signature["input_specs"]:
             ((kind, own),) = spec.items()
@@ -74,6 +78,16 @@ class PyTorchSession:
         name = own["arg"]["name"]
         if any(name in call.values for _, call in self._calls) or name in self._results:
             self._stored[name] = self._torch.from_numpy(file.stored(kind, own).copy())
+
+    def _of_sizes(self, kind: str) -> Any:
+        """What computes a size: of PyTorch's tensors, or of sizes. RunError for anything else."""
+        if kind in ("aten.sym_size.int", "aten.sym_numel.default"):
+            _, name, overload = kind.split(".")
+            return getattr(getattr(self._torch.ops.aten, name), overload)
+        rule = arithmetic(kind)
+        if rule is None:
+            raise RunError(f"a size is computed by {kind}, which is not known", where="PyTorch")
+        return rule
 
     def _function(self, kind: str) -> Any:
         """An operator of PyTorch's that Midge knows. RunError for any other."""
@@ -112,7 +126,7 @@ class PyTorchSession:
         """The names and values of an operator's results."""
         given = {a["name"]: self._argument(a["arg"], env) for a in node["inputs"]}
         try:
-            result = function(**given)
+            result = function(*given.values()) if is_of_sizes(node) else function(**given)
         # Its errors have no common class below Exception.
         except Exception as error:
             what = f"PyTorch refuses {node['target']}: {error}"
@@ -121,7 +135,8 @@ class PyTorchSession:
         wanted: list[str | None] = []
         for output in node["outputs"]:
             ((form, value),) = output.items()
-            wanted += names(form, value) or [None]
+            own = [value["as_name"]] if form in RESULTS else names(form, value)
+            wanted += own or [None]
         return [(n, v) for n, v in zip(wanted, values, strict=False) if n is not None]
 
     def _argument(self, arg: Mapping[str, Any], env: Mapping[str, Any]) -> Any:
@@ -142,10 +157,16 @@ class PyTorchSession:
             case "as_memory_format":
                 return getattr(self._torch, _FORMATS[value])
             case "as_sym_int" | "as_sym_bool" | "as_sym_float":
-                return next(iter(value.values()))
+                return _size(value, env)
             case "as_sym_ints":
-                return [next(iter(v.values())) for v in value]
+                return [_size(v, env) for v in value]
         return value if form in _PLAIN else None
+
+
+def _size(value: Mapping[str, Any], env: Mapping[str, Any]) -> Any:
+    """A size that the program states, or has computed."""
+    ((form, own),) = value.items()
+    return env[own] if form == "as_name" else own
 
 
 def _register_decomposed() -> None:

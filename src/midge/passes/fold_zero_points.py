@@ -67,8 +67,12 @@ def _check_overflow(node: Node, x: DType, acc: DType, magnitudes: Array, bias: A
     products = magnitudes * (x.max - x.min)
     worst = [abs(b) + m for b, m in zip(bias.tolist(), products.tolist(), strict=True)]
     if max(worst) > limit:
+        channel = worst.index(max(worst))
+        hint = "the bias is too large for its scale; check how the model was quantised"
+        if products[channel] > limit:
+            hint = "its products alone can; split the layer, or add fewer products"
         raise ModelError(
-            f"the accumulator of channel {worst.index(max(worst))} can overflow {bits} bits",
+            f"the accumulator of channel {channel} can overflow {bits} bits",
             where=node.where,
-            hint="the bias is too large for its scale; check how the model was quantised",
+            hint=hint,
         )

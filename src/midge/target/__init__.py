@@ -44,7 +44,11 @@ def load_target(name_or_path: str | Path) -> Target:
     TargetError when the name is unknown, or says what is wrong in the file.
     """
     if Path(name_or_path).suffix != ".toml":
-        return TARGETS[str(name_or_path)]
+        try:
+            return TARGETS[str(name_or_path)]
+        except TargetError as error:
+            hint = f'{error.hint}; of a chip or a board: a .toml with base = "cortex-m4" or another'
+            raise TargetError(error.what, where=error.where, hint=hint) from None
     return _load(Path(name_or_path), str(name_or_path))
 
 

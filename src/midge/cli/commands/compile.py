@@ -139,7 +139,9 @@ def misfits(package: Package) -> list[str]:
         if memory.typical:
             whose = f"chips with a {package.target.name} typically have"
         what, advice = "the constants need", ""
-        if memory.kind == "ram":
+        if memory.kind == "ram" and "pools" in package.metadata["arena"]:
+            what = f"what is placed in {memory.name} needs"
+        elif memory.kind == "ram":
             what, advice = "the arena needs", "try --max-ram, which looks for slower plans, "
         found.append(
             f"{what} {number(size)} bytes, {whose} {number(memory.size)}; {advice}"
