@@ -38,11 +38,13 @@ _OPTIONS = 20
 @dataclass(frozen=True, slots=True)
 class Priced:
     """picks: the preferred option of each choice.  cycles: of every option of every choice; ()
-    where nothing was measured.  excess: bytes of flash that picks take beyond what there is."""
+    where nothing was measured.  excess: bytes of flash that picks take beyond what there is.
+    flash: bytes that they take; 0 where it does not count."""
 
     picks: tuple[int, ...]
     cycles: tuple[tuple[int, ...], ...] = ()
     excess: Callable[[Sequence[int]], int] = lambda picks: 0
+    flash: Callable[[Sequence[int]], int] = lambda picks: 0
 
 
 # What the options of all choices cost.
@@ -237,7 +239,8 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     for _ in range(_MOST_MOVES):
         state = _State.of(found, picks)
         cycles, excess = _total(found, priced, picks), priced.excess(picks)
-        trials.append(Trial(name, state.live, cycles, found, tuple(picks), excess))
+        own = (excess, priced.flash(picks))
+        trials.append(Trial(name, state.live, cycles, found, tuple(picks), *own))
         move = _move(found, priced, picks, state)
         if move is None:
             break

@@ -121,7 +121,7 @@ def compile_graph(
     searches = options.search and reason_against(target) is None
     price = partial(_price, target, options, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
-    wish = Wish(options.max_ram, arriving, options.bands, options.stream_time, much=goal != "size")
+    wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
     types = narrowed_types(model, plain)
     check_pool_names((n for n, _ in options.pools), len(plain.inputs), len(plain.outputs))
     planner = _pools(options, target)
@@ -203,9 +203,10 @@ def _price(
     except UnfitKernels as error:
         raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
     cycles = tuple(tuple(c.cycles for c in own) for own in ranked.costs)
-    if flash is None:
-        return Priced(ranked.picks, cycles)
-    return Priced(ranked.picks, cycles, partial(ranked.flash.excess, limit=flash))
+    priced = Priced(ranked.picks, cycles)
+    if flash is not None:
+        priced = replace(priced, excess=partial(ranked.flash.excess, limit=flash))
+    return replace(priced, flash=ranked.flash.size) if options.goal == "size" else priced
 
 
 def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progress) -> None:
@@ -240,7 +241,7 @@ def _can_prove(target: Target) -> bool:
 
 
 def _match(choice: Choice, options: Sequence[Option]) -> Match:
-    return Match(tuple(map(_trial, options)), _trial(choice.plain))
+    return Match(tuple(map(_trial, options)), _trial(choice.plain), choice.calls, choice.value)
 
 
 def _trial(option: Option) -> Trial:

@@ -11,7 +11,8 @@ WHOLE = "whole"  # the plan without bands
 SLOWER = 1.05  # of the cycles without bands, what those of a cascade may be unless asked for more
 MUCH_SLOWER = 1.1  # what they may be where that saves much RAM:
 MUCH_LESS = 2 / 3  # of the arena that one has otherwise, and that is larger than
-SMALL = 8192  # bytes
+SMALL = 8192  # bytes; and
+OF_FLASH = 1 / 8  # of the RAM that it saves is what it may take more of flash, where that counts
 _WORTH = 0.9  # of the arena without bands, what that of a cascade must be at most
 _MOST_PLACED = 5  # plans that are placed before one is given up that could just fit
 
@@ -21,19 +22,18 @@ class Wish:
     """max_ram: bytes of the arena that are enough; the fastest plan within them is wanted. None:
     the least memory at little cost in cycles.  arriving: inputs that come row by row.  bands:
     False for whole tensors only.  hop: frames that are taken at a time, by a program that keeps
-    rows from one time to the next; 0: as few as possible, None: no such program.  much: whether
-    much less memory may cost up to a tenth of the cycles; bands take flash besides."""
+    rows from one time to the next; 0: as few as possible, None: no such program."""
 
     max_ram: int | None = None
     arriving: frozenset[str] = frozenset()
     bands: bool = True
     hop: int | None = None
-    much: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A plan. live: bytes at its busiest moment.  excess: of flash, beyond what there is."""
+    """A plan. live: bytes at its busiest moment.  excess: of flash, beyond what there is.  flash:
+    bytes of its kernels and constants; 0 where they are not counted."""
 
     name: str
     live: int
@@ -41,6 +41,7 @@ class Trial:
     lowered: Lowered = field(repr=False)
     picks: tuple[int, ...] = field(repr=False)
     excess: int = 0
+    flash: int = 0
 
 
 def within(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Trial]:
@@ -76,8 +77,9 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     best = _least(trials, fast * SLOWER)
     if not wish.arriving and best.live > whole.live * _WORTH:
         best = _smallest(trials, whole)
-    less = _least(trials, fast * MUCH_SLOWER)
-    much = wish.much and best.live > SMALL and less.live <= best.live * MUCH_LESS
+    able = [t for t in trials if t.flash - best.flash <= max(best.live - t.live, 0) * OF_FLASH]
+    less = _least(able, fast * MUCH_SLOWER)
+    much = best.live > SMALL and less.live <= best.live * MUCH_LESS
     return [less if much else best]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from midge.tune.trials import KERNEL, Cost, Trial
 
 _Part = tuple[str, str]  # what it is; which one
-_Moves = tuple[tuple[int, int], ...]  # (choice, another trial of it)
+Moves = tuple[tuple[int, int], ...]  # (choice, another trial of it)
+Allowed = Callable[[Sequence[int], Moves], bool]  # of picks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +35,42 @@ class Flash:
         """Bytes."""
         found: dict[_Part, int] = {}
         for op, i in enumerate(picks):
-            found |= self._of(op, i)
+            found |= self.of(op, i)
         return sum(found.values())
 
     def within(self, picks: Sequence[int], limit: int) -> list[int]:
         """Picks that need at most `limit` bytes, as few cycles more as it takes one step after the
         other; the smallest that are found so if not even they do."""
-        own = list(picks)
-        while self.excess(own, limit):
-            used = Counter(part for op, i in enumerate(own) for part in self._of(op, i))
+        own = _Taken(self, list(picks))
+        while self.excess(own.picks, limit):
             rated = []
-            for moves in self._moves(own, used):
-                saved = self._saved(own, used, moves)
+            for moves in own.moves():
+                saved = own.saved(moves)
                 if saved > 0:
-                    rated.append((self._slower(own, moves) / saved, moves))
+                    rated.append((own.slower(moves) / saved, moves))
             if not rated:
                 break
-            for op, i in min(rated)[1]:
-                own[op] = i
-        return own
+            own.take(min(rated)[1])
+        return own.picks
 
-    def _of(self, op: int, i: int) -> Mapping[_Part, int]:
+    def smallest(self, picks: Sequence[int], allowed: Allowed) -> list[int]:
+        """The fewest bytes that are found by changing one choice after the other, and what shares a
+        part at once, as far as it is allowed."""
+        own = _Taken(self, list(picks))
+        better = True
+        while better:
+            better = False
+            for which in (own.alone, own.together):
+                for group in which():
+                    able = [m for m in group if allowed(own.picks, m)]
+                    rated = [(own.saved(m), -own.slower(m), m) for m in able]
+                    saved, _, moves = max(rated, default=(0, 0, ()))
+                    if saved > 0:
+                        own.take(moves)
+                        better = True
+        return own.picks
+
+    def of(self, op: int, i: int) -> Mapping[_Part, int]:
         """What a trial brings, and its bytes."""
         if (op, i) not in self._parts:
             trial, code = self.choices[op][i], self.costs[op][i].code
@@ -69,42 +84,73 @@ class Flash:
             self._parts[op, i] = found
         return self._parts[op, i]
 
-    def _moves(self, picks: Sequence[int], used: Mapping[_Part, int]) -> Iterator[_Moves]:
-        """Another trial of one choice; of all that share a part, which goes with the last."""
-        for op, pick in enumerate(picks):
-            yield from (((op, i),) for i in range(len(self.choices[op])) if i != pick)
-        for part, count in used.items():
-            if count > 1:
-                users = [op for op, pick in enumerate(picks) if part in self._of(op, pick)]
-                moves = [self._without(op, part) for op in users]
-                if None not in moves:
-                    yield tuple(
-                        (op, i) for op, i in zip(users, moves, strict=True) if i is not None
-                    )
-
-    def _without(self, op: int, part: _Part) -> int | None:
+    def without(self, op: int, part: _Part) -> int | None:
         """The fastest trial that does not bring `part`."""
-        able = [i for i in range(len(self.choices[op])) if part not in self._of(op, i)]
-        return min(able, key=partial(self._worth, op), default=None)
+        found = [i for i in range(len(self.choices[op])) if part not in self.of(op, i)]
+        return min(
+            found, key=lambda i: (self.costs[op][i].cycles, self._alone(op, i)), default=None
+        )
 
-    def _worth(self, op: int, i: int) -> tuple[int, int]:
-        return self.costs[op][i].cycles, sum(self._of(op, i).values())
+    def _alone(self, op: int, i: int) -> int:
+        return sum(self.of(op, i).values())
 
-    def _saved(self, picks: Sequence[int], used: Mapping[_Part, int], moves: _Moves) -> int:
+
+@dataclass(slots=True)
+class _Taken:
+    """Picks, and how often each part is used."""
+
+    flash: Flash
+    picks: list[int]
+    used: Counter[_Part] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        for op, i in enumerate(self.picks):
+            self.used.update(self.flash.of(op, i).keys())
+
+    def moves(self) -> Iterator[Moves]:
+        """Every change of one choice, and of all that share a part, which goes with the last."""
+        for which in (self.alone, self.together):
+            for group in which():
+                yield from group
+
+    def alone(self) -> Iterator[list[Moves]]:
+        """For each choice, another trial."""
+        for op, own in enumerate(self.flash.choices):
+            yield [((op, i),) for i in range(len(own)) if i != self.picks[op]]
+
+    def together(self) -> Iterator[list[Moves]]:
+        """For each part that several share, trials that do without."""
+        for part in [p for p, count in self.used.items() if count > 1]:
+            users = [op for op, pick in enumerate(self.picks) if part in self.flash.of(op, pick)]
+            moves = [(op, self.flash.without(op, part)) for op in users]
+            yield [tuple((op, i) for op, i in moves if i is not None)] if _all(moves) else []
+
+    def saved(self, moves: Moves) -> int:
         """Bytes."""
         left: Counter[_Part] = Counter()
         sizes: dict[_Part, int] = {}
         for op, i in moves:
-            for sign, own in ((-1, self._of(op, picks[op])), (1, self._of(op, i))):
+            for sign, own in ((-1, self.flash.of(op, self.picks[op])), (1, self.flash.of(op, i))):
                 sizes |= own
                 for part in own:
                     left[part] += sign
-        before = sum(size for part, size in sizes.items() if used.get(part, 0))
-        return before - sum(s for part, s in sizes.items() if used.get(part, 0) + left[part])
+        before = sum(size for part, size in sizes.items() if self.used[part])
+        return before - sum(s for part, s in sizes.items() if self.used[part] + left[part])
 
-    def _slower(self, picks: Sequence[int], moves: _Moves) -> int:
-        """Cycles of a call."""
-        return sum(self.costs[op][i].cycles - self.costs[op][picks[op]].cycles for op, i in moves)
+    def slower(self, moves: Moves) -> int:
+        """Cycles, of a call of each."""
+        costs = self.flash.costs
+        return sum(costs[op][i].cycles - costs[op][self.picks[op]].cycles for op, i in moves)
+
+    def take(self, moves: Moves) -> None:
+        for op, i in moves:
+            self.used.subtract(self.flash.of(op, self.picks[op]).keys())
+            self.used.update(self.flash.of(op, i).keys())
+            self.picks[op] = i
+
+
+def _all(moves: Sequence[tuple[int, int | None]]) -> bool:
+    return all(i is not None for _, i in moves)
 
 
 def size_of(trial: Trial, cost: Cost) -> int:

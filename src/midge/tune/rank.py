@@ -12,7 +12,7 @@ from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.run import RUNNERS
 from midge.toolchain import found_build
-from midge.tune.flash import Flash, size_of
+from midge.tune.flash import Flash, Moves, size_of
 from midge.tune.measure import Outcome, measure
 from midge.tune.trials import (
     Cost,
@@ -102,6 +102,8 @@ def rank(
     costs = tuple(tuple(known[k] or _FREE for k in row) for row in keys)
     picks = [_pick(m.trials, own, optimize) for m, own in zip(matches, costs, strict=True)]
     taken = Flash([m.trials for m in matches], costs, keys)
+    if optimize != "speed":
+        picks = taken.smallest(picks, _Pace.of(matches, costs, _SLACK[optimize]).keeps)
     if flash is not None:
         picks = taken.within(picks, flash)
     return Ranked(tuple(picks), costs, taken)
@@ -189,9 +191,46 @@ def _batches(wanted: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, list
         yield batch
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How many cycles the calls of an operation may take together.
+
+    together: the choices of the same operation, of each.  most: what they may take.
+    """
+
+    calls: Sequence[int]
+    costs: Sequence[Sequence[Cost]]
+    together: Sequence[Sequence[int]]
+    most: Sequence[float]
+
+    @staticmethod
+    def of(matches: Sequence[Match], costs: Sequence[Sequence[Cost]], slack: float) -> _Pace:
+        groups: dict[str, list[int]] = {}
+        for op, match in enumerate(matches):
+            groups.setdefault(match.of or str(op), []).append(op)
+        fast = [m.calls * min(c.cycles for c in own) for m, own in zip(matches, costs, strict=True)]
+        together = [groups[m.of or str(op)] for op, m in enumerate(matches)]
+        most = [slack * sum(fast[op] for op in own) for own in together]
+        return _Pace([m.calls for m in matches], costs, together, most)
+
+    def keeps(self, picks: Sequence[int], moves: Moves) -> bool:
+        """Whether they do after these moves."""
+        moved = dict(moves)
+        for op in moved:
+            own = ((o, moved.get(o, picks[o])) for o in self.together[op])
+            if sum(self.calls[o] * self.costs[o][i].cycles for o, i in own) > self.most[op]:
+                return False
+        return True
+
+
 def _pick(trials: Sequence[Trial], costs: Sequence[Cost], optimize: str) -> int:
-    fastest = min(c.cycles for c in costs)
-    able = [i for i, c in enumerate(costs) if c.cycles <= fastest * _SLACK[optimize]]
+    able = _able(costs, optimize)
     if optimize == "speed":
         return min(able, key=lambda i: (costs[i].cycles, size_of(trials[i], costs[i]), i))
     return min(able, key=lambda i: (size_of(trials[i], costs[i]), costs[i].cycles, i))
+
+
+def _able(costs: Sequence[Cost], optimize: str) -> list[int]:
+    """Those that are fast enough."""
+    fastest = min(c.cycles for c in costs)
+    return [i for i, c in enumerate(costs) if c.cycles <= fastest * _SLACK[optimize]]

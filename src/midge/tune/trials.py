@@ -38,10 +38,16 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Ways to compute the same, and the loops as they are written, which all have to agree with."""
+    """Ways to compute the same, and the loops as they are written, which all have to agree with.
+
+    calls: how many there are in one inference.  of: the operation that these are calls of; "" of
+    one of their own.
+    """
 
     trials: tuple[Trial, ...]
     plain: Trial
+    calls: int = 1
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

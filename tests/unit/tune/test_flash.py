@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 from test_rank import kernel
 
 from midge.core.types import Array
-from midge.tune.flash import Flash
+from midge.tune.flash import Flash, Moves
 from midge.tune.trials import Cost, Trial
 
 KERNEL = kernel(1).kernel
@@ -116,3 +116,52 @@ def test_a_limit_is_kept_or_nothing_smaller_is_one_step_away(seed: int) -> None:
             assert all(own.size(w) >= size for w in near)
         assert size <= own.size(picks)
         assert own.excess(found, limit) == max(0, size - limit)
+
+
+# The fewest bytes.
+
+
+def any_moves(picks: Sequence[int], moves: Moves) -> bool:
+    return True
+
+
+def test_both_kinds_of_a_band_read_the_same_constants() -> None:
+    """Each alone would take its own, as these are smaller for it."""
+    first = [
+        (trial(w=array(100, 1)), 10, {"f": 50}, "a"),
+        (trial(w=array(120, 2)), 10, {"g": 40}, "b"),
+    ]
+    second = [
+        (trial(w=array(120, 2)), 10, {"h": 30}, "c"),
+        (trial(w=array(100, 1)), 10, {"i": 60}, "d"),
+    ]
+    own = flash(first, second)
+    assert own.size((0, 0)) == 300
+    assert own.smallest((0, 0), any_moves) == [1, 0]
+    assert own.smallest((0, 0), lambda picks, moves: dict(moves).get(0) != 1) == [0, 1]
+    assert own.smallest((0, 0), lambda picks, moves: False) == [0, 0]
+
+
+def test_of_equal_bytes_the_faster_is_taken() -> None:
+    slow, fast = ((trial(w=array(10, n)), cycles, {}, str(n)) for n, cycles in ((1, 90), (2, 20)))
+    large = (trial(w=array(99)), 5, {}, "0")
+    assert flash([large, slow, fast]).smallest([0], any_moves) == [2]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_smaller_is_one_step_away(seed: int) -> None:
+    rng = random.Random(seed)
+    own = made(rng)
+    refused = {(op, rng.randrange(4)) for op in range(4)} - {(op, 0) for op in range(4)}
+
+    def allowed(picks: Sequence[int], moves: Moves) -> bool:
+        assert all(picks[op] != i for op, i in moves)
+        return not refused.intersection(moves)
+
+    found = own.smallest([0] * 4, allowed)
+    assert not refused.intersection(enumerate(found))
+    for op, choices in enumerate(own.choices):
+        for i in range(len(choices)):
+            if (op, i) not in refused:
+                other = [*found[:op], i, *found[op + 1 :]]
+                assert own.size(other) >= own.size(found)

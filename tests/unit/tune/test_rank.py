@@ -132,6 +132,26 @@ def test_flash_limits_what_is_taken(costs: list[int]) -> None:
         assert number == best, f"{sizes[number]} bytes of {flash}"
 
 
+@pytest.mark.parametrize(
+    ("of", "calls", "best"),
+    [("rows", (1, 12), 4), ("rows", (12, 1), 3), ("", (1, 12), 3), ("rows", (1, 3), 3)],
+)
+def test_calls_of_an_operation_may_take_their_cycles_together(
+    costs: list[int], of: str, calls: tuple[int, int], best: int
+) -> None:
+    """A kernel of three times the cycles that is called once among many."""
+    other = match(kernel(2, 16), kernel(1, 16))
+    matches = [replace(m, calls=n, of=of) for m, n in zip((CHOICE, other), calls, strict=True)]
+    first, second = rank(matches, load_target("cortex-m4"), "size").picks
+    assert ([4, 3, 2, 1, 5][first], second) == (best, 0)
+
+
+def test_what_another_brings_anyway_is_free(costs: list[int]) -> None:
+    """The smallest alone is 3; one that is there takes nothing more."""
+    picks = rank([CHOICE, match(kernel(2))], load_target("cortex-m4"), "size", every=True).picks
+    assert ([4, 3, 2, 1, 5][picks[0]], picks[1]) == (2, 0)
+
+
 def test_what_cannot_be_taken_is_said_and_not_remembered(costs: list[int]) -> None:
     target, trials = load_target("cortex-m4"), match(kernel(1), kernel(WRONG), kernel(2))
     for _ in range(2):
