@@ -233,9 +233,7 @@ def test_what_is_taken_by_default(whole: int, bands: int, cycles: int, taken: st
     found = find_options(small("int8").plain, load_target("cortex-m4"), small("int8").types)
     trials = [Trial("whole", whole, 1_000, found, ()), Trial("rows", bands, cycles, found, ())]
     assert [t.name for t in ranked(trials, Wish())] == [taken]
-    cheap = "rows" if cycles <= 1_050 and taken == "rows" else "whole"
-    eighth = (whole - bands) // 8
-    for more, wanted in ((eighth, taken), (eighth + 1, cheap)):
+    for more, wanted in ((3 * (whole - bands) - 1, taken), (3 * (whole - bands), "whole")):
         dear = [replace(trials[0], flash=900), replace(trials[1], flash=900 + more)]
         assert [t.name for t in ranked(dear, Wish())] == [wanted]
 
@@ -245,9 +243,9 @@ def test_where_flash_counts_the_least_ram_that_is_worth_its_flash_is_taken() -> 
     whole = Trial("whole", 16_000, 1_000, found, (), flash=900)
     trials = [
         whole,
-        replace(whole, name="least", live=4_000, cycles=1_080, flash=2_401),
-        replace(whole, name="rows", live=4_800, cycles=1_090, flash=2_300),
-        replace(whole, name="more", live=5_600, cycles=1_070, flash=900),
+        replace(whole, name="least", live=4_000, cycles=1_080, flash=4_901),
+        replace(whole, name="rows", live=4_800, cycles=1_090, flash=2_500),
+        replace(whole, name="more", live=5_334, cycles=1_070, flash=900),
     ]
     assert [t.name for t in ranked(trials, Wish())] == ["rows"]
     assert [t.name for t in ranked([replace(t, flash=0) for t in trials], Wish())] == ["least"]

@@ -11,8 +11,8 @@ WHOLE = "whole"  # the plan without bands
 SLOWER = 1.05  # of the cycles without bands, what those of a cascade may be unless asked for more
 MUCH_SLOWER = 1.1  # what they may be where that saves much RAM:
 MUCH_LESS = 2 / 3  # of the arena that one has otherwise, and that is larger than
-SMALL = 8192  # bytes; and
-OF_FLASH = 1 / 8  # of the RAM that it saves is what it may take more of flash, where that counts
+SMALL = 8192  # bytes
+OF_RAM = 3  # bytes of flash, where that counts, are worth one of RAM
 _WORTH = 0.9  # of the arena without bands, what that of a cascade must be at most
 _MOST_PLACED = 5  # plans that are placed before one is given up that could just fit
 
@@ -77,8 +77,7 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     best = _least(trials, fast * SLOWER)
     if not wish.arriving and best.live > whole.live * _WORTH:
         best = _smallest(trials, whole)
-    able = [t for t in trials if t.flash - best.flash <= max(best.live - t.live, 0) * OF_FLASH]
-    less = _least(able, fast * MUCH_SLOWER)
+    less = _least(trials, fast * MUCH_SLOWER)
     much = best.live > SMALL and less.live <= best.live * MUCH_LESS
     return [less if much else best]
 
@@ -92,7 +91,7 @@ def _by_flash(trials: Sequence[Trial]) -> list[Trial]:
 def _least(trials: Sequence[Trial], cycles: float) -> Trial:
     """The least memory at so many cycles."""
     cheap = [t for t in trials if t.cycles is None or t.cycles <= cycles]
-    return min(cheap, key=lambda t: (t.live, _cost(t)))
+    return min(cheap, key=lambda t: (OF_RAM * t.live + t.flash, _cost(t)))
 
 
 def _smallest(trials: Sequence[Trial], whole: Trial) -> Trial:
