@@ -18,6 +18,8 @@ from midge.core.errors import UsageError
 
 PEERS = tomllib.loads((Path(__file__).parent / "peers.toml").read_text())
 _FIGURE = re.compile(r"\{(?P<key>[^{}]+): (?P<field>[^{} ]+)(?: (?P<form>[^{} ]+))?\}")
+_IN_TABLE = re.compile(r"^\|.*$", re.MULTILINE)
+_BETWEEN = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")  # a narrow cell must not break a number
 
 FORMS: Mapping[str, Callable[[Any], str]] = {
     "": lambda n: n if isinstance(n, str) else number(None if n is None else round(n)),
@@ -52,7 +54,7 @@ def rendered(text: str, figures: Mapping[str, Any], where: str) -> str:
             what = f"no figure {match[0]}"
             raise UsageError(what, where=where, hint="measure it, or mend its name") from None
 
-    return _FIGURE.sub(fill, text)
+    return _IN_TABLE.sub(lambda row: _BETWEEN.sub("\u00a0", row[0]), _FIGURE.sub(fill, text))
 
 
 def text_of(name: str, where: str) -> str:
