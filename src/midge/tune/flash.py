@@ -16,9 +16,11 @@ Allowed = Callable[[Sequence[int], Moves], bool]  # of picks
 
 @dataclass(frozen=True, slots=True)
 class Flash:
-    """Of picks, one trial of each choice. costs: of every trial; keys: of equal kernels equal."""
+    """Of picks, one trial of each choice. calls: of each choice in an inference; costs: of every
+    trial; keys: of equal kernels equal."""
 
     choices: Sequence[Sequence[Trial]]
+    calls: Sequence[int]
     costs: Sequence[Sequence[Cost]]
     keys: Sequence[Sequence[str]]
     _parts: dict[tuple[int, int], dict[_Part, int]] = field(default_factory=dict)
@@ -138,9 +140,10 @@ class _Taken:
         return before - sum(s for part, s in sizes.items() if self.used[part] + left[part])
 
     def slower(self, moves: Moves) -> int:
-        """Cycles, of a call of each."""
-        costs = self.flash.costs
-        return sum(costs[op][i].cycles - costs[op][self.picks[op]].cycles for op, i in moves)
+        """Cycles of an inference."""
+        calls, costs = self.flash.calls, self.flash.costs
+        more = ((op, costs[op][i].cycles - costs[op][self.picks[op]].cycles) for op, i in moves)
+        return sum(calls[op] * cycles for op, cycles in more)
 
     def take(self, moves: Moves) -> None:
         for op, i in moves:

@@ -101,7 +101,7 @@ def rank(
         known[keys[i][j]] = cost
     costs = tuple(tuple(known[k] or _FREE for k in row) for row in keys)
     picks = [_pick(m.trials, own, optimize) for m, own in zip(matches, costs, strict=True)]
-    taken = Flash([m.trials for m in matches], costs, keys)
+    taken = Flash([m.trials for m in matches], [m.calls for m in matches], costs, keys)
     if optimize != "speed":
         picks = taken.smallest(picks, _Pace.of(matches, costs, _SLACK[optimize]).keeps)
     if flash is not None:

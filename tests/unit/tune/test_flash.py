@@ -26,10 +26,13 @@ def array(size: int, value: int = 0) -> Array:
     return np.full(size, value, np.int8)
 
 
-def flash(*choices: list[tuple[Trial, int, Mapping[str, int], str]]) -> Flash:
+def flash(
+    *choices: list[tuple[Trial, int, Mapping[str, int], str]], calls: Sequence[int] = (1, 1, 1, 1)
+) -> Flash:
     """Of (trial, cycles, code, what the kernel is) of each trial."""
     return Flash(
         [[t for t, _, _, _ in own] for own in choices],
+        calls,
         [[Cost(cycles, code) for _, cycles, code, _ in own] for own in choices],
         [[key for _, _, _, key in own] for own in choices],
     )
@@ -86,6 +89,8 @@ def test_the_cheapest_byte_goes_first() -> None:
     assert own.within((0, 0), 200) == [0, 0]
     assert own.within((0, 0), 150) == [0, 1]
     assert own.within((0, 0), 149) == [1, 1]
+    often = flash(dear, cheap, calls=(1, 9))  # 80 cycles an inference, or 90
+    assert often.within((0, 0), 150) == [1, 0]
 
 
 def made(rng: random.Random) -> Flash:
