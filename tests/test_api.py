@@ -207,7 +207,7 @@ def test_limits_say_what_is_needed_and_where(digits: Path) -> None:
     least = re.search(r"needs (\d+) bytes of RAM for the arena, 700 are allowed", str(ram.value))
     assert least is not None
     assert "the peak is at conv2d_" in ram.value.hint
-    with pytest.raises(midge.PlanError, match="bytes of flash for constants alone"):
+    with pytest.raises(midge.PlanError, match="bytes of flash for constants and kernels"):
         midge.compile(digits, max_flash=100)
     fitting = midge.compile(digits, max_ram=int(least[1]), max_flash=1 << 20)
     assert fitting.arena_size <= int(least[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ import midge as midge_package
 from conftest import Cli
 from midge import driver
 from midge.cascading import Chosen
-from midge.core.errors import PlanError, TargetError
+from midge.core.errors import PlanError, TargetError, UsageError
 from midge.frontends.onnx import read
 from midge.graph.ir import Graph
 from midge.target import TARGETS, load_target
@@ -117,10 +118,28 @@ def test_limits_of_several_memories_are_their_own(graph: Graph, tmp_path: Path) 
 def test_a_pool_that_is_called_like_a_memory_is_that_memory(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"sram1 has 64") as caught:
         compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20})
-    assert "--pool sram1=64 would help; --oversize" in caught.value.hint
+    assert "--pool sram1=64 may help; --oversize" in caught.value.hint
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20}, oversize=True).files
     assert compiled(graph, board(tmp_path, 64, typical=True), pools={"sram1": 1 << 20}).files
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 64, "psram": 1 << 20}).files
+
+
+def test_a_pool_of_flash_is_refused(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="flash is flash") as caught:
+        compiled(graph, board(tmp_path, 64), pools={"flash": 4096})
+    assert caught.value.where == "--pool"
+
+
+def test_pools_that_are_small_take_smaller_plans(digits: Path) -> None:
+    """As one memory of that size does."""
+    options: dict[str, Any] = {"prove": False}
+    usual = midge_package.compile(digits, **options)
+    one = midge_package.compile(digits, max_ram=2048, **options)
+    assert one.arena_size <= 2048 < usual.arena_size
+    for pools in ({"a": 2048}, {"a": 1024, "b": 1024}):
+        assert midge_package.compile(digits, pools=pools, **options).arena_size <= 2048
+    with pytest.raises(PlanError, match="bytes are missing"):
+        midge_package.compile(digits, pools={"a": 512}, **options)
 
 
 def test_a_chip_is_described_in_a_file() -> None:

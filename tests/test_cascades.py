@@ -177,7 +177,7 @@ def priced(factor: float, extra: int = 0) -> Price:
     """A network with bands costs `factor` times what it costs without, and each option of a kernel
     `extra` more than the one before it."""
 
-    def price(choices: Sequence[Choice]) -> Priced:
+    def price(choices: Sequence[Choice], beside: int = 0) -> Priced:
         total = 1e9 * (factor if any(c.count for c in choices) else 1.0)
         cycles = tuple(
             tuple(int(total / len(choices) / c.calls) + extra * i for i in range(len(c.options)))
@@ -235,7 +235,8 @@ def test_what_is_taken_by_default(whole: int, bands: int, cycles: int, taken: st
     assert [t.name for t in ranked(trials, Wish())] == [taken]
     for more, wanted in ((3 * (whole - bands) - 1, taken), (3 * (whole - bands), "whole")):
         dear = [replace(trials[0], flash=900), replace(trials[1], flash=900 + more)]
-        assert [t.name for t in ranked(dear, Wish())] == [wanted]
+        assert [t.name for t in ranked(dear, Wish())] == [taken]
+        assert [t.name for t in ranked(dear, Wish(small=True))] == [wanted]
 
 
 def test_where_flash_counts_the_least_ram_that_is_worth_its_flash_is_taken() -> None:
@@ -247,8 +248,29 @@ def test_where_flash_counts_the_least_ram_that_is_worth_its_flash_is_taken() -> 
         replace(whole, name="rows", live=4_800, cycles=1_090, flash=2_500),
         replace(whole, name="more", live=5_334, cycles=1_070, flash=900),
     ]
-    assert [t.name for t in ranked(trials, Wish())] == ["rows"]
-    assert [t.name for t in ranked([replace(t, flash=0) for t in trials], Wish())] == ["least"]
+    assert [t.name for t in ranked(trials, Wish(small=True))] == ["rows"]
+    assert [t.name for t in ranked(trials, Wish())] == ["least"]
+
+
+def test_plans_that_flash_has_no_room_for_give_way() -> None:
+    found = find_options(small("int8").plain, load_target("cortex-m4"), small("int8").types)
+    whole = Trial("whole", 16_000, 1_000, found, (), flash=900)
+    trials = [
+        whole,
+        replace(whole, name="fast", live=15_000, cycles=900, flash=1_500),
+        replace(whole, name="rows", live=4_000, cycles=1_010, flash=1_200),
+        replace(whole, name="least", live=3_900, cycles=1_040, flash=1_300),
+    ]
+
+    def names(**wished: int) -> list[str]:
+        return [t.name for t in ranked(trials, Wish(**wished))]
+
+    assert [names(max_flash=n) for n in (1_300, 1_299, 1_199, 899)] == [
+        ["least"], ["rows"], ["whole"], ["whole"],
+    ]  # fmt: skip
+    assert names(max_ram=15_500) == ["fast", "rows", "least", "least"]
+    assert names(max_ram=15_500, max_flash=1_250) == ["rows", "least", "fast", "least"]
+    assert names(max_ram=100, max_flash=1_250) == ["least"]
 
 
 def test_a_small_arena_is_left_alone() -> None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from midge.codegen.arrange import calls_of, layout_of
 from midge.codegen.rings import Moving, pushed
-from midge.core.errors import UsageError
+from midge.core.errors import PlanError, UsageError
 from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.core.types import TensorType
@@ -33,23 +33,22 @@ from midge.ranking import WHOLE, Trial, Wish, ranked
 _LEAST = 1024  # bytes of an arena that is small enough as it is
 _MOST_MOVES = 48
 _OPTIONS = 20
-_OF_A_BAND = 128  # bytes of flash of the calls of a kernel for bands: 95 in vww, 139 in kws
+# Bytes of flash of the calls of a kernel: for bands (95 in vww, 139 in kws), for whole tensors.
+_OF_A_BAND, _OF_A_CALL = 128, 28
 
 
 @dataclass(frozen=True, slots=True)
 class Priced:
     """picks: the preferred option of each choice.  cycles: of every option of every choice; ()
-    where nothing was measured.  excess: bytes of flash that picks take beyond what there is.
-    flash: bytes that they take; 0 where it does not count."""
+    where nothing was measured.  code: bytes of flash of kernels; 0 where they were not."""
 
     picks: tuple[int, ...]
     cycles: tuple[tuple[int, ...], ...] = ()
-    excess: Callable[[Sequence[int]], int] = lambda picks: 0
-    flash: Callable[[Sequence[int]], int] = lambda picks: 0
+    code: Callable[[Sequence[int]], int] = lambda picks: 0
 
 
-# What the options of all choices cost.
-Price = Callable[[Sequence[Choice]], Priced]
+# What the options of all choices cost, beside so many bytes of flash that are taken in any case.
+Price = Callable[[Sequence[Choice], int], Priced]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Chosen:
         return [(choice, choice.options[pick]) for choice, pick in own]
 
 
-def price_first(choices: Sequence[Choice]) -> Priced:
+def price_first(choices: Sequence[Choice], beside: int = 0) -> Priced:
     """Nothing is measured: the first option of each."""
     return Priced((0,) * len(choices))
 
@@ -135,7 +134,7 @@ def _chosen(
     for number, (name, own, forms) in enumerate(plans):
         progress(f"trying plans ({name})", number, len(plans))
         found = lower(own, forms)
-        trials += _descent(name, found, price(found.choices))
+        trials += _descent(name, found, price(found.choices, _beside(found)))
         if name == WHOLE and not every and not _worth_a_try(trials[0], wish):
             complete = False
             break
@@ -147,7 +146,12 @@ def _chosen(
         progress("placing tensors", number, len(wanted))
         program = trial.lowered.program(trial.picks)
         layout = layout_of(program)
-        arena = place(layout, calls_of(program, layout), planner)
+        try:
+            arena = place(layout, calls_of(program, layout), planner)
+        except PlanError:  # of several memories, in which others may fit
+            if number + 1 == len(wanted):
+                raise
+            continue
         if wish.max_ram is None or arena.size <= wish.max_ram:
             break
     return Chosen(program, arena, trial, trials[0].live, tuple(trials), wish, complete)
@@ -169,7 +173,7 @@ def _choose_flow(
     lowered = find_options(
         graph, target, types, optimize, most=most, bands=found.cascade, without=without
     )
-    priced = price(lowered.choices)
+    priced = price(lowered.choices, _beside(lowered))
     moving = {v: Moving(f.height, found.hop // f.rate) for v, f in found.flows.items()}
     program = pushed(lowered.program(priced.picks), found.hop, moving, found.unordered)
     layout = layout_of(program)
@@ -237,12 +241,11 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     that is what the busiest moment is made of; each move is the cheapest in cycles."""
     picks = list(priced.picks)
     trials: list[Trial] = []
-    calls = _OF_A_BAND * sum(choice.count > 0 for choice in found.choices)
+    calls = _of_calls(found)
     for _ in range(_MOST_MOVES):
         state = _State.of(found, picks)
-        cycles, excess = _total(found, priced, picks), priced.excess(picks)
-        flash = priced.flash(picks) + calls
-        trials.append(Trial(name, state.live, cycles, found, tuple(picks), excess, flash))
+        cycles, flash = _total(found, priced, picks), state.constants + priced.code(picks) + calls
+        trials.append(Trial(name, state.live, cycles, found, tuple(picks), flash))
         move = _move(found, priced, picks, state)
         if move is None:
             break
@@ -254,12 +257,25 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     return trials[: kept + 1]
 
 
+def _beside(found: Lowered) -> int:
+    """Bytes of flash besides kernels and their constants: of calls, and of rows of padding."""
+    program = found.program([0] * len(found.choices))
+    own = {value for choice in found.choices for value in choice.options[0].consts}
+    rows = sum(array.nbytes for name, array in program.consts.items() if name not in own)
+    return rows + _of_calls(found)
+
+
+def _of_calls(found: Lowered) -> int:
+    return sum(_OF_A_BAND if choice.count else _OF_A_CALL for choice in found.choices)
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
-    """live: bytes at the busiest moment.  value, kind: what the call at that moment makes, and the
-    kind of its band; "" if the caller is at work."""
+    """live: bytes at the busiest moment.  constants: bytes.  value, kind: what the call at that
+    moment makes, and the kind of its band; "" if the caller is at work."""
 
     live: int
+    constants: int
     value: str = ""
     kind: int = 0
 
@@ -268,15 +284,16 @@ class _State:
         program = found.program(picks)
         layout = layout_of(program)
         arena = place(layout, calls_of(program, layout), _only_bound)
+        constants = sum(array.nbytes for array in program.consts.values())
         if not arena.calls:
-            return _State(0)
+            return _State(0, constants)
         call = arena.calls[min(arena.plan.busiest // arena.steps, len(arena.calls) - 1)]
         number = call.stage - len(program.arriving)
         if number < 0:
-            return _State(arena.plan.peak)
+            return _State(arena.plan.peak, constants)
         operation = program.operations[number]
         kind = operation.bands.spans[call.band][0] if operation.bands is not None else 0
-        return _State(arena.plan.peak, operation.output, kind)
+        return _State(arena.plan.peak, constants, operation.output, kind)
 
 
 def _only_bound(buffers: Sequence[Buffer]) -> Plan:

@@ -16,7 +16,7 @@ from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import make_package
 from midge.codegen.pools import check_pool_names
-from midge.core.errors import KernelWarning, UsageError
+from midge.core.errors import KernelWarning, PlanError, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.progress import Progress, silent
@@ -121,7 +121,10 @@ def compile_graph(
     searches = options.search and reason_against(target) is None
     price = partial(_price, target, options, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
-    wish = Wish(options.max_ram, arriving, options.bands, options.stream_time)
+    wish = Wish(
+        options.max_ram, arriving, options.bands, options.stream_time, _flash(target, options),
+        small=goal == "size",
+    )  # fmt: skip
     types = narrowed_types(model, plain)
     check_pool_names((n for n, _ in options.pools), len(plain.inputs), len(plain.outputs))
     planner = _pools(options, target)
@@ -176,6 +179,10 @@ def _pools(options: CompileOptions, target: Target) -> Planner | None:
     if not options.pools:
         return None
     known = {m.name: m.cost for m in target.memories}
+    for memory in target.memories:
+        if memory.kind != "ram" and memory.name in dict(options.pools):
+            hint = "name one that can be written"
+            raise UsageError(f"{memory.name} is {memory.kind}", where="--pool", hint=hint)
     return pooled(
         [
             Pool(name, size, known.get(name, 1.0 + number))
@@ -187,26 +194,27 @@ def _pools(options: CompileOptions, target: Target) -> Planner | None:
 def _flash(target: Target, options: CompileOptions) -> int | None:
     """Bytes of flash that kernels and constants may take."""
     memory = target.memory("flash")
-    if options.max_flash is not None or memory is None:
-        return options.max_flash
-    return memory.size
+    sizes = [options.max_flash, None if memory is None else memory.size]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _price(
-    target: Target, options: CompileOptions, progress: Progress, choices: Sequence[Choice]
+    target: Target,
+    options: CompileOptions,
+    progress: Progress,
+    choices: Sequence[Choice],
+    beside: int,
 ) -> Priced:
     """The option of every kernel that measures best, and what all of them cost."""
     matches = [_match(choice, choice.options) for choice in choices]
     flash = _flash(target, options)
+    flash = None if flash is None else max(0, flash - beside)
     try:
         ranked: Ranked = rank(matches, target, options.goal, flash, every=True, progress=progress)
     except UnfitKernels as error:
         raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
     cycles = tuple(tuple(c.cycles for c in own) for own in ranked.costs)
-    priced = Priced(ranked.picks, cycles)
-    if flash is not None:
-        priced = replace(priced, excess=partial(ranked.flash.excess, limit=flash))
-    return replace(priced, flash=ranked.flash.size) if options.goal == "size" else priced
+    return Priced(ranked.picks, cycles, ranked.flash.code)
 
 
 def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progress) -> None:
@@ -263,13 +271,25 @@ def _fitting(
     pick: Callable[[Wish], Chosen], wish: Wish, target: Target, options: CompileOptions
 ) -> Chosen:
     """What `pick` chooses for `wish`; where that exceeds the board's own RAM, what fits it."""
+    if options.pools:
+        return _in_pools(pick, wish, sum(size for _, size in options.pools))
     own = target.memory("ram")
-    board = None if own is None or own.typical or options.pools or options.oversize else own.size
+    board = None if own is None or own.typical or options.oversize else own.size
     if board is not None and wish.max_ram is not None:
         return pick(replace(wish, max_ram=min(board, wish.max_ram)))
     chosen = pick(wish)
     fits = board is None or chosen.arena.size <= board
     return chosen if fits else pick(replace(wish, max_ram=board))
+
+
+def _in_pools(pick: Callable[[Wish], Chosen], wish: Wish, size: int) -> Chosen:
+    """What `pick` chooses for `wish`; where the memories have no room, what may need less."""
+    try:
+        return pick(wish)
+    except PlanError:
+        if wish.max_ram is not None and wish.max_ram <= size:
+            raise
+    return pick(replace(wish, max_ram=size))
 
 
 def _choose(pick: Callable[[Wish, frozenset[ir.Func]], Chosen], wish: Wish) -> Chosen:

@@ -22,12 +22,14 @@ def check_limits(package: Package, options: CompileOptions) -> None:
             package, package.arena_size, "RAM for the arena", ram,
             f"the peak is at {_place(most)}: {most['live']} bytes alive; {helps} would help",
         )  # fmt: skip
-    if options.max_flash is not None and package.weights_size > options.max_flash:
+    flash, what = flash_of(package)
+    if options.max_flash is not None and flash > options.max_flash:
         most = max(rows, key=lambda row: int(row["constants"]))
         helps = " or ".join(_for_less_flash(package, options))
         raise _too_large(
-            package, package.weights_size, "flash for constants alone", options.max_flash,
-            f"the most is at {_place(most)}: {most['constants']} bytes; {helps} would help",
+            package, flash, what, options.max_flash,
+            f"{package.weights_size} are constants, most of them of {_place(most)}: "
+            f"{most['constants']}; {helps} may help",
         )  # fmt: skip
     _check_board(package, options)
 
@@ -40,7 +42,7 @@ def _check_board(package: Package, options: CompileOptions) -> None:
     for memory, size in exceeded(package):
         if memory.typical:
             continue
-        what, found = "flash for constants alone", _for_less_flash(package, options)
+        what, found = flash_of(package)[1], _for_less_flash(package, options)
         if memory.kind == "ram":
             what, found = "RAM for the arena", _for_less_ram(package, options)
         if options.pools and memory.kind == "ram":
@@ -49,8 +51,17 @@ def _check_board(package: Package, options: CompileOptions) -> None:
         raise PlanError(
             f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
             where=f"{package.name} on {package.target.name}",
-            hint=f"{helps} would help; --oversize goes on in any case",
+            hint=f"{helps} may help; --oversize goes on in any case",
         )
+
+
+def flash_of(package: Package) -> tuple[int, str]:
+    """The bytes of flash that are known to be needed, and what for: kernels count where they were
+    measured. What calls them comes on top."""
+    measured = package.metadata["kernels"]
+    if measured is None:
+        return package.weights_size, "flash for constants alone"
+    return package.weights_size + int(measured["code"]), "flash for constants and kernels"
 
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:
@@ -62,7 +73,7 @@ def exceeded(package: Package) -> list[tuple[Memory, int]]:
     needs = [
         (target.memory("ram"), 0 if pools else package.arena_size),
         *((named.get(name), size) for name, size in pools.items()),
-        (target.memory("flash"), package.weights_size),
+        (target.memory("flash"), flash_of(package)[0]),
     ]
     return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
 
@@ -88,11 +99,11 @@ def _for_less_ram(package: Package, options: CompileOptions) -> list[str]:
 
 
 def _for_less_flash(package: Package, options: CompileOptions) -> list[str]:
-    """Options and changes of the model that could make the constants smaller: a search has taken
-    the smallest kernels already."""
-    found = [] if options.search or options.goal == "size" else ["--optimize size"]
+    """Options and changes of the model that could make kernels and constants smaller."""
+    found = [] if options.search else ["a search (no --no-search)"]
+    found += [] if options.goal == "size" else ["--optimize size"]
     floats = any(t.type.dtype.is_float for o in package.operators for t in o.outputs)
-    return found + (["int8 instead of float"] if floats else []) or ["a smaller model"]
+    return [*found, *(["int8 instead of float"] if floats else [])] or ["a smaller model"]
 
 
 def _too_large(package: Package, need: int, what: str, limit: int, hint: str) -> PlanError:

@@ -22,25 +22,27 @@ class Wish:
     """max_ram: bytes of the arena that are enough; the fastest plan within them is wanted. None:
     the least memory at little cost in cycles.  arriving: inputs that come row by row.  bands:
     False for whole tensors only.  hop: frames that are taken at a time, by a program that keeps
-    rows from one time to the next; 0: as few as possible, None: no such program."""
+    rows from one time to the next; 0: as few as possible, None: no such program.  max_flash: bytes
+    of flash that there are.  small: whether flash counts beside RAM."""
 
     max_ram: int | None = None
     arriving: frozenset[str] = frozenset()
     bands: bool = True
     hop: int | None = None
+    max_flash: int | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A plan. live: bytes at its busiest moment.  excess: of flash, beyond what there is.  flash:
-    bytes of its kernels and constants; 0 where they are not counted."""
+    """A plan. live: bytes at its busiest moment.  flash: bytes of its constants, of its kernels as
+    far as they were measured, and about those of their calls."""
 
     name: str
     live: int
     cycles: int | None
     lowered: Lowered = field(repr=False)
     picks: tuple[int, ...] = field(repr=False)
-    excess: int = 0
     flash: int = 0
 
 
@@ -54,7 +56,12 @@ def within(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     elif not every and trials[0].live <= wish.max_ram:
         trials = [t for t in trials if t.name == WHOLE]
     fitting = [t for t in trials if t.live <= wish.max_ram]
-    return sorted(fitting, key=lambda t: (t.excess, _cost(t), t.live))
+    return sorted(fitting, key=lambda t: (excess(t, wish), _cost(t), t.live))
+
+
+def excess(trial: Trial, wish: Wish) -> int:
+    """Bytes of flash that it takes beyond what there is."""
+    return 0 if wish.max_flash is None else max(0, trial.flash - wish.max_flash)
 
 
 def _by_bands(trials: Sequence[Trial]) -> list[Trial]:
@@ -69,29 +76,29 @@ def ranked(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Tri
     if wish.arriving:
         trials = _by_bands(trials)
     if wish.max_ram is not None:
-        least = min(trials, key=lambda t: (t.live, t.excess, _cost(t)))
+        least = min(trials, key=lambda t: (t.live, excess(t, wish), _cost(t)))
         return [*fastest[:_MOST_PLACED], least]
-    trials = _by_flash(trials)
+    trials = _by_flash(trials, wish)
     whole = whole if whole in trials else min(trials, key=_cost)
     fast = min(map(_cost, trials)) if wish.arriving else _cost(whole)
-    best = _least(trials, fast * SLOWER)
+    best = _least(trials, fast * SLOWER, wish)
     if not wish.arriving and best.live > whole.live * _WORTH:
         best = _smallest(trials, whole)
-    less = _least(trials, fast * MUCH_SLOWER)
+    less = _least(trials, fast * MUCH_SLOWER, wish)
     much = best.live > SMALL and less.live <= best.live * MUCH_LESS
     return [less if much else best]
 
 
-def _by_flash(trials: Sequence[Trial]) -> list[Trial]:
+def _by_flash(trials: Sequence[Trial], wish: Wish) -> list[Trial]:
     """Those that flash has room for; those that need least where it has for none."""
-    least = min(t.excess for t in trials)
-    return [t for t in trials if t.excess == least]
+    least = min(excess(t, wish) for t in trials)
+    return [t for t in trials if excess(t, wish) == least]
 
 
-def _least(trials: Sequence[Trial], cycles: float) -> Trial:
+def _least(trials: Sequence[Trial], cycles: float, wish: Wish) -> Trial:
     """The least memory at so many cycles."""
     cheap = [t for t in trials if t.cycles is None or t.cycles <= cycles]
-    return min(cheap, key=lambda t: (OF_RAM * t.live + t.flash, _cost(t)))
+    return min(cheap, key=lambda t: (OF_RAM * t.live + wish.small * t.flash, _cost(t)))
 
 
 def _smallest(trials: Sequence[Trial], whole: Trial) -> Trial:

@@ -16,7 +16,7 @@ from midge.core.target import Target
 from midge.core.trade_off import Offer, TradeOff
 from midge.plan.arena import prepare
 from midge.plan.offsets import reach
-from midge.ranking import Trial, within
+from midge.ranking import Trial, excess, within
 
 # Above the bytes that are alive at once, in per cent: limits within which a plan is looked for.
 _ROOM = (0, 1, 2, 4, 8)
@@ -28,7 +28,7 @@ def trade_off(
     """What was chosen beside the smallest and the fastest plan, or beside every one that is worth
     it; None if other plans, or what they cost, are not known, or not even this one fits flash.
     most: bytes that are there."""
-    if chosen.cycles is None or not chosen.complete or chosen.trial.excess:
+    if chosen.cycles is None or not chosen.complete or excess(chosen.trial, chosen.wish):
         return None
     taken = Offer(chosen.arena.size, chosen.cycles, None, chosen.trial.name)
     front = _Front(chosen, tuple(_best(chosen)), most)
@@ -52,7 +52,7 @@ def offered(
 
 def _best(chosen: Chosen) -> Iterator[Trial]:
     """The trials that flash has room for and a limit can give, the fastest first."""
-    able = (t for t in chosen.tried if not t.excess)
+    able = (t for t in chosen.tried if not excess(t, chosen.wish))
     for trial in sorted(able, key=lambda t: (t.cycles or 0, t.live)):
         if _first(chosen, trial.live) is trial:
             yield trial

@@ -29,6 +29,7 @@ from midge.frontends import onnx, tflite
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
 from midge.graph.islands import becoming_integers
+from midge.limits import flash_of
 from midge.oracle.litert import LiteRTSession
 from midge.oracle.onnxruntime import OnnxRuntimeSession
 from midge.oracle.steps import bounded, evaluate_beside
@@ -163,7 +164,7 @@ def _compiled(graph: Graph, row: Row) -> tuple[Compiled, Row]:
     options = options_of(settings)
     target = load_target(row["target"])
     made = driver.compile_graph(graph, target, options)
-    needs = {"max_ram": made.package.arena_size, "max_flash": made.package.weights_size}
+    needs = {"max_ram": made.package.arena_size, "max_flash": flash_of(made.package)[0]}
     limits = {n: max(int(needs[n] * row[n]), 1) for n in LIMITS if row[n] < 1.0 and needs[n]}
     if not limits:
         return made, row

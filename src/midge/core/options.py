@@ -78,7 +78,7 @@ def input_shapes(texts: list[str], option: str) -> Shapes:
         if not name or not all(n.isascii() and n.isdecimal() and len(n) < 10 for n in sizes):
             raise UsageError(f"{text!r} is not NAME=SIZE,...", where=option, hint=_A_SHAPE)
         if any(name.strip() == own for own, _ in found):
-            raise UsageError(f"names {name.strip()!r} twice", where=option, hint=_A_SHAPE)
+            raise UsageError(f"names {name.strip()!r} twice", where=option, hint="give it once")
         found.append((name.strip(), tuple(map(int, sizes))))
     return tuple(found)
 
@@ -152,8 +152,7 @@ class CompileOptions:
         default=None,
         metadata=_said(
             "--max-flash",
-            help="Smaller kernels where faster ones would not fit; fail if constants alone are "
-            "larger.",
+            help="Smaller kernels where faster ones would not fit; fail if not even they do.",
             metavar="BYTES",
             parse=byte_size,
         ),

@@ -26,13 +26,6 @@ class Flash:
     _parts: dict[tuple[int, int], dict[_Part, int]] = field(default_factory=dict)
     _digests: dict[int, str] = field(default_factory=dict)
 
-    def excess(self, picks: Sequence[int], limit: int) -> int:
-        """Bytes by which they exceed `limit`."""
-        trials = ((self.choices[op][i], self.costs[op][i]) for op, i in enumerate(picks))
-        if sum(size_of(trial, cost) for trial, cost in trials) <= limit:
-            return 0  # even if nothing is equal: contents are not looked at
-        return max(0, self.size(picks) - limit)
-
     def size(self, picks: Sequence[int]) -> int:
         """Bytes."""
         found: dict[_Part, int] = {}
@@ -40,11 +33,18 @@ class Flash:
             found |= self.of(op, i)
         return sum(found.values())
 
+    def code(self, picks: Sequence[int]) -> int:
+        """Bytes of kernels."""
+        found: dict[_Part, int] = {}
+        for op, i in enumerate(picks):
+            found |= self._code(op, i)
+        return sum(found.values())
+
     def within(self, picks: Sequence[int], limit: int) -> list[int]:
         """Picks that need at most `limit` bytes, as few cycles more as it takes one step after the
         other; the smallest that are found so if not even they do."""
         own = _Taken(self, list(picks))
-        while self.excess(own.picks, limit):
+        while self.size(own.picks) > limit:
             rated = []
             for moves in own.moves():
                 saved = own.saved(moves)
@@ -75,16 +75,20 @@ class Flash:
     def of(self, op: int, i: int) -> Mapping[_Part, int]:
         """What a trial brings, and its bytes."""
         if (op, i) not in self._parts:
-            trial, code = self.choices[op][i], self.costs[op][i].code
-            found = {("code", name): size for name, size in code.items() if name != KERNEL}
-            found["kernel", self.keys[op][i]] = code.get(KERNEL, 0)
-            for array in trial.consts.values():
+            found = self._code(op, i)
+            for array in self.choices[op][i].consts.values():
                 if id(array) not in self._digests:
                     digest = hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
                     self._digests[id(array)] = f"{array.dtype} {digest}"
                 found["constant", self._digests[id(array)]] = array.nbytes
             self._parts[op, i] = found
         return self._parts[op, i]
+
+    def _code(self, op: int, i: int) -> dict[_Part, int]:
+        code = self.costs[op][i].code
+        found = {("code", name): size for name, size in code.items() if name != KERNEL}
+        found["kernel", self.keys[op][i]] = code.get(KERNEL, 0)
+        return found
 
     def without(self, op: int, part: _Part) -> int | None:
         """The fastest trial that does not bring `part`."""

@@ -23,7 +23,7 @@ from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
-from midge.limits import exceeded
+from midge.limits import exceeded, flash_of
 
 
 @command("compile")
@@ -138,7 +138,7 @@ def misfits(package: Package) -> list[str]:
         whose = f"{memory.name} has"
         if memory.typical:
             whose = f"chips with a {package.target.name} typically have"
-        what, advice = "the constants need", ""
+        what, advice = f"the {flash_of(package)[1].removeprefix('flash for ')} need", ""
         if memory.kind == "ram" and "pools" in package.metadata["arena"]:
             what = f"what is placed in {memory.name} needs"
         elif memory.kind == "ram":
