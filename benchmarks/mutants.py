@@ -11,7 +11,8 @@ A precondition is what keeps a rule from being applied: the test of an `if` that
 comprehension filters by; in passes and fusion the test of every `if`. It is broken by leaving out a
 part of it, by < for <= and the other way round, by constants that are one more or twice as large.
 Each mutant lives in a fork of a process that has imported everything and run nothing, on the tests
-that run its line, the deadliest, the fastest, the broadest and then the others, until one fails.
+that run its line, the deadliest, its file's own, the fastest, the broadest and then the others,
+until one fails.
 One that survives is listed in mutants.json; `argued` there says why it may.
 """
 
@@ -336,8 +337,8 @@ class Breaker:
                 return {"state": "died", "by": by}
 
     def judges(self, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's lines: those in which others of its file died, then the
-        fastest, broad ones, and the others."""
+        """The tests that run the mutant's lines: those in which others of its file died, then those
+        that are called like it, the fastest, broad ones, and the others."""
         lines = range(mutant.line, mutant.stop + 1)
         able = {
             test: own
@@ -345,7 +346,10 @@ class Breaker:
             if any(line in lines for line in own["lines"].get(mutant.file, ()))
         }
         first = [t for t, _ in self.kills[mutant.file].most_common(DEADLY) if t in able]
-        first += [t for t in quickest(able, FAST) if t not in first]
+        called = f"/test_{Path(mutant.file).stem}.py::"
+        own = {test: able[test] for test in able if called in test}
+        for group in (quickest(own, self.longest), quickest(able, FAST)):
+            first += [t for t in group if t not in first]
         for part, tests in BROAD.items():
             broad = {test for test in able if test.startswith(tests)}
             first += sorted(broad - {*first}) if mutant.file.startswith(part) else []

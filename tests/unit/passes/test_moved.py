@@ -357,3 +357,14 @@ graph g(x: f32[2x3]):
         want, have = evaluate(graph, given)["b"], evaluate(after, given)
         close(have[first], want)
         close(have[second], want)
+
+
+def test_a_sum_that_goes_on_stays_as_its_start_lies() -> None:
+    """What it begins with is another value, which no transposition turns."""
+    graph = text("""
+graph g(x: f32[1x2x3x4], start: f32[1x1x1x2]):
+  a: f32[1x3x4x2] = transpose(x, perm=(0 2 3 1))
+  s: f32[1x1x1x2] = sum(a, start, axes=(1 2))
+  y: f32[1x2x1x1] = transpose(s, perm=(0 3 1 2))
+  return y""")
+    assert tried(graph, move_transposes) == "transpose sum reshape\n"
