@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import midge
 from cache_cases import DAMAGES, KEY, build, flip, no_home, whole
 from conftest import as_nobody
 from interruptions import STEPS, interrupted, killed
@@ -26,6 +27,7 @@ from midge.core import cache, cache_upkeep
 from midge.core.cache import digest, entry, load, store
 from midge.core.errors import MidgeWarning, RunError
 from midge.toolchain import Found, zig, zig_cache
+from midge.tune import rank
 from midge.tune.trials import Cost, remember, remembered
 from small_models import two_ports
 
@@ -270,6 +272,37 @@ def test_a_cache_that_is_read_only_is_read(
         cache.folder("zig")
     (warning,) = seen
     assert "Permission denied" in str(warning.message)
+
+
+def test_a_link_in_the_place_of_the_size_is_not_followed(root: Path, tmp_path: Path) -> None:
+    """Neither into an entry nor out of the cache."""
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    store("kind", KEY, b"value")
+    (stored,) = (p for p in (root / "kind").rglob("*") if p.is_file())
+    for target in (mine, stored, Path("/nowhere")):
+        (root / ".size").unlink()
+        (root / ".size").symlink_to(target)
+        store("kind", digest(["another", str(target)]), b"value")
+        assert (root / ".size").read_text().isdigit()
+        assert not (root / ".size").is_symlink()
+    assert mine.read_text() == "kept"
+    assert load("kind", KEY) == b"value"
+
+
+@pytest.mark.parametrize("stores", [True, False])
+def test_a_package_is_the_same_where_nothing_is_remembered(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stores: bool
+) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(two_ports())
+    first = midge.compile(path)
+    assert first.metadata["kernels"]["code"] > 0
+    shutil.rmtree(root)
+    if not stores:
+        monkeypatch.setattr(rank, "remember", lambda key, cost: None)
+        monkeypatch.setattr(rank, "remember_proof", lambda key: None)
+    assert midge.compile(path).files == first.files
 
 
 def test_a_full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,11 +40,11 @@ _OF_A_BAND, _OF_A_CALL = 128, 28
 @dataclass(frozen=True, slots=True)
 class Priced:
     """picks: the preferred option of each choice.  cycles: of every option of every choice; ()
-    where nothing was measured.  code: bytes of flash of kernels; 0 where they were not."""
+    where nothing was measured.  code: bytes of flash of the kernels of picks, where they were."""
 
     picks: tuple[int, ...]
     cycles: tuple[tuple[int, ...], ...] = ()
-    code: Callable[[Sequence[int]], int] = lambda picks: 0
+    code: Callable[[Sequence[int]], int] | None = None
 
 
 # What the options of all choices cost, beside so many bytes of flash that are taken in any case.
@@ -179,7 +179,8 @@ def _choose_flow(
     layout = layout_of(program)
     arena = place(layout, calls_of(program, layout), planner or plan)
     cycles = _total(lowered, priced, priced.picks)
-    trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks)
+    code = priced.code and priced.code(priced.picks)
+    trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks, code=code)
     return Chosen(program, arena, trial, arena.plan.lower_bound, (trial,), Wish(hop=hop), False)
 
 
@@ -244,8 +245,9 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     calls = _of_calls(found)
     for _ in range(_MOST_MOVES):
         state = _State.of(found, picks)
-        cycles, flash = _total(found, priced, picks), state.constants + priced.code(picks) + calls
-        trials.append(Trial(name, state.live, cycles, found, tuple(picks), flash))
+        cycles, code = _total(found, priced, picks), priced.code and priced.code(picks)
+        flash = state.constants + (code or 0) + calls
+        trials.append(Trial(name, state.live, cycles, found, tuple(picks), flash, code))
         move = _move(found, priced, picks, state)
         if move is None:
             break

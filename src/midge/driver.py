@@ -43,13 +43,12 @@ from midge.trade_off import offered
 from midge.tune.rank import (
     Ranked,
     UnfitKernels,
-    costs_of,
     prove,
     rank,
     reason_against,
     reason_unproven,
 )
-from midge.tune.trials import KERNEL, Match, Trial
+from midge.tune.trials import Match, Trial
 
 USUAL = CompileOptions()
 
@@ -228,15 +227,8 @@ def _check_taken(chosen: Chosen, target: Target, optimize: str, progress: Progre
 
 def _measured(chosen: Chosen, target: Target, optimize: str) -> Measured | None:
     """What the search knows of the kernels that are taken."""
-    costs = costs_of([_trial(option) for _, option in chosen.taken], target, optimize)
-    if costs is None:
-        return None
-    shared: dict[str, int] = {}  # instructions with a body, which kernels share
-    own = 0
-    for cost in costs:
-        own += cost.code.get(KERNEL, 0)
-        shared |= {name: size for name, size in cost.code.items() if name != KERNEL}
-    return Measured(code=own + sum(shared.values()), compiler=compiler_of(target, optimize))
+    code = chosen.trial.code
+    return None if code is None else Measured(code, compiler_of(target, optimize))
 
 
 def _can_prove(target: Target) -> bool:

@@ -36,7 +36,8 @@ class Wish:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A plan. live: bytes at its busiest moment.  flash: bytes of its constants, of its kernels as
-    far as they were measured, and about those of their calls."""
+    far as they were measured, and about those of their calls.  code: of its kernels, if they were.
+    """
 
     name: str
     live: int
@@ -44,6 +45,7 @@ class Trial:
     lowered: Lowered = field(repr=False)
     picks: tuple[int, ...] = field(repr=False)
     flash: int = 0
+    code: int | None = None
 
 
 def within(trials: Sequence[Trial], wish: Wish, every: bool = False) -> list[Trial]:

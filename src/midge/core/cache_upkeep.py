@@ -93,6 +93,8 @@ def account(root: Path, added: int) -> None:
         total = size(root) if known is None else known + added
         if total > limit:
             total = _make_room(root, limit)
+        if (root / _TOTAL).is_symlink():
+            (root / _TOTAL).unlink()  # what it names is another's
         (root / _TOTAL).write_text(str(total))
 
 

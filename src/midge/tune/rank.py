@@ -138,14 +138,6 @@ def prove(
     _refuse(_measured(matches, wanted, machine, target, optimize, on, told))
 
 
-def costs_of(trials: Sequence[Trial], target: Target, optimize: str) -> list[Cost] | None:
-    """What the trials cost, equal ones once; None if one of them was not measured."""
-    machine = machine_of(target, optimize)
-    found = [remembered(key) for key in dict.fromkeys(key_of(t, machine) for t in trials)]
-    known = [cost for cost in found if cost is not None]
-    return known if len(known) == len(found) else None
-
-
 def _refuse(found: Mapping[tuple[int, int], Outcome]) -> None:
     unfit = [(i, j, o.reason) for (i, j), o in found.items() if isinstance(o, Unfit)]
     if unfit:
