@@ -128,8 +128,9 @@ class _Taken:
         """For each part that several share, trials that do without."""
         for part in [p for p, count in self.used.items() if count > 1]:
             users = [op for op, pick in enumerate(self.picks) if part in self.flash.of(op, pick)]
-            moves = [(op, self.flash.without(op, part)) for op in users]
-            yield [tuple((op, i) for op, i in moves if i is not None)] if _all(moves) else []
+            without = ((op, self.flash.without(op, part)) for op in users)
+            moves = tuple((op, i) for op, i in without if i is not None)
+            yield [moves] if len(moves) == len(users) else []
 
     def saved(self, moves: Moves) -> int:
         """Bytes."""
@@ -154,10 +155,6 @@ class _Taken:
             self.used.subtract(self.flash.of(op, self.picks[op]).keys())
             self.used.update(self.flash.of(op, i).keys())
             self.picks[op] = i
-
-
-def _all(moves: Sequence[tuple[int, int | None]]) -> bool:
-    return all(i is not None for _, i in moves)
 
 
 def size_of(trial: Trial, cost: Cost) -> int:
