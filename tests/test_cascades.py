@@ -4,7 +4,6 @@ read or written by who should not; and which plan is chosen."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph, Node
 from midge.lower.bands import Form
-from midge.lower.lower import Choice, find_options
+from midge.lower.lower import Lowered, find_options
 from midge.plan.offsets import plan
 from midge.ranking import MUCH_LESS, MUCH_SLOWER, SLOWER, SMALL, Trial, Wish, ranked
 from midge.run import RUNNERS
@@ -177,7 +176,8 @@ def priced(factor: float, extra: int = 0) -> Price:
     """A network with bands costs `factor` times what it costs without, and each option of a kernel
     `extra` more than the one before it."""
 
-    def price(choices: Sequence[Choice], beside: int = 0) -> Priced:
+    def price(found: Lowered, wish: Wish) -> Priced:
+        choices = found.choices
         total = 1e9 * (factor if any(c.count for c in choices) else 1.0)
         cycles = tuple(
             tuple(int(total / len(choices) / c.calls) + extra * i for i in range(len(c.options)))

@@ -47,8 +47,8 @@ class Priced:
     code: Callable[[Sequence[int]], int] | None = None
 
 
-# What the options of all choices cost, beside so many bytes of flash that are taken in any case.
-Price = Callable[[Sequence[Choice], int], Priced]
+# What the options of all choices cost, and those that the wish prefers.
+Price = Callable[[Lowered, Wish], Priced]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class Chosen:
         return [(choice, choice.options[pick]) for choice, pick in own]
 
 
-def price_first(choices: Sequence[Choice], beside: int = 0) -> Priced:
+def price_first(found: Lowered, wish: Wish) -> Priced:
     """Nothing is measured: the first option of each."""
-    return Priced((0,) * len(choices))
+    return Priced((0,) * len(found.choices))
 
 
 def choose(
@@ -100,7 +100,7 @@ def choose(
     taken row by row; ModelError and UsageError as of `lower.stream_time.flow`.
     """
     if wish.hop is not None:
-        return _choose_flow(graph, target, types, optimize, price, wish.hop, planner, without)
+        return _choose_flow(graph, target, types, optimize, price, wish, planner, without)
     _check_arriving(graph, wish)
     known: Known = {}
 
@@ -134,7 +134,7 @@ def _chosen(
     for number, (name, own, forms) in enumerate(plans):
         progress(f"trying plans ({name})", number, len(plans))
         found = lower(own, forms)
-        trials += _descent(name, found, price(found.choices, _beside(found)))
+        trials += _descent(name, found, price(found, wish))
         if name == WHOLE and not every and not _worth_a_try(trials[0], wish):
             complete = False
             break
@@ -163,25 +163,28 @@ def _choose_flow(
     types: Mapping[str, TensorType],
     optimize: str,
     price: Price,
-    hop: int,
+    wish: Wish,
     planner: Planner | None,
     without: frozenset[ir.Func],
 ) -> Chosen:
-    """The program that takes `hop` frames at a time. cycles: of a push with a whole window."""
-    found = flow(graph, target, hop)
+    """The program that takes `wish.hop` frames at a time. cycles: of a push with a whole window."""
+    assert wish.hop is not None
+    found = flow(graph, target, wish.hop)
     most = _OPTIONS if price is not price_first else 1
     lowered = find_options(
         graph, target, types, optimize, most=most, bands=found.cascade, without=without
     )
-    priced = price(lowered.choices, _beside(lowered))
+    priced = price(lowered, wish)
     moving = {v: Moving(f.height, found.hop // f.rate) for v, f in found.flows.items()}
     program = pushed(lowered.program(priced.picks), found.hop, moving, found.unordered)
     layout = layout_of(program)
     arena = place(layout, calls_of(program, layout), planner or plan)
     cycles = _total(lowered, priced, priced.picks)
-    code = priced.code and priced.code(priced.picks)
+    code = _code(priced, priced.picks)
     trial = Trial("pushes", arena.plan.lower_bound, cycles, lowered, priced.picks, code=code)
-    return Chosen(program, arena, trial, arena.plan.lower_bound, (trial,), Wish(hop=hop), False)
+    return Chosen(
+        program, arena, trial, arena.plan.lower_bound, (trial,), Wish(hop=wish.hop), False
+    )
 
 
 def _plans(graph: Graph, wish: Wish) -> Iterator[tuple[str, Graph, Forms]]:
@@ -245,7 +248,7 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     calls = _of_calls(found)
     for _ in range(_MOST_MOVES):
         state = _State.of(found, picks)
-        cycles, code = _total(found, priced, picks), priced.code and priced.code(picks)
+        cycles, code = _total(found, priced, picks), _code(priced, picks)
         flash = state.constants + (code or 0) + calls
         trials.append(Trial(name, state.live, cycles, found, tuple(picks), flash, code))
         move = _move(found, priced, picks, state)
@@ -259,7 +262,7 @@ def _descent(name: str, found: Lowered, priced: Priced) -> list[Trial]:
     return trials[: kept + 1]
 
 
-def _beside(found: Lowered) -> int:
+def beside_kernels(found: Lowered) -> int:
     """Bytes of flash besides kernels and their constants: of calls, and of rows of padding."""
     program = found.program([0] * len(found.choices))
     own = {value for choice in found.choices for value in choice.options[0].consts}
@@ -309,6 +312,10 @@ def _total(found: Lowered, priced: Priced, picks: Sequence[int]) -> int | None:
         return None
     own = zip(found.choices, priced.cycles, picks, strict=True)
     return sum(choice.calls * cycles[pick] for choice, cycles, pick in own)
+
+
+def _code(priced: Priced, picks: Sequence[int]) -> int | None:
+    return None if priced.code is None else priced.code(picks)
 
 
 def _move(

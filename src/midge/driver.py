@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from midge import kernels, ops
-from midge.cascading import Chosen, Priced, choose, price_first
+from midge.cascading import Chosen, Priced, beside_kernels, choose, price_first
 from midge.codegen.arrange import layout_of
 from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
@@ -30,7 +30,7 @@ from midge.limits import check_limits
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.candidates import Option
-from midge.lower.lower import Choice
+from midge.lower.lower import Choice, Lowered
 from midge.passes.drop_channels import Dropped
 from midge.pipeline import check_constants, narrowed_types, prepare, spell_out
 from midge.plan.arena import Arena, Planner, place
@@ -118,7 +118,7 @@ def compile_graph(
     plain, dropped = spell_out(model)
     check_constants(plain, graph)
     searches = options.search and reason_against(target) is None
-    price = partial(_price, target, options, progress) if searches else price_first
+    price = partial(_price, target, goal, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(
         options.max_ram, arriving, options.bands, options.stream_time, _flash(target, options),
@@ -199,19 +199,20 @@ def _flash(target: Target, options: CompileOptions) -> int | None:
 
 def _price(
     target: Target,
-    options: CompileOptions,
+    optimize: str,
     progress: Progress,
-    choices: Sequence[Choice],
-    beside: int,
+    found: Lowered,
+    wish: Wish,
 ) -> Priced:
     """The option of every kernel that measures best, and what all of them cost."""
-    matches = [_match(choice, choice.options) for choice in choices]
-    flash = _flash(target, options)
-    flash = None if flash is None else max(0, flash - beside)
+    matches = [_match(choice, choice.options) for choice in found.choices]
+    flash = wish.max_flash
+    flash = None if flash is None else max(0, flash - beside_kernels(found))
     try:
-        ranked: Ranked = rank(matches, target, options.goal, flash, every=True, progress=progress)
+        ranked: Ranked = rank(matches, target, optimize, flash, every=True, progress=progress)
     except UnfitKernels as error:
-        raise _Refused([(choices[i].options[j], why) for i, j, why in error.found]) from None
+        refused = [(found.choices[i].options[j], why) for i, j, why in error.found]
+        raise _Refused(refused) from None
     cycles = tuple(tuple(c.cycles for c in own) for own in ranked.costs)
     return Priced(ranked.picks, cycles, ranked.flash.code)
 
