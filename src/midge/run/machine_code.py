@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 Isa = Literal["arm", "riscv"]
@@ -51,7 +51,7 @@ def riscv_sizes(code: bytes) -> Iterator[int]:
 def disassemble(code: bytes, address: int, isa: Isa) -> Iterator[Instruction]:
     """The instructions of `code`, which starts at `address`; ".inst" where Capstone knows none."""
     sizes = thumb_sizes if isa == "arm" else riscv_sizes
-    engine, at = _engine(isa), 0
+    engine, at = disassembler(isa), 0
     while at < len(code):
         # In one go as far as it gets: an IT instruction changes how those behind it read.
         for found in engine.disasm(code[at:], address + at):
@@ -70,7 +70,18 @@ def _word(code: bytes, isa: Isa) -> str:
     return "0x" + code[::-1].hex()
 
 
-@cache
+_own = threading.local()
+
+
+def disassembler(isa: Isa) -> Any:
+    """Capstone's engine for it, one for each thread: an engine keeps the IT block that it is in,
+    and calls of it run side by side."""
+    known: dict[Isa, Any] = _own.__dict__.setdefault("engines", {})
+    if isa not in known:
+        known[isa] = _engine(isa)
+    return known[isa]
+
+
 def _engine(isa: Isa) -> Any:
     import capstone
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
+
+from midge.run.machine_code import disassembler
 
 
 class Kind(Enum):
@@ -152,20 +153,11 @@ def decode(code: bytes) -> Iterator[Instruction]:
         at += size
 
 
-@cache
-def _disassembler() -> Any:
-    import capstone
-
-    engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
-    engine.detail = True
-    return engine
-
-
 @lru_cache(maxsize=1 << 16)
 def _decode_one(code: bytes) -> Instruction:
     from capstone import arm_const
 
-    engine = _disassembler()
+    engine = disassembler("arm")
     found = next(engine.disasm(code, 0), None)
     if found is None:
         return Instruction(".inst", Kind.UNKNOWN, len(code))
