@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from midge.codegen.c import define, emit, instruction_name
 from midge.core import cache
+from midge.core.sources import digest_of
 from midge.core.target import Target
 from midge.core.types import Array
 from midge.loop.instruction import Instruction
@@ -19,6 +20,7 @@ _NAME = "trial"
 KERNEL = "kernel"  # of a cost's code: what is not an instruction with a body
 _AGREES = b"agrees"
 _BY_DATA = "branches by data"
+_MEASURING = ("midge.codegen", "midge.run", "midge.toolchain", "midge.tune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,14 @@ def bodies_of(kernel: Kernel) -> dict[str, Instruction]:
 
 
 def machine_of(target: Target, optimize: str) -> tuple[str, ...]:
-    """What the cost of every trial depends on: target, compiler with its flags, and runtime."""
+    """What the cost of every trial depends on: target, compiler with its flags, runtime, and how it
+    is measured."""
     features = " ".join(sorted(target.features))
     machine = f"{target.arch} {target.cpu} {features} {sorted(target.emulator.items())}"
     conditional = target.arch == "arm" and "div" in target.features  # Thumb-2: IT
     how = () if conditional else (_BY_DATA,)
-    return (machine, *how, *found_build(target, optimize), *headers())
+    measured = digest_of(*_MEASURING)
+    return (machine, *how, *found_build(target, optimize), *headers(), measured)
 
 
 def key_of(trial: Trial, machine: tuple[str, ...]) -> str:
