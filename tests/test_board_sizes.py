@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import midge as midge_package
@@ -122,6 +123,105 @@ def test_a_pool_that_is_called_like_a_memory_is_that_memory(graph: Graph, tmp_pa
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20}, oversize=True).files
     assert compiled(graph, board(tmp_path, 64, typical=True), pools={"sram1": 1 << 20}).files
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 64, "psram": 1 << 20}).files
+
+
+def with_more(path: Path, name: str, start: int, size: int) -> Path:
+    path.write_text(
+        f'{path.read_text()}[[memories]]\nname = "{name}"\nkind = "ram"\n'
+        f"start = {start}\nsize = {size}\n"
+    )
+    return path
+
+
+def test_of_several_memories_the_largest_counts(graph: Graph, tmp_path: Path) -> None:
+    """An arena lies in one piece, and may lie in any."""
+    both = with_more(board(tmp_path, 64), "sram2", 0x30000000, 1 << 16)
+    memory = load_target(str(both)).memory("ram")
+    assert memory is not None
+    assert (memory.name, memory.size) == ("sram2", 1 << 16)
+    assert compiled(graph, both).arena_size > 64
+
+
+def test_what_several_memories_have_together_is_named(graph: Graph, tmp_path: Path) -> None:
+    need = least_arena(graph)
+    both = with_more(board(tmp_path, need - 8), "sram2", 0x30000000, 128)
+    with pytest.raises(PlanError, match=f"sram1 has {need - 8}") as caught:
+        compiled(graph, both)
+    assert f"--pool sram1={need - 8} --pool sram2=128 may help" in caught.value.hint
+    small = with_more(board(tmp_path, 64), "sram2", 0x30000000, 60)
+    with pytest.raises(PlanError, match="sram1 has 64") as caught:
+        compiled(graph, small)
+    assert "--pool" not in caught.value.hint
+
+
+@pytest.mark.slow
+def test_memory_at_address_zero(graph: Graph, tmp_path: Path) -> None:
+    """As a Cortex-M7 has it: what lies at 0 is no memory to C."""
+    path = board(tmp_path, 1 << 14)
+    path.write_text(path.read_text().replace("0x20000000", "0x0"))
+    package = midge_package.compile(graph, path, prove=False)
+    assert package.arena_size > 64
+    x = np.zeros((1, 2, 6, 6), np.float32)
+    assert midge_package.run(package, x, on="emulator").cycles
+
+
+def test_flash_and_ram_are_told_together(graph: Graph, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"sram1 has 64, and \d+ bytes of flash .* has 16") as both:
+        compiled(graph, board(tmp_path, 64, 16))
+    assert both.value.hint.count("a smaller model may help") == 1
+    with pytest.raises(PlanError, match=r"63 are allowed, and \d+ bytes of flash .* has 16"):
+        compiled(graph, board(tmp_path, 64, 16), max_ram=63)
+
+
+def test_what_goes_on_in_any_case_needs_least(digits: Path, tmp_path: Path) -> None:
+    """As what would fit does, and not as if there were no limit."""
+    options: dict[str, Any] = {"prove": False, "oversize": True}
+    usual = midge_package.compile(digits, "cortex-m4", prove=False)
+    small = midge_package.compile(digits, board(tmp_path, 1024), **options)
+    assert 1024 < small.arena_size < usual.arena_size
+
+
+def test_what_is_too_large_is_said_before_it_is_proved(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proof of float kernels on a core without an FPU takes minutes."""
+
+    def prove(*_: object) -> None:
+        raise AssertionError("proved")
+
+    monkeypatch.setattr(driver, "prove", prove)
+    with pytest.raises(PlanError, match="63 are allowed"):
+        midge_package.compile(graph, "cortex-m4", search=False, max_ram=63)
+    with pytest.raises(AssertionError, match="proved"):
+        midge_package.compile(graph, "cortex-m4", search=False)
+
+
+def test_hints_are_ways_that_can_be_enough() -> None:
+    """What saves too little is not named."""
+    m = OnnxModel()
+    m.op("Relu", m.conv(m.conv("x", 2, 4), 4, 2), output="y")
+    driver.load_operators()
+    image = read(m.build([("x", (1, 2, 24, 24))], ["y"]), "net")
+    size = image.types[image.inputs[0]].size
+
+    def hint(**limits: int) -> str:
+        with pytest.raises(PlanError) as caught:
+            compiled(image, Path("cortex-m4"), **limits)
+        return caught.value.hint
+
+    least = least_arena(image)
+    assert "int8 instead of float (midge quantize)" in hint(max_ram=least // 4 + 64)
+    assert "int8" not in hint(max_ram=least // 8)
+    assert "--stream-input" in hint(max_ram=least - 64)
+    assert "--stream-input" not in hint(max_ram=least - size - 64)
+    assert "a smaller model may help" in hint(max_ram=64)
+
+
+def least_arena(graph: Graph) -> int:
+    """Bytes of the smallest plan."""
+    with pytest.raises(PlanError, match=r"needs (\d+)") as caught:
+        compiled(graph, Path("cortex-m4"), max_ram=1)
+    return int(str(caught.value).partition("needs ")[2].split()[0])
 
 
 def test_a_pool_of_flash_is_refused(graph: Graph, tmp_path: Path) -> None:

@@ -129,23 +129,26 @@ def compile_graph(
     planner = _pools(options, target)
     proves = options.prove and _can_prove(target)
 
-    def pick(wish: Wish, without: frozenset[ir.Func]) -> Chosen:
-        found = choose(plain, target, types, goal, price, wish, planner, without, progress)
-        if proves:
-            _check_taken(found, target, goal, progress)
-        return found
+    def made(without: frozenset[ir.Func]) -> Compiled:
+        def pick(wish: Wish) -> Chosen:
+            return choose(plain, target, types, goal, price, wish, planner, without, progress)
 
-    chosen = _fitting(partial(_choose, pick), wish, target, options)
-    program = chosen.program
-    arena = _apart(program, chosen.arena) if options.check_memory else chosen.arena
-    hop = None if program.pushes is None else program.pushes.hop
-    done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
-    progress("writing C", 0, 0)
-    measured = _measured(chosen, target, goal) if searches else None
-    origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
-    package = make_package(program, arena, target, done, origin, dropped.totals)
-    check_limits(package, done)
-    return Compiled(graph, model, plain, dropped, program, arena, package, chosen, prepared.turned)
+        chosen = _fitting(pick, wish, target, options)
+        program = chosen.program
+        arena = _apart(program, chosen.arena) if options.check_memory else chosen.arena
+        hop = None if program.pushes is None else program.pushes.hop
+        done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
+        progress("writing C", 0, 0)
+        measured = _measured(chosen, target, goal) if searches else None
+        origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
+        package = make_package(program, arena, target, done, origin, dropped.totals)
+        check_limits(package, done)  # before the proof: what is too large is soon said
+        if proves:
+            _check_taken(chosen, target, goal, progress)
+        turned = prepared.turned
+        return Compiled(graph, model, plain, dropped, program, arena, package, chosen, turned)
+
+    return _without_unfit(made)
 
 
 def beside_others(
@@ -263,13 +266,15 @@ class _Refused(Exception):  # noqa: N818  # not an error of a user's
 def _fitting(
     pick: Callable[[Wish], Chosen], wish: Wish, target: Target, options: CompileOptions
 ) -> Chosen:
-    """What `pick` chooses for `wish`; where that exceeds the board's own RAM, what fits it."""
+    """What `pick` chooses for `wish`; where that exceeds the board's own RAM, what fits it, or
+    needs least."""
     if options.pools:
         return _in_pools(pick, wish, sum(size for _, size in options.pools))
     own = target.memory("ram")
-    board = None if own is None or own.typical or options.oversize else own.size
+    board = None if own is None or own.typical else own.size
     if board is not None and wish.max_ram is not None:
-        return pick(replace(wish, max_ram=min(board, wish.max_ram)))
+        given = wish if options.oversize else replace(wish, max_ram=min(board, wish.max_ram))
+        return pick(given)
     chosen = pick(wish)
     fits = board is None or chosen.arena.size <= board
     return chosen if fits else pick(replace(wish, max_ram=board))
@@ -285,13 +290,13 @@ def _in_pools(pick: Callable[[Wish], Chosen], wish: Wish, size: int) -> Chosen:
     return pick(replace(wish, max_ram=size))
 
 
-def _choose(pick: Callable[[Wish, frozenset[ir.Func]], Chosen], wish: Wish) -> Chosen:
-    """What `pick` chooses without the kernels that turn out not to be right: a kernel that does not
+def _without_unfit(made: Callable[[frozenset[ir.Func]], Compiled]) -> Compiled:
+    """What is made without the kernels that turn out not to be right: a kernel that does not
     build, run or agree is one that is not taken, and the user is told."""
     without: frozenset[ir.Func] = frozenset()
     while True:
         try:
-            return pick(wish, without)
+            return made(without)
         except _Refused as error:
             more = {option.kernel.func for option, _ in error.found} - without
             if not more:

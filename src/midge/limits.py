@@ -2,66 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from midge.codegen.picture import CALLER
 from midge.core.errors import PlanError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.target import Memory
 
+# What may be left at best: of constants and of code by other kernels, of floats as int8.
+_CONSTANTS_LEFT, _CODE_LEFT, _INT8_LEFT = 0.75, 0.5, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Excess:
+    """need: bytes of `what`.  whose: what they exceed.  place: where most of it is.  ways: what may
+    help.  board: whether it is the board's own memory that is too small."""
+
+    need: int
+    what: str
+    whose: str
+    place: str
+    ways: str
+    board: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.need} bytes of {self.what}, {self.whose}"
+
 
 def check_limits(package: Package, options: CompileOptions) -> None:
-    """PlanError that says what is needed, which operator takes most of it and what would help."""
-    rows: list[dict[str, Any]] = package.metadata["operators"]
-    ram = None if options.check_memory else options.max_ram
-    if ram is not None and package.arena_size > ram:
-        most = max(rows, key=lambda row: int(row["live"]))
-        helps = " or ".join(_for_less_ram(package, options))
-        raise _too_large(
-            package, package.arena_size, "RAM for the arena", ram,
-            f"the peak is at {_place(most)}: {most['live']} bytes alive; {helps} would help",
-        )  # fmt: skip
-    flash, what = flash_of(package)
-    if options.max_flash is not None and flash > options.max_flash:
-        most = max(rows, key=lambda row: int(row["constants"]))
-        helps = " or ".join(_for_less_flash(package, options))
-        raise _too_large(
-            package, flash, what, options.max_flash,
-            f"{package.weights_size} are constants, most of them of {_place(most)}: "
-            f"{most['constants']}; {helps} may help",
-        )  # fmt: skip
-    _check_board(package, options)
-
-
-def _check_board(package: Package, options: CompileOptions) -> None:
-    """PlanError for what exceeds the board's own memories, before its stack and code are counted.
-    A CPU's typical ones are for `midge compile` to warn of."""
-    if options.oversize or options.check_memory:
+    """PlanError that says what is needed, which operator takes most of it and what may help."""
+    found = [*_excesses(package, options)]
+    if not found:
         return
-    for memory, size in exceeded(package):
+    board = any(excess.board for excess in found)
+    hints: list[str] = []
+    for excess, following in zip(found, [*found[1:], None], strict=True):
+        hints += [excess.place] if excess.place else []
+        if following is None or excess.ways != following.ways:
+            hints.append(f"{excess.ways} may help")
+    raise PlanError(
+        "needs " + ", and ".join(str(excess) for excess in found),
+        where=f"{package.name} on {package.target.name}" if board else package.name,
+        hint="; ".join([*hints, *(["--oversize goes on in any case"] if board else [])]),
+    )
+
+
+def _excesses(package: Package, options: CompileOptions) -> Iterator[_Excess]:
+    """Before stack and calls are counted. A CPU's typical memories are for `midge compile` to warn
+    of."""
+    if options.check_memory:
+        return
+    ram, flash = options.max_ram, options.max_flash
+    arena, what = package.arena_size, "RAM for the arena"
+    bytes_, of = flash_of(package)
+    if ram is not None and arena > ram:
+        ways = _for_less_ram(package, options, ram)
+        yield _Excess(arena, what, f"{ram} are allowed", _peak(package), ways)
+    if flash is not None and bytes_ > flash:
+        ways = _for_less_flash(package, options, flash)
+        yield _Excess(bytes_, of, f"{flash} are allowed", _constants(package), ways)
+    for memory, size in () if options.oversize else exceeded(package):
         if memory.typical:
             continue
-        what, found = flash_of(package)[1], _for_less_flash(package, options)
-        if memory.kind == "ram":
-            what, found = "RAM for the arena", _for_less_ram(package, options)
-        if options.pools and memory.kind == "ram":
-            found = [f"--pool {memory.name}={memory.size}"]
-        helps = " or ".join(found)
-        raise PlanError(
-            f"needs {size} bytes of {what}, {memory.name} has {memory.size}",
-            where=f"{package.name} on {package.target.name}",
-            hint=f"{helps} may help; --oversize goes on in any case",
-        )
+        whose = f"{memory.name} has {memory.size}"
+        if memory.kind == "flash" and (flash is None or bytes_ <= flash):
+            ways = _for_less_flash(package, options, memory.size)
+            yield _Excess(size, of, whose, _constants(package), ways, True)
+        if memory.kind == "ram" and (ram is None or arena <= ram):
+            ways = _in_others(package, options, memory)
+            ways = ways or _for_less_ram(package, options, memory.size)
+            yield _Excess(size, what, whose, "" if options.pools else _peak(package), ways, True)
 
 
 def flash_of(package: Package) -> tuple[int, str]:
     """The bytes of flash that are known to be needed, and what for: kernels count where they were
     measured. What calls them comes on top."""
-    measured = package.metadata["kernels"]
-    if measured is None:
+    code = kernels_of(package)
+    if code is None:
         return package.weights_size, "flash for constants alone"
-    return package.weights_size + int(measured["code"]), "flash for constants and kernels"
+    return package.weights_size + code, "flash for constants and kernels"
+
+
+def kernels_of(package: Package) -> int | None:
+    """Bytes of flash of its kernels; None where they were not measured."""
+    measured = package.metadata["kernels"]
+    return None if measured is None else int(measured["code"])
 
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:
@@ -78,35 +106,73 @@ def exceeded(package: Package) -> list[tuple[Memory, int]]:
     return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
 
 
-def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['name']} ({row['src']})"
+def _peak(package: Package) -> str:
+    most = _most(package, "live")
+    return f"the peak is at {most['name']} ({most['src']}): {most['live']} bytes alive"
 
 
-def _for_less_ram(package: Package, options: CompileOptions) -> list[str]:
-    """Options and changes of the model that could make the arena smaller."""
+def _constants(package: Package) -> str:
+    if not package.weights_size:
+        return ""
+    most = _most(package, "constants")
+    where = f"{most['name']} ({most['src']}): {most['constants']}"
+    return f"{package.weights_size} are constants, most of them of {where}"
+
+
+def _most(package: Package, key: str) -> Mapping[str, Any]:
+    rows: list[Mapping[str, Any]] = package.metadata["operators"]
+    return max(rows, key=lambda row: int(row[key]))
+
+
+def _in_others(package: Package, options: CompileOptions, memory: Memory) -> str:
+    """What the board's other memories could do; "" if they could not."""
+    own = [m for m in package.target.memories if m.kind == "ram"]
+    if options.pools:
+        named = [f"--pool {memory.name}={memory.size}"]
+        named += [f"--pool {m.name}={m.size}" for m in own if m.name not in dict(options.pools)]
+    elif len(own) > 1 and sum(m.size for m in own) >= package.arena_size:
+        named = [f"--pool {m.name}={m.size}" for m in sorted(own, key=lambda m: m.cost)]
+    else:
+        return ""
+    return " ".join(named)
+
+
+def _for_less_ram(package: Package, options: CompileOptions, limit: int) -> str:
+    """Options and changes of the model that could make the arena so small."""
     found = [] if options.bands else ["--bands"]
+    need = package.arena_size
+    floats = [t for o in package.operators for t in o.outputs if t.type.dtype.is_float]
+    if max((t.type.size for t in floats), default=0) * 4 >= need and need * _INT8_LEFT <= limit:
+        found.append("int8 instead of float (midge quantize)")
     sizes = [t.type.size for t in package.inputs]
     image = len(sizes) == 1 and len(package.inputs[0].type.shape) == 4
-    turns = any(o.name.startswith("transpose") for o in package.operators)
-    if image and turns and not options.channels_last:
-        found.append("--channels-last (an image that is not transposed)")
-    streams = options.stream_input or options.stream_time is not None
-    if not streams and image and 4 * sizes[0] >= package.arena_size:
-        found.append(f"--stream-input (the input takes {sizes[0]} bytes)")
-    if any(t.type.dtype.is_float for o in package.operators for t in o.outputs):
-        found.append("int8 instead of float")
-    return found or ["a smaller model"]
+    if image and need - sizes[0] <= limit:
+        turns = any(o.name.startswith("transpose") for o in package.operators)
+        if turns and not options.channels_last:
+            found.append("--channels-last (an image that is not transposed)")
+        streams = options.stream_input or options.stream_time is not None
+        if not streams and 4 * sizes[0] >= need and _waits(package):
+            found.append(f"--stream-input (the input takes {sizes[0]} bytes)")
+    return " or ".join(found) or "a smaller model"
 
 
-def _for_less_flash(package: Package, options: CompileOptions) -> list[str]:
-    """Options and changes of the model that could make kernels and constants smaller."""
-    found = [] if options.search else ["a search (no --no-search)"]
-    found += [] if options.goal == "size" else ["--optimize size"]
+def _waits(package: Package) -> bool:
+    """Whether the input is still there at the peak."""
+    names = [row["name"] for row in package.metadata["operators"]]
+    tensors: list[dict[str, Any]] = package.metadata["tensors"]
+    dies = [t["dies"] for t in tensors if t["born"] == CALLER]
+    last = max((names.index(d) for d in dies if d in names), default=len(names))
+    return names.index(_most(package, "live")["name"]) <= last
+
+
+def _for_less_flash(package: Package, options: CompileOptions, limit: int) -> str:
+    """Options and changes of the model that could make kernels and constants so small."""
+    need, size = flash_of(package)[0], package.weights_size
+    able = size * _CONSTANTS_LEFT + (need - size) * _CODE_LEFT <= limit
+    found = ["a search (no --no-search)"] if able and not options.search else []
+    found += ["--optimize size"] if able and options.goal != "size" else []
+    trees = "tree_ensemble" in _most(package, "constants")["kinds"]
     floats = any(t.type.dtype.is_float for o in package.operators for t in o.outputs)
-    return [*found, *(["int8 instead of float"] if floats else [])] or ["a smaller model"]
-
-
-def _too_large(package: Package, need: int, what: str, limit: int, hint: str) -> PlanError:
-    return PlanError(
-        f"needs {need} bytes of {what}, {limit} are allowed", where=package.name, hint=hint
-    )
+    if floats and not trees and 2 * size >= need and size * _INT8_LEFT <= limit:
+        found.append("int8 instead of float (midge quantize)")
+    return " or ".join(found) or "a smaller model"

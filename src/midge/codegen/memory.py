@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from midge.codegen.arrange import writers_of
-from midge.codegen.picture import picture_of
+from midge.codegen.picture import CALLER, picture_of
 from midge.loop.program import Program
 from midge.plan.arena import Arena, Stream
 
@@ -32,7 +32,7 @@ def tensors_of(
 ) -> list[dict[str, Any]]:
     """A row for each tensor and each scratch memory: offset (the lowest), size (of the tensor;
     `kept` is the most that is alive of it at once), label, who writes and who last reads it."""
-    names = ["the caller"] * len(program.arriving) + [op.name for op in program.operations]
+    names = [CALLER] * len(program.arriving) + [op.name for op in program.operations]
     writers = writers_of(program)
     inputs = {program.buffer(v) for v in program.inputs}
     outputs = {program.buffer(v) for v in program.outputs}
@@ -42,9 +42,9 @@ def tensors_of(
         lives = arena.lives[name]
         start = min(life.birth for life in lives)
         stop = max(life.death for life in lives)
-        born = "the caller" if name in inputs else writers[name]
+        born = CALLER if name in inputs else writers[name]
         kept = name in outputs or stop < 0
-        stays = "the caller" if kept else "the next push"
+        stays = CALLER if kept else "the next push"
         ends = kept or stop >= len(arena.calls)
         rows.append(
             {

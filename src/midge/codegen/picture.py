@@ -15,6 +15,7 @@ from midge.plan.arena import Arena, Layout, busiest_of_calls, prepare
 from midge.plan.buffers import Buffer, Piece
 
 SCRATCH = "scratch"
+CALLER = "the caller"  # of the model: who writes its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def picture_of(program: Program, arena: Arena) -> Picture:
     )
     alive = arena.live
     peak = alive.index(max(alive)) if alive else 0
-    stages = ["the caller"] * len(program.arriving) + [op.name for op in program.operations]
+    stages = [CALLER] * len(program.arriving) + [op.name for op in program.operations]
     by = stages[arena.calls[peak].stage] if alive else ""
     scratch = _scratch(program, layout, arena)
     return Picture(tracks, scratch, alive, arena.size, arena.plan.lower_bound, peak, by)

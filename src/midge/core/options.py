@@ -391,9 +391,7 @@ def _check_pools(options: CompileOptions) -> None:
             where="--pool",
             hint=f"together at most {_MOST_TOGETHER} bytes",
         )
-    if options.stream_time is not None or options.check_memory or options.static_arena:
-        raise UsageError(
-            "goes with one memory only",
-            where="--pool",
-            hint="without --stream-time, --check-memory and --static-arena",
-        )
+    alone = ("static_arena", "check_memory", "stream_time")
+    given = [_flag(n).word for n in alone if getattr(options, n) not in (None, False)]
+    if given:
+        raise UsageError(f"cannot be used with {given[0]}", where="--pool", hint="leave one out")

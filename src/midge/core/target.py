@@ -69,5 +69,6 @@ class Target:
         return replace(self, straight=EVERY_STEP) if unroll else self
 
     def memory(self, kind: Literal["ram", "flash"]) -> Memory | None:
-        """The first memory of a kind, or None on a host."""
-        return next((m for m in self.memories if m.kind == kind), None)
+        """The largest memory of a kind, the first of equal ones: an arena, and an image, lie in one
+        piece. None on a host."""
+        return max((m for m in self.memories if m.kind == kind), key=lambda m: m.size, default=None)

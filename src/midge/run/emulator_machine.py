@@ -155,7 +155,8 @@ class Machine:
         self._flash = range(start, _page_end(max(s.address + s.size for s in fixed)))
         memory = self._package.target.memory("ram")
         assert memory is not None, "an image was linked for a target without RAM"
-        data_end = max((s.address + s.size for s in moving), default=memory.start)
+        lowest = max(memory.start, CONTEXT_SIZE)  # what lies at address 0 is nothing to C
+        data_end = max([lowest, *(s.address + s.size for s in moving)])
         self.context = -(-data_end // CONTEXT_SIZE) * CONTEXT_SIZE
         self.arena = arena_start(self.context + CONTEXT_SIZE + GUARD_SIZE)
         guard_end = self.arena + self._package.arena_size + GUARD_SIZE

@@ -34,7 +34,7 @@ SECTIONS {{
 
 
 def linker_script(target: Target, roots: Sequence[str]) -> str:
-    """A script for the target's first flash and RAM that keeps the functions `roots`.
+    """A script for the target's flash and RAM that keeps the functions `roots`.
 
     TargetError when the target has no such memories.
     """

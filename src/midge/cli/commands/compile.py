@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
-from midge.limits import exceeded, flash_of
+from midge.limits import exceeded, flash_of, kernels_of
 
 
 @command("compile")
@@ -70,20 +70,27 @@ def compile_command(
             }
         )
         return
-    _show(compiled, folder, changes)
+    usual = replace(options, name=None) == CompileOptions() and target == DEFAULT_TARGET
+    _show(compiled, folder, changes, usual)
 
 
-def _show(compiled: Compiled, folder: Path, changes: Changes | None) -> None:
+def _show(compiled: Compiled, folder: Path, changes: Changes | None, usual: bool) -> None:
+    """usual: whether no option says how it is compiled."""
     out, package = console(), compiled.package
     arena = package.metadata["arena"]
     macs = sum(op.macs for op in package.operators)
+    ram = share(package, "ram", arena["size"])
+    places = arena.get("pools", {}).items()
     rows = [
-        ("arena", number(arena["size"]), f"bytes of RAM{share(package, 'ram', arena['size'])}"),
-        *((f"  in {name}", number(size), "bytes") for name, size in arena.get("pools", {}).items()),
-        (
-            "constants",
-            number(package.weights_size),
-            f"bytes of flash{share(package, 'flash', package.weights_size)}",
+        *((f"arena in {name}", number(size), "bytes of RAM") for name, size in places),
+        *([("arena", number(arena["size"]), f"bytes of RAM{ram}")] if not places else []),
+        *(
+            (name, number(size), f"bytes of flash{share(package, 'flash', size)}")
+            for name, size in (
+                ("constants", package.weights_size),
+                ("kernels", kernels_of(package)),
+            )
+            if size is not None
         ),
         ("operators", number(len(package.operators)), ""),
         ("multiply-accumulates", number(macs), "per push" if package.pushes else "per inference"),
@@ -103,8 +110,8 @@ def _show(compiled: Compiled, folder: Path, changes: Changes | None) -> None:
         _show_changes(package, place, changes)
         return
     out.print(f"\nWrote {len(package.files)} files to {place}")
-    following = "Next: [bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast."
-    out.print(following, markup=True)
+    following = "[bold]midge verify[/] shows that it is right, [bold]midge run[/] how fast."
+    out.print(f"Next{'' if usual else ' (same options)'}: {following}", markup=True)
 
 
 def _show_changes(package: Package, place: str, changes: Changes) -> None:
@@ -143,8 +150,7 @@ def misfits(package: Package) -> list[str]:
             what = f"what is placed in {memory.name} needs"
         elif memory.kind == "ram":
             what, advice = "the arena needs", "try --max-ram, which looks for slower plans, "
-        found.append(
-            f"{what} {number(size)} bytes, {whose} {number(memory.size)}; {advice}"
-            "choose a larger target or describe your board in a .toml"
-        )
+        advice += "choose a larger target or describe your board in a .toml"
+        told = f"{what} {number(size)} bytes, {whose} {number(memory.size)}"
+        found.append(f"{told}; {advice}" if memory.typical else told)
     return found
