@@ -19,6 +19,7 @@ from midge.frontends import read_file
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
 from midge.oracle.onnx_departures import departures, limit_casts
+from midge.oracle.onnx_sums import Sums
 
 
 class OnnxRuntime:
@@ -43,6 +44,7 @@ class OnnxRuntimeSession:
 
         model = onnx.ModelProto.FromString(data)
         self.apart = departures(model)
+        self._sums = Sums(model)
         self._limited = limit_casts(model, graph)
         self._outside = dict.fromkeys(self._limited, (0, 0))
         if self._limited:
@@ -69,6 +71,7 @@ class OnnxRuntimeSession:
             inside = found.pop(cast.inside)
             outside, elements = self._outside[cast]
             self._outside[cast] = (outside + int((~inside).sum()), elements + inside.size)
+        found |= self._sums.of({**inputs, **found})
         return {name: array for name, array in found.items() if array.dtype.kind not in "OUS"}
 
 
