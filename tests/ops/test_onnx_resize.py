@@ -133,3 +133,12 @@ def test_bytes_behind_it(opset: int) -> None:
         for place in PLACES:
             for seed in range(3):
                 assert not differences(resized(place, *scales), seed, opset).any(), (scales, place)
+
+
+def test_scales_that_are_nearly_those_of_the_lengths() -> None:
+    """Count as they are: to the bit, also in images."""
+    for shape, scales in (((5, 6), (1.8000002, 1.5000002)), ((7, 9), (3.0000005, 0.6666668))):
+        attrs = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        image = (1, 2, *shape)
+        have, want = both(model(image, (1, 1, *scales), 17, **attrs), values(image))
+        np.testing.assert_array_equal(have, want, str((shape, scales)))
