@@ -60,7 +60,8 @@ def resized(place: str, *scales: float, **attrs: Any) -> Build:
     def build(m: Island) -> str:
         factors = m.const(np.array([1, 1, *scales], np.float32))
         more = {"mode": "linear", "coordinate_transformation_mode": place, **attrs}
-        return m.op("Resize", m.source(1, 3, 5, 6), "", factors, **more)
+        region = m.const(np.zeros(0, np.float32)) if m.opset < 13 else ""
+        return m.op("Resize", m.source(1, 3, 5, 6), region, factors, **more)
 
     return build
 
@@ -130,6 +131,8 @@ EXACT: dict[str, Build] = {
     "linear, half pixel, odd": resized("half_pixel", 1.7, 3),
     "linear, smaller": resized("half_pixel", 0.6, 0.5),
     "linear, aligned": resized("align_corners", 2, 2),
+    "linear, aligned, odd": resized("align_corners", 1.7, 0.7),
+    "linear, aligned, one row": resized("align_corners", 0.3, 2.5),
     "linear, asymmetric": resized("asymmetric", 2, 2),
     "linear, asymmetric, odd": resized("asymmetric", 1.7, 3),
     "linear, as PyTorch": resized("pytorch_half_pixel", 2, 3),

@@ -33,6 +33,18 @@ def test_cases_give_their_outputs(number: int) -> None:
     onnx_cases.check_c(ready, f"onnx_cases_{number}")
 
 
+def test_other_outputs_are_onnxruntimes() -> None:
+    """By evaluation and by the generated C."""
+    found = onnx_cases.read(onnx_cases.cases()).otherwise
+    assert {r.case.name for r in found} == onnx_cases.OTHERWISE
+    judged = [onnx_cases.by_onnxruntime(r) for r in found]
+    for theirs, judge in zip(found, judged, strict=True):
+        with pytest.raises(AssertionError):
+            onnx_cases.check_evaluation(theirs)
+        onnx_cases.check_evaluation(judge)
+    onnx_cases.check_c(judged, "onnx_cases_otherwise")
+
+
 def test_the_page_lists_what_is_refused(request: pytest.FixtureRequest) -> None:
     text = onnx_page.page(onnx_cases.read(onnx_cases.cases()))
     if request.config.getoption("--update-golden"):

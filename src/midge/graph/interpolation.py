@@ -31,7 +31,9 @@ def positions(n: int, m: int, scale: np.float32, mode: str) -> Array:
         case "asymmetric":
             result = i / scale
         case "half_pixel_symmetric":
-            result = f32(n) / f32(2) * (f32(1) - f32(m) / (scale * f32(n))) + half
+            offset = f32(n) / f32(2) * (f32(1) - f32(m) / (scale * f32(n)))
+            # The halves are doubles there, and the sum is one.
+            result = float(offset) + (i + 0.5).astype(np.float64) / float(scale) - 0.5
         case _:
             result = half
     return result.astype(f32)

@@ -32,31 +32,19 @@ class _Axis:
     m: int
     scale: float
 
-    def position(self, i: int, mode: str) -> float:
-        """Where output element `i` lies in the input."""
-        middle = (i + 0.5) / self.scale - 0.5
-        match mode:
-            case "half_pixel":
-                return middle
-            case "pytorch_half_pixel":
-                return middle if self.m > 1 else 0.0
-            case "align_corners":
-                # With scales given, the standard's own tests do not round the resized length.
-                length = self.scale * self.n
-                return i * (self.n - 1) / (length - 1) if self.m > 1 and length > 1 else 0.0
-            case "asymmetric":
-                return i / self.scale
-            case "half_pixel_symmetric":
-                return self.n / 2 * (1 - self.m / (self.scale * self.n)) + middle
-        raise ValueError(mode)
+    def places(self, mode: str) -> list[float]:
+        """Where the output's elements lie in the input, as ONNX Runtime rounds it."""
+        found = positions(self.n, self.m, np.float32(self.scale), mode)
+        return [float(p) for p in found]
 
 
 _MODES = (
     "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric",
 )  # fmt: skip
+_TIE = 1e-6  # what is so near to the middle is the middle, for ONNX Runtime
 _ROUNDINGS: dict[str, Callable[[float], int]] = {
-    "round_prefer_floor": lambda x: ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: floor(x + 0.5),
+    "round_prefer_floor": lambda x: ceil(x - 0.5 - _TIE),
+    "round_prefer_ceil": lambda x: floor(x + 0.5 + _TIE),
     "floor": floor,
     "ceil": ceil,
 }
@@ -72,6 +60,8 @@ def from_onnx(op: Foreign) -> tuple[Node, ...]:
     if not all(1 <= v <= _MOST for a in axes for v in (a.n, a.m)):
         sizes = [(a.n, a.m) for a in axes]
         raise op.error(f"sizes {sizes} are not possible", f"1 to {_MOST} elements along an axis")
+    if all(a.n == a.m for a in axes):
+        return (op.node("copy", inputs=op.inputs[:1]),)
     if mode == "nearest":
         return _nearest(op, axes, place)
     if op.type(0).dtype is not DType.F32:
@@ -107,13 +97,13 @@ def _axes(op: Foreign, x: TensorType) -> list[_Axis]:
         if policy != "stretch":
             pick = min if policy == "not_larger" else max
             scale = pick(a.scale for a in found)
-            found = [_Axis(a.n, floor(a.n * scale + 0.5), scale) for a in found]
+            found = [_Axis(a.n, floor(_length(a.n, scale) + 0.5), scale) for a in found]
     else:
         scales = [float(s) for s in op.const(at, "scales").reshape(-1)]
         if not all(0 < s <= MAX_EXTENT for s in scales) or len(scales) != len(named):
             raise op.error(f"scales {scales} are not possible")
         pairs = zip(named, scales, strict=True)
-        found = [_Axis(x.shape[a], floor(x.shape[a] * s), s) for a, s in pairs]
+        found = [_Axis(x.shape[a], floor(_length(x.shape[a], s)), s) for a, s in pairs]
     for a, axis in zip(named, found, strict=True):
         axes[a] = axis
     return axes
@@ -123,16 +113,22 @@ def _sized(n: int, m: int) -> _Axis:
     return _Axis(n, m, m / n if n and m > 0 else 1.0)
 
 
+def _length(n: int, scale: float) -> float:
+    """The resized length before it is whole: 10 elements times 0.7 are 7 in binary32, not in
+    binary64."""
+    return float(np.float32(n) * np.float32(scale))
+
+
 def _nearest(op: Foreign, axes: Sequence[_Axis], place: str) -> tuple[Node, ...]:
     rounding = op.attrs.get("nearest_mode", "round_prefer_floor")
-    if op.kind == "Upsample":
-        rounding = "floor"
     if rounding not in _ROUNDINGS:
         raise op.error(f"nearest_mode {rounding} is not supported")
-    rows = [
-        [min(max(_ROUNDINGS[rounding](a.position(i, place)), 0), a.n - 1) for i in range(a.m)]
-        for a in axes
-    ]
+    rows = []
+    for a in axes:
+        if op.kind == "Upsample":  # ONNX Runtime's choice where the operator has no attribute
+            rounding = "ceil" if a.scale < 1 else "floor"
+        found = [_ROUNDINGS[rounding](x) for x in a.places(place)]
+        rows.append([min(max(row, 0), a.n - 1) for row in found])
     moved = [d for d, (a, r) in enumerate(zip(axes, rows, strict=True)) if r != list(range(a.n))]
     if len(axes) == 4 and moved and min(moved) > 1:
         for flags in _FLAGS:
@@ -157,15 +153,16 @@ def _weighted(op: Foreign, axes: Sequence[_Axis], mode: str, place: str) -> tupl
         if w.shape != (a.n, a.n) or not np.array_equal(w, np.eye(a.n))
     ]
     between = mode == "linear" and not op.attrs.get("antialias", 0)
-    if len(axes) == 2 and between and (place != "align_corners" or _exact(axes)):
+    if len(axes) == 2 and between:
         return _interpolated(op, axes, place)
     if len(axes) == 4 and moved and min(moved) > 1:
-        for flags in _FLAGS:
+        by_scales = between and place != "align_corners" and not _exact(axes[2:])
+        for flags in () if by_scales else _FLAGS:
             ours = [bilinear_matrix(axes[d].n, axes[d].m, *map(bool, flags)) for d in (2, 3)]
-            if all(np.allclose(o, matrices[d], 0, 1e-5) for o, d in zip(ours, (2, 3), strict=True)):
-                order = {"order": place} if between and _exact(axes[2:]) else {}
+            if all(map(_near, ours, matrices[2:])):
+                order = {"order": place} if between else {}
                 return _image(op, "resize_bilinear", axes, flags, order)
-        if between and (place != "align_corners" or _exact(axes[2:])):
+        if between:
             return _interpolated(op, axes[2:], place)
     steps = Steps(op)
     value = op.inputs[0]
@@ -174,6 +171,11 @@ def _weighted(op: Foreign, axes: Sequence[_Axis], mode: str, place: str) -> tupl
         tables = [steps.const(indices, "rows"), steps.const(weights, "weights")]
         value = steps.emit("resample", [value, *tables], {"axis": d})
     return steps.finish("copy", [value])
+
+
+def _near(ours: Array, theirs: Array) -> bool:
+    """Whether weights leave a float within the bound of `midge verify`."""
+    return bool(np.allclose(ours, theirs, 0, 1e-6))
 
 
 def _exact(axes: Sequence[_Axis]) -> bool:
@@ -228,27 +230,33 @@ def _image(
 def _matrix(a: _Axis, attrs: Any, place: str, mode: str) -> Array:
     """[m, n]: what each output element takes of each input element; those beyond the border count
     as the one at the border, or not at all (exclude_outside)."""
+    antialias, exclude = attrs.get("antialias", 0), attrs.get("exclude_outside", 0)
+    if antialias and a.n == a.m:  # whatever the scale, as ONNX Runtime has it
+        return np.eye(a.n)
     result = np.zeros((a.m, a.n))
-    scale = min(a.scale, 1.0) if attrs.get("antialias", 0) else 1.0
+    scale = min(a.scale, 1.0) if antialias else 1.0
+    # ONNX Runtime's weights have the digits of floats.
+    real: Any = np.float64 if antialias else np.float32
     radius = 1 if mode == "linear" else 2
     first = floor(-radius / scale) + 1
     offsets = np.arange(first, 2 - first)
-    coefficient = float(attrs.get("cubic_coeff_a", -0.75))
-    for i in range(a.m):
-        x = a.position(i, place)
+    coefficient = real(attrs.get("cubic_coeff_a", -0.75))
+    for i, x in enumerate(a.places(place)):
         below = ceil(x) - 1  # so that an element that is met exactly is the upper one
-        distance = np.abs(offsets - (x - below)) * scale
+        distance = np.abs(offsets.astype(real) - real(x - below)) * real(scale)
         taps = np.clip(1 - distance, 0, 1) if mode == "linear" else _cubic(distance, coefficient)
-        if attrs.get("exclude_outside", 0):
-            taps = np.where((below + offsets >= 0) & (below + offsets < a.n), taps, 0)
-        np.add.at(result[i], np.clip(below + offsets, 0, a.n - 1), taps / taps.sum())
+        if exclude:
+            taps = np.where((below + offsets >= 0) & (below + offsets < a.n), taps, real(0))
+        if exclude or antialias:
+            taps /= taps.sum()
+        np.add.at(result[i], np.clip(below + offsets, 0, a.n - 1), taps)
     return result
 
 
-def _cubic(x: Array, a: float) -> Array:
-    """Keys' kernel."""
+def _cubic(x: Array, a: Any) -> Array:
+    """Keys' kernel; GetCubicCoeffs of ONNX Runtime's core/providers/cpu/tensor/upsample.cc."""
     near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((x - 5) * x + 8) * x * a - 4 * a
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0))
 
 

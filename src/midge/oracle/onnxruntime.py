@@ -5,7 +5,7 @@ Its graph optimisations are off: they fuse operators, and values in between woul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from midge.core.types import Array
 from midge.frontends import read_file
 from midge.graph.ir import Graph
 from midge.oracle.base import ORACLES
-from midge.oracle.onnx_departures import departures
+from midge.oracle.onnx_departures import departures, limit_casts
+from midge.oracle.onnx_sums import Sums
 
 
 class OnnxRuntime:
@@ -38,25 +39,40 @@ class OnnxRuntime:
 class OnnxRuntimeSession:
     """A model whose values are shown by the names that the graph has, too."""
 
-    notes: Sequence[str] = ()
-
     def __init__(self, data: bytes, graph: Graph) -> None:
         import onnx
 
-        self.apart = departures(onnx.ModelProto.FromString(data))
+        model = onnx.ModelProto.FromString(data)
+        self.apart = departures(model)
+        self._sums = Sums(model)
+        self._limited = limit_casts(model, graph)
+        self._outside = dict.fromkeys(self._limited, (0, 0))
+        if self._limited:
+            _show(model, (cast.inside for cast in self._limited))
+            data = model.SerializeToString()
         try:
             self._session = _session(_with_values(data, graph))
         except RunError:
             self._session = _session(data)
         self._outputs = [o.name for o in self._session.get_outputs()]
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Of what it has run."""
+        return [cast.note(*counts) for cast, counts in self._outside.items() if counts[0]]
+
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
             raise RunError(f"ONNX Runtime refuses an input: {error}", where="run") from error
-        arrays = zip(self._outputs, map(_array, results), strict=True)
-        return {name: array for name, array in arrays if array.dtype.kind not in "OUS"}
+        found = dict(zip(self._outputs, map(_array, results), strict=True))
+        for cast in self._limited:
+            inside = found.pop(cast.inside)
+            outside, elements = self._outside[cast]
+            self._outside[cast] = (outside + int((~inside).sum()), elements + inside.size)
+        found |= self._sums.of({**inputs, **found})
+        return {name: array for name, array in found.items() if array.dtype.kind not in "OUS"}
 
 
 def _array(result: Any) -> Array:
@@ -87,13 +103,20 @@ def _with_values(data: bytes, graph: Graph) -> bytes:
     import onnx
 
     model = onnx.ModelProto.FromString(data)
-    shown = {v.name for v in model.graph.output}
-    for node in model.graph.node:
-        for name in node.output:
-            if name in graph.types and name not in graph.consts and name not in shown:
-                model.graph.output.append(onnx.ValueInfoProto(name=name))
-                shown.add(name)
+    made = (name for node in model.graph.node for name in node.output)
+    _show(model, (name for name in made if name in graph.types and name not in graph.consts))
     return bytes(model.SerializeToString())
+
+
+def _show(model: Any, names: Iterable[str]) -> None:
+    """More outputs."""
+    import onnx
+
+    shown = {v.name for v in model.graph.output}
+    for name in names:
+        if name not in shown:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+            shown.add(name)
 
 
 ORACLES.add("onnx", OnnxRuntime())
