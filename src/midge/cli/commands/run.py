@@ -53,7 +53,7 @@ def run_command(
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
     from midge.data import check_arrays, inputs_for, labels_for
-    from midge.quantize.report import check_classes
+    from midge.quantize.report import check_labels
     from midge.run import RUNNERS
 
     runner = RUNNERS[on]
@@ -64,7 +64,7 @@ def run_command(
     sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
     if labels is not None:
-        check_classes(labels, compiled.package.outputs[0].type.elements)
+        check_labels(labels, compiled.package.outputs[0].type)
     out = console()
     with out.status("building and running"):
         session = runner.load(compiled.package, toolchain=toolchain)
