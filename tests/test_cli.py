@@ -308,6 +308,14 @@ def test_outputs_are_in_the_file_under_their_names(midge: Cli, tmp_path: Path, n
     assert found["output_0"].tolist() == [[-1, 2, -3, 4]]
 
 
+def test_a_run_that_counts_nothing_says_nothing_of_it(midge: Cli) -> None:
+    result = midge("run", DIGITS, "--on", "host", "--no-search")
+    assert result.code == 0
+    assert "arena" in result.out
+    assert "exact" not in result.out
+    assert "exact" in midge("run", DIGITS, "--no-search", "--no-prove").out
+
+
 def test_run_counts_per_operator(midge: Cli) -> None:
     answer = midge("run", DIGITS, "--json").json
     assert answer["instructions"] > 1000

@@ -139,8 +139,25 @@ def test_all_of_a_tflite_model() -> None:
     )
     for part in ("WHILE: unroll it", "unroll=True", "RFFT2D: compute the spectrum",
                  "custom operator FlexErf: convert with tf.lite.OpsSet.TFLITE_BUILTINS",
-                 "custom operator Mine: write it"):  # fmt: skip
+                 "custom operator Mine: no operator of TFLite"):  # fmt: skip
         assert part in error.hint
+
+
+def test_what_tflite_had_before_int8() -> None:
+    m = TFLiteModel()
+    x, y = m.input([1, 4], "uint8", 0.1, 3), m.value([1, 4], "uint8", 0.1, 3)
+    m.op("SOFTMAX", [x], [y], "SoftmaxOptions", beta=1.0)
+    error = refused(tflite_frontend.read, m.build([y]))
+    assert error.what == "input 0 is u8, which is not supported"
+    assert "inference_input_type = inference_output_type = tf.int8" in error.hint
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("DENSIFY", "sparse"), ("CUSTOM", "a variant")])
+def test_what_one_can_do_with_the_file_alone(kind: str, hint: str) -> None:
+    m = TFLiteModel()
+    x, y = m.input([4], "float32"), m.value([4], "float32")
+    m.op(kind, [x], [y])
+    assert hint in refused(tflite_frontend.read, m.build([y])).hint
 
 
 def test_a_loop_with_subgraphs_of_its_own() -> None:

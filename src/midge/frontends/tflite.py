@@ -267,7 +267,7 @@ class _Reader:
 
     def unknown(self) -> ModelError:
         """All operators that are not supported."""
-        hint = "write it by operators that `midge ops` lists"
+        hint = "write it by operators that `midge ops` lists, or take a variant without it"
         return unsupported(self.lacking(), TFLITE, where=self.name, hint=hint)
 
     def lacking(self) -> list[tuple[str, str]]:

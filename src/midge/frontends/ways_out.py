@@ -23,6 +23,14 @@ _UNROLLED = "build it with keras.layers.LSTM(..., unroll=True), GRU and RNN like
 _GROWING = "its result's size depends on values: keep all elements, and a mask beside them"
 _TRAINING = "export the model for inference, without the optimiser"
 _NATIVE = "convert with tf.lite.OpsSet.TFLITE_BUILTINS alone, which spells it by built-in operators"
+_DENSE = (
+    "its weights are stored without their zeros: convert without EXPERIMENTAL_SPARSITY; of a "
+    "file alone, take the variant of the model that is not called sparse"
+)
+_FOREIGN = (
+    "no operator of TFLite, but of the program that the file is for: take a variant of the "
+    "model without it, or end the model before it and compute it in your code"
+)
 _SEQUENCE = "hand tensors around instead of lists of tensors: torch.stack, torch.cat"
 
 TFLITE: Mapping[str, str] = {
@@ -44,6 +52,8 @@ TFLITE: Mapping[str, str] = {
     "converter.optimizations = [tf.lite.Optimize.DEFAULT]",
     "custom operator TFLite_Detection_PostProcess": _BOXES,
     "custom operator Flex*": _NATIVE,
+    "custom operator *": _FOREIGN,
+    "DENSIFY": _DENSE,
 }  # fmt: skip
 ONNX: Mapping[str, str] = {
     **dict.fromkeys(("Loop", "Scan"), _LOOP),

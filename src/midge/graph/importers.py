@@ -13,6 +13,12 @@ from midge.core.registry import Registry
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.graph.ir import OPS, Attrs, Node, fresh
 
+# TFLite's integers were unsigned once.
+_INT8 = (
+    ": convert the float model again, with tf.lite.OpsSet.TFLITE_BUILTINS_INT8 and "
+    "inference_input_type = inference_output_type = tf.int8, or use `midge quantize`"
+)
+
 
 class NotConstantError(ModelError):
     """An input that must be a constant is computed at run time. value: its name in the graph."""
@@ -100,7 +106,10 @@ class Foreign:
         have = self.type(i).dtype
         if have not in dtypes:
             names = ", ".join(d.value for d in dtypes)
-            raise self.error(f"input {i} is {have.value}, which is not supported", f"use {names}")
+            hint = f"use {names}"
+            if have is DType.U8 and self.type(i).quant is not None:
+                hint += _INT8
+            raise self.error(f"input {i} is {have.value}, which is not supported", hint)
 
     def node(
         self,

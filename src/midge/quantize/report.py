@@ -158,7 +158,8 @@ def as_integers(values: Array, t: TensorType) -> Array:
     """What QUANTIZE makes of real numbers; values of another kind stay as they are."""
     if t.quant is None or values.dtype != np.float32:
         return values
-    scaled = (values / np.float32(t.quant.scale[0])).astype(np.float64)
+    with np.errstate(over="ignore"):  # an infinity is cut as any large number is
+        scaled = (values / np.float32(t.quant.scale[0])).astype(np.float64)
     rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + t.quant.zero_point[0]
     result: Array = np.clip(rounded, t.dtype.min, t.dtype.max).astype(t.dtype.numpy)
     return result

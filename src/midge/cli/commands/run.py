@@ -139,7 +139,9 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     of = "of the first inference"
     if package.pushes is not None:
         of = f"of a push of {package.pushes.hop} frames, the last of the first input"
-    rows = [("instructions", number(first.instructions), f"exact, {of}")]
+    rows = []
+    if first.instructions is not None:
+        rows.append(("instructions", number(first.instructions), f"exact, {of}"))
     if first.cycles is not None:
         rows.append(("cycles", number(first.cycles), "estimated, without flash wait states"))
     rows.append(("arena", number(package.arena_size), "bytes of RAM"))
