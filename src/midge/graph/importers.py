@@ -13,6 +13,19 @@ from midge.core.registry import Registry
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.graph.ir import OPS, Attrs, Node, fresh
 
+# What three dimensions are, made of two.
+CONV_3D = (
+    "of a volume: add up 2-D convolutions, one for each slice k of the kernel's depth, of the slices "
+    "k, k + stride, k + 2 stride, ... of the input's depth (these as a batch, or one by one)"
+)
+CONV_TRANSPOSE_3D = (
+    "of a volume: add up 2-D transposed convolutions, one for each slice k of the kernel's depth; that "
+    "of the input's slice d belongs to the output's slice d stride + k"
+)
+POOL_3D = (
+    "of a volume: pool one axis at a time, as a series: height and width with depth among the channels "
+    "([N, C * D, H, W]), then depth ([N, C, D, H * W]); TFLite: [N * D, H, W, C], [N, D, H * W, C]"
+)
 # TFLite's integers were unsigned once.
 _INT8 = (
     ": convert the float model again, with tf.lite.OpsSet.TFLITE_BUILTINS_INT8 and "
