@@ -161,8 +161,12 @@ def test_volumes_of_onnx(kind: str, weights: tuple[int, ...], way: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "way"),
-    [("CONV_3D", CONV_3D), ("CONV_3D_TRANSPOSE", CONV_TRANSPOSE_3D), ("custom FlexMaxPool3D", POOL_3D)],
-)  # fmt: skip
+    [
+        ("CONV_3D", CONV_3D),
+        ("CONV_3D_TRANSPOSE", CONV_TRANSPOSE_3D),
+        ("custom FlexMaxPool3D", POOL_3D),
+    ],
+)
 def test_volumes_of_tflite(kind: str, way: str) -> None:
     m = TFLiteModel()
     x, y = m.input([1, 5, 6, 7, 2], "float32"), m.value([1, 5, 6, 7, 2], "float32")

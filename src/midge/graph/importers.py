@@ -15,16 +15,17 @@ from midge.graph.ir import OPS, Attrs, Node, fresh
 
 # What three dimensions are, made of two.
 CONV_3D = (
-    "of a volume: add up 2-D convolutions, one for each slice k of the kernel's depth, of the slices "
-    "k, k + stride, k + 2 stride, ... of the input's depth (these as a batch, or one by one)"
+    "of a volume: add up 2-D convolutions, one for each slice k of the kernel's depth, of slices "
+    "k, k + stride, k + 2 stride, ... of the input's depth, as a batch or one by one"
 )
 CONV_TRANSPOSE_3D = (
-    "of a volume: add up 2-D transposed convolutions, one for each slice k of the kernel's depth; that "
-    "of the input's slice d belongs to the output's slice d stride + k"
+    "of a volume: add up 2-D transposed convolutions, one for each slice k of the kernel's depth; "
+    "that of the input's slice d belongs to the output's slice d stride + k"
 )
 POOL_3D = (
-    "of a volume: pool one axis at a time, as a series: height and width with depth among the channels "
-    "([N, C * D, H, W]), then depth ([N, C, D, H * W]); TFLite: [N * D, H, W, C], [N, D, H * W, C]"
+    "of a volume: pool one axis at a time, as a series: height and width with depth among the "
+    "channels ([N, C * D, H, W]), then depth ([N, C, D, H * W]); of TFLite's: [N * D, H, W, C], "
+    "then [N, D, H * W, C]"
 )
 # TFLite's integers were unsigned once.
 _INT8 = (
