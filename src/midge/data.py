@@ -225,7 +225,7 @@ def fitted(array: Array, t: TensorType, where: str, quantize: bool, note: Note =
         narrow = _binary32(array, where)
         note(f"{where}: {array.dtype} becomes float32, which the model takes")
         return narrow
-    hint = f"the model takes {t.dtype.numpy}"
+    hint = f"the model takes {t.dtype.numpy}{list(t.shape)}, or a batch of them"
     if real and t.quant is not None:
         hint += "; --quantize-inputs (quantize_inputs=True) makes them of floats"
     raise UsageError(f"is {array.dtype}", where=where, hint=hint)

@@ -56,7 +56,7 @@ class _Reader:
         import tflite
 
         if len(data) < 8 or data[4:8] != b"TFL3":
-            raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name)
+            raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name, hint=_AGAIN)
         self.data, self.name, self.shapes = data, name, shapes
         self.schema = tflite
         self.model = tflite.Model.GetRootAs(data, 0)
