@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 HELDOUT = np.load(DIGITS.parent / "heldout.npz")
 F32 = TensorType((1, 3), DType.F32)
 I8 = TensorType((1, 3), DType.I8, Quant.per_tensor(0.5, 3))
+TINY = TensorType((1, 1000), DType.I8, Quant.per_tensor(0.0625, 3))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,13 @@ def test_values_that_are_cut_are_told_with_the_range() -> None:
     with pytest.warns(MidgeWarning, match=r"here: 67 % .* outside -65\.5 to 62, which"):
         found = data.fitted(np.array([[-65.8, 0, 1e9]]), I8, "here", True)
     assert found.tolist() == [[-128, 3, 127]]
+    many = np.ones((1, 1000), np.float32)
+    many[0, 0] = 3e38  # which overflows, divided by a scale below 1
+    for values, share in ((many, "0.1 %"), (np.full((1, 1000), many[0, 0]), "100 %")):
+        with pytest.warns(match=f"here: {share} of the values are outside") as told:
+            found = data.fitted(values, TINY, "here", True)
+        assert len(told) == 1
+        assert found.max() == 127
 
 
 def test_the_command_line_says_it_on_the_error_stream(midge: Cli, tmp_path: Path) -> None:

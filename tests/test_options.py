@@ -16,7 +16,8 @@ from conftest import DIGITS, Cli
 from midge import driver
 from midge.cli import commands
 from midge.core.errors import PlanError, UsageError
-from midge.core.options import CompileOptions, flags, input_shapes, options_of
+from midge.core.options import CompileOptions, flags, input_shapes
+from midge.core.settings import options_of
 from midge.target import load_target
 from onnx_builder import OnnxModel
 from stream_nets import Net, chain

@@ -28,6 +28,9 @@ WEIGHTS = zipped("data.pkl", "data/0", "version")
 @pytest.mark.parametrize(
     ("name", "data", "what", "hint"),
     [
+        ("m.tflite", b"a text, no model", "no TFL3 mark", "convert again"),
+        ("m.tflite", b"", "the file is empty", "export again"),
+        ("m.onnx", b"", "the file is empty", "export again"),
         ("m.pt", TORCHSCRIPT, "TorchScript", "torch.export.save"),
         ("m.onnx", TORCHSCRIPT, "TorchScript", "torch.export.save"),
         ("m.pt", WEIGHTS, "torch.save", "torch.export.save"),

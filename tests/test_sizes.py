@@ -10,7 +10,8 @@ import midge as midge_package
 from conftest import DIGITS, Cli
 from midge.core.cache_upkeep import cache_limit
 from midge.core.errors import MidgeError
-from midge.core.options import byte_size, options_of, pool_sizes
+from midge.core.options import byte_size, pool_sizes
+from midge.core.settings import options_of
 from midge.core.sizes import size_in
 from midge.target.parse import parse_target, read_table
 

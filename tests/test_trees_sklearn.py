@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import midge
-from conftest import NO_SEARCH
-from midge import driver
+from conftest import NO_SEARCH, Cli
+from midge import driver, from_sklearn, save
 from midge.core.errors import MidgeError, ModelError, UsageError
 from midge.core.types import Array
 from midge.graph.ir import Graph
@@ -191,6 +192,20 @@ def test_what_is_not_supported_is_refused() -> None:
     for wrong in ({"dtype": "float64"}, {"name": "1x"}):
         with pytest.raises((UsageError, MidgeError)):
             midge.from_sklearn(fitted, **wrong)
+
+
+def test_scikit_learn_judges_by_its_labels(midge: Cli, tmp_path: Path) -> None:
+    model, test = fitted("forest"), DIGITS[1][:20]
+    save(from_sklearn(model, dtype="uint8"), tmp_path / "net.midge")
+    np.save(tmp_path / "x.npy", test.astype(np.uint8))
+    np.save(tmp_path / "y.npy", model.predict(test))
+    words = ("verify", "net.midge", "--no-search", "--no-prove", "-i", "x.npy")
+    result = midge(*words, "--on", "host,emulator")
+    assert result.code == 0, result.err
+    assert "self-check only" in result.out
+    assert "--accuracy LABELS.npy, with the labels that its predict(X) gives" in result.out
+    judged = midge(*words, "--on", "host", "--accuracy", "y.npy")
+    assert "Top-1: 100.00 % by C on this host" in judged.out
 
 
 def test_the_digits_on_the_board() -> None:

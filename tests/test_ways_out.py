@@ -9,6 +9,7 @@ import onnx
 import pytest
 import tflite
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from midge import driver
 from midge.core.errors import ModelError
@@ -17,7 +18,8 @@ from midge.frontends import tflite as tflite_frontend
 from midge.frontends import torch as torch_frontend
 from midge.frontends.onnx_static import STATIC
 from midge.frontends.ways_out import ONNX, TFLITE, TORCH, unsupported
-from midge.graph.importers import IMPORTERS
+from midge.graph.evaluate import evaluate
+from midge.graph.importers import CONV_3D, CONV_TRANSPOSE_3D, IMPORTERS, POOL_3D
 from onnx_builder import OnnxModel
 from test_frontend_torch import CASES, nodes_of, rewritten
 from tflite_builder import TFLiteModel
@@ -139,8 +141,110 @@ def test_all_of_a_tflite_model() -> None:
     )
     for part in ("WHILE: unroll it", "unroll=True", "RFFT2D: compute the spectrum",
                  "custom operator FlexErf: convert with tf.lite.OpsSet.TFLITE_BUILTINS",
-                 "custom operator Mine: write it"):  # fmt: skip
+                 "custom operator Mine: no operator of TFLite"):  # fmt: skip
         assert part in error.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "way"),
+    [("Conv", (4, 2, 3, 3, 3), CONV_3D), ("ConvTranspose", (2, 4, 3, 3, 3), CONV_TRANSPOSE_3D),
+     ("MaxPool", (), POOL_3D), ("AveragePool", (), POOL_3D)],
+)  # fmt: skip
+def test_volumes_of_onnx(kind: str, weights: tuple[int, ...], way: str) -> None:
+    m = OnnxModel()
+    more = {} if weights else {"kernel_shape": [2, 2, 2]}
+    m.op(kind, "x", *([m.weights(*weights)] if weights else []), output="y", **more)
+    error = refused(onnx_frontend.read, m.build([("x", [1, 2, 5, 6, 7])], ["y"]))
+    assert "3 spatial dimensions" in error.what
+    assert way in error.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        ("CONV_3D", CONV_3D),
+        ("CONV_3D_TRANSPOSE", CONV_TRANSPOSE_3D),
+        ("custom FlexMaxPool3D", POOL_3D),
+    ],
+)
+def test_volumes_of_tflite(kind: str, way: str) -> None:
+    m = TFLiteModel()
+    x, y = m.input([1, 5, 6, 7, 2], "float32"), m.value([1, 5, 6, 7, 2], "float32")
+    word, _, custom = kind.partition(" ")
+    m.op(word.upper(), [x], [y])
+    if custom:
+        m.model.operatorCodes[-1].customCode = custom.encode()
+    assert way in refused(tflite_frontend.read, m.build([y])).hint
+
+
+def test_a_convolution_of_volumes_is_a_sum() -> None:
+    """As its way out says; so is the transposed one."""
+    m, stride = OnnxModel(), 2
+    w = m.rng.normal(size=(4, 2, 3, 3, 3)).astype(np.float32)
+    v = m.rng.normal(size=(2, 4, 3, 3, 3)).astype(np.float32)
+    depth = (5 - 3) // stride + 1
+    parts = []
+    for k in range(3):
+        ends = (m.ints(k), m.ints(k + stride * (depth - 1) + 1), m.ints(2), m.ints(stride))
+        slices = m.op("Transpose", m.op("Slice", "x", *ends), perm=[0, 2, 1, 3, 4])
+        batch = m.op("Reshape", slices, m.ints(depth, 2, 6, 7))
+        parts.append(m.op("Conv", batch, m.const(w[:, :, k]), strides=[stride] * 2))
+    m.op("Sum", *parts, output="y")
+    planes: list[list[str]] = [[] for _ in range((3 - 1) * stride + 3)]
+    for d in range(3):
+        plane = m.op("Reshape", m.op("Slice", "z", m.ints(d), m.ints(d + 1), m.ints(2)),
+                     m.ints(1, 2, 4, 4))  # fmt: skip
+        for k in range(3):
+            y = m.op("ConvTranspose", plane, m.const(v[:, :, k]), strides=[stride] * 2)
+            planes[d * stride + k].append(y)
+    m.op("Concat", *(m.op("Sum", *own) for own in planes), output="t", axis=0)
+    ports = [("x", [1, 2, 5, 6, 7]), ("z", [1, 2, 3, 4, 4])]
+    split = onnx_frontend.read(m.build(ports, ["y", "t"]), "net")
+    whole = OnnxModel()
+    whole.op("Conv", "x", whole.const(w), output="y", strides=[stride] * 3)
+    whole.op("ConvTranspose", "z", whole.const(v), output="t", strides=[stride] * 3)
+    given = {n: m.rng.normal(size=s).astype(np.float32) for n, s in ports}
+    want = ReferenceEvaluator(onnx.load_from_string(whole.build(ports, ["y", "t"]))).run(
+        None, given
+    )
+    have = evaluate(split, given)
+    np.testing.assert_allclose(have["y"], want[0][0].transpose(1, 0, 2, 3), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(have["t"], want[1][0].transpose(1, 0, 2, 3), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_a_pool_of_volumes_is_a_series(kind: str) -> None:
+    m = OnnxModel()
+    planes = m.op("Reshape", "x", m.ints(1, 10, 6, 7))
+    planes = m.op(kind, planes, kernel_shape=[2, 3], strides=[2, 1])
+    columns = m.op("Reshape", planes, m.ints(1, 2, 5, 15))
+    m.op(kind, columns, kernel_shape=[3, 1], strides=[2, 1], output="y")
+    split = onnx_frontend.read(m.build([("x", [1, 2, 5, 6, 7])], ["y"]), "net")
+    whole = OnnxModel()
+    whole.op(kind, "x", output="y", kernel_shape=[3, 2, 3], strides=[2, 2, 1])
+    model = onnx.load_from_string(whole.build([("x", [1, 2, 5, 6, 7])], ["y"]))
+    given = {"x": m.rng.normal(size=(1, 2, 5, 6, 7)).astype(np.float32)}
+    (want,) = ReferenceEvaluator(model).run(None, given)
+    np.testing.assert_allclose(
+        evaluate(split, given)["y"].reshape(want.shape), want, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_what_tflite_had_before_int8() -> None:
+    m = TFLiteModel()
+    x, y = m.input([1, 4], "uint8", 0.1, 3), m.value([1, 4], "uint8", 0.1, 3)
+    m.op("SOFTMAX", [x], [y], "SoftmaxOptions", beta=1.0)
+    error = refused(tflite_frontend.read, m.build([y]))
+    assert error.what == "input 0 is u8, which is not supported"
+    assert "inference_input_type = inference_output_type = tf.int8" in error.hint
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("DENSIFY", "sparse"), ("CUSTOM", "a variant")])
+def test_what_one_can_do_with_the_file_alone(kind: str, hint: str) -> None:
+    m = TFLiteModel()
+    x, y = m.input([4], "float32"), m.value([4], "float32")
+    m.op(kind, [x], [y])
+    assert hint in refused(tflite_frontend.read, m.build([y])).hint
 
 
 def test_a_loop_with_subgraphs_of_its_own() -> None:

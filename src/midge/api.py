@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from midge.core.errors import UsageError
-from midge.core.options import CompileOptions, flags, options_of, shapes_of
+from midge.core.given import in_python, of_kind, path_of, texts_of
+from midge.core.options import CompileOptions, flags
 from midge.core.package import Package
 from midge.core.runner import Run
+from midge.core.settings import options_of, shapes_of
 from midge.core.target import Target
 
 if TYPE_CHECKING:
@@ -35,15 +37,14 @@ def load(
     """
     from midge import driver
 
-    _check(path, "path", str, Path)
-    return driver.load(Path(path), name, shapes_of(shapes))
+    file = path_of(path, "path")
+    return driver.load(file, None if name is None else _name(name), shapes_of(shapes))
 
 
-def _check(value: object, where: str, *kinds: type) -> None:
-    """UsageError for what is none of `kinds`."""
-    if not isinstance(value, kinds):
-        known = ", ".join(kind.__name__ for kind in kinds)
-        raise UsageError(f"is {type(value).__name__}", where=where, hint=f"give {known}")
+def _name(name: object) -> str:
+    """A prefix, which `check_prefix` then looks at."""
+    of_kind(name, "name", str)
+    return str(name)
 
 
 def compile(
@@ -65,14 +66,14 @@ def compile(
     from midge.graph.ir import Graph
     from midge.target import load_target
 
-    _check(model, "model", str, Path, Graph)
-    _check(target, "target", str, Path, Target)
-    chosen = target if isinstance(target, Target) else load_target(target)
+    of_kind(model, "model", str, Path, Graph)
+    of_kind(target, "target", str, Path, Target)
+    chosen = target if isinstance(target, Target) else load_target(path_of(target, "target"))
     wanted = options_of(settings, options)
-    if isinstance(model, str | Path):
-        compiled = driver.compile_file(Path(model), chosen, wanted)
-    else:
+    if isinstance(model, Graph):
         compiled = driver.compile_graph(model, chosen, wanted)
+    else:
+        compiled = driver.compile_file(path_of(model, "model"), chosen, wanted)
     return driver.beside_others(compiled, wanted)
 
 
@@ -122,7 +123,11 @@ def run(
     from midge.batch import as_batch, of_batch
     from midge.run import RUNNERS
 
-    _check(package, "package", Package)
+    of_kind(package, "package", Package)
+    of_kind(on, "on", str)
+    of_kind(toolchain, "toolchain", str, NoneType)
+    of_kind(optimize, "optimize", str, NoneType)
+    of_kind(quantize_inputs, "quantize_inputs", bool)
     batch = as_batch(package, inputs, quantize_inputs, labels)
     session = RUNNERS[on].load(package, toolchain=toolchain, optimize=optimize)
     try:
@@ -151,8 +156,9 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...], *, name: str = "mod
         raise UsageError(
             "PyTorch is not installed", where="from_torch", hint=how_to_get("torch")
         ) from None
+    of_kind(example_inputs, "example_inputs", tuple)
     driver.load_operators()
-    return graph_of(module, example_inputs, check_prefix(name))
+    return graph_of(module, example_inputs, check_prefix(_name(name)))
 
 
 def from_sklearn(
@@ -175,13 +181,14 @@ def from_sklearn(
     from midge.codegen.names import check_prefix
     from midge.frontends import sklearn
 
+    of_kind(dtype, "dtype", str)
     if dtype not in sklearn.DTYPES:
         raise UsageError(
             "unknown type", where=f"dtype {dtype!r}", hint=f"one of {', '.join(sklearn.DTYPES)}"
         )
-    wanted = (outputs,) if isinstance(outputs, str) else tuple(dict.fromkeys(outputs))
+    wanted = texts_of(outputs, "outputs")
     driver.load_operators()
-    return sklearn.read(model, check_prefix(name), dtype, wanted)
+    return sklearn.read(model, check_prefix(_name(name)), dtype, wanted)
 
 
 def quantize(
@@ -217,29 +224,34 @@ def quantize(
     from midge.quantize.prepare import check_float
     from midge.quantize.quantizer import check_some, quantize
 
-    _check(model, "model", str, Path, Graph)
-    _check(data, "data", Mapping, np.ndarray)
-    graph = driver.load(Path(model)) if isinstance(model, str | Path) else model
+    of_kind(model, "model", str, Path, Graph)
+    of_kind(data, "data", Mapping, np.ndarray)
+    for name, choice in (("method", method), ("activations", activations)):
+        of_kind(choice, name, str)
+    check_choice(activations, ("int8", "int16"), "activations")
+    switches = {"float_io": float_io, "bias_correction": bias_correction, "equalize": equalize}
+    for name, switch in switches.items():
+        of_kind(switch, name, bool)
+    with in_python():
+        options = Options(
+            method=method,
+            percentile=percentile,
+            activations=DType.I8 if activations == "int8" else DType.I16,
+            int16=frozenset(texts_of(int16, "int16")),
+            **switches,
+        )
+    graph = model if isinstance(model, Graph) else driver.load(path_of(model, "model"))
     check_float(graph)
     if not isinstance(data, Mapping):
         data = dict.fromkeys(graph.inputs, data) if len(graph.inputs) == 1 else {}
     for name, value in data.items():
-        _check(value, f"data: {name!r}", np.ndarray)
+        of_kind(value, f"data: {name!r}", np.ndarray)
     if missing := [n for n in graph.inputs if n not in data]:
         raise UsageError(
             f"there is no {missing[0]!r}", where="data", hint=f"name {', '.join(graph.inputs)}"
         )
-    check_choice(activations, ("int8", "int16"), "activations")
-    options = Options(
-        method=method,
-        percentile=percentile,
-        activations=DType.I8 if activations == "int8" else DType.I16,
-        int16=frozenset((int16,) if isinstance(int16, str) else int16),
-        float_io=float_io,
-        bias_correction=bias_correction,
-        equalize=equalize,
-    )
-    found = quantize(graph, input_sets(data, graph, "data"), options)
+    with in_python():
+        found = quantize(graph, input_sets(data, graph, "data"), options)
     check_some(found)
     return found.graph
 
@@ -250,7 +262,7 @@ def save(model: Graph, path: str | Path) -> None:
     from midge import driver, export
     from midge.graph.ir import Graph
 
-    _check(model, "model", Graph)
-    _check(path, "path", str, Path)
+    of_kind(model, "model", Graph)
+    file = path_of(path, "path")
     driver.load_operators()
-    export.save(model, Path(path))
+    export.save(model, file)

@@ -14,7 +14,7 @@ from midge.core.package import Package
 from midge.core.runner import Run
 from midge.core.types import Array
 from midge.data import checked_labels, sets_of
-from midge.quantize.report import as_real, check_classes, top_1
+from midge.quantize.report import as_real, check_labels, top_1
 
 Axis = Literal["leading", "first", "none"]
 _AXES: tuple[Axis, ...] = ("leading", "first", "none")
@@ -44,7 +44,7 @@ def as_batch(
     forms = {_axis(arrays[name].shape, t.shape) for name, t in types.items()}
     if labels is not None:
         labels = checked_labels(array_from(labels, "labels"), len(sets), "labels")
-        check_classes(labels, package.outputs[0].type.elements)
+        check_labels(labels, package.outputs[0].type)
     return Batch(sets, next(a for a in _AXES if a in forms), labels)
 
 

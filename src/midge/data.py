@@ -225,7 +225,7 @@ def fitted(array: Array, t: TensorType, where: str, quantize: bool, note: Note =
         narrow = _binary32(array, where)
         note(f"{where}: {array.dtype} becomes float32, which the model takes")
         return narrow
-    hint = f"the model takes {t.dtype.numpy}"
+    hint = f"the model takes {t.dtype.numpy}{list(t.shape)}, or a batch of them"
     if real and t.quant is not None:
         hint += "; --quantize-inputs (quantize_inputs=True) makes them of floats"
     raise UsageError(f"is {array.dtype}", where=where, hint=hint)
@@ -238,7 +238,8 @@ def _warn_of_cut(array: Array, t: TensorType, where: str) -> None:
     low, high = ((end - zero) * scale for end in (t.dtype.min, t.dtype.max))
     outside = (array < low - scale / 2) | (array > high + scale / 2)
     if outside.any():
-        share = f"{100 * outside.mean():.2g} % of the values are"
+        percent = 100 * float(outside.mean())
+        share = f"{round(percent) if percent >= 1 else f'{percent:.2g}'} % of the values are"
         warnings.warn(
             f"{where}: {share} outside {low:.6g} to {high:.6g}, which the input can hold, and cut",
             MidgeWarning,

@@ -22,7 +22,7 @@ from fuzzing.models import Made
 from fuzzing.options import LIMITS, SETTINGS, Row, easier
 from midge import driver, pipeline
 from midge.core.errors import MidgeError, PlanError, RunError, VerifyError
-from midge.core.options import options_of
+from midge.core.settings import options_of
 from midge.core.types import Array
 from midge.driver import Compiled
 from midge.frontends import onnx, tflite

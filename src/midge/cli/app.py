@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import typer
 
 from midge.cli import INTERRUPTED, commands
-from midge.cli.arguments import with_optional_values
+from midge.cli.arguments import check_words, with_optional_values
 from midge.cli.output import error_console, plain_streams
 from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
 from midge.core.registry import import_all
@@ -61,8 +61,10 @@ def run(args: Sequence[str]) -> int:
             app.command(name)(function)
     plain_streams()
     debug = "--debug" in args
-    rest = with_optional_values([a for a in args if a != "--debug"])
+    words = [a for a in args if a != "--debug"]
+    rest = with_optional_values(words)
     try:
+        check_words(words)
         code = app(rest, standalone_mode="--json" not in rest)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0

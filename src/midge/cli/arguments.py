@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,19 @@ def with_optional_values(args: Sequence[str]) -> list[str]:
         if word == "--trade-off" and not value.lower().endswith(PICTURES):
             found[i] = f"--trade-off={NO_FILE}"
     return found
+
+
+def check_words(args: Sequence[str]) -> None:
+    """UsageError for an empty word, which as a path would be the current folder."""
+    for before, word in pairwise(("", *args)):
+        option, _, value = word.partition("=")
+        if not word or (word.startswith("--") and "=" in word and not value):
+            where = option or (before if before.startswith("-") else "command line")
+            raise UsageError(
+                'there is "", where a value is needed',
+                where=where,
+                hint="give one; a shell puts it there for a variable that is not set",
+            )
 
 
 def check_count(value: int, option: str = "--count") -> int:

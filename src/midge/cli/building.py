@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from midge.cli.output import error_console, number
+from midge.core.errors import MidgeWarning
 from midge.core.options import CompileOptions, Flag, flags
-from midge.driver import Compiled
+from midge.data import check_arrays, labels_for, load_inputs
+from midge.driver import Compiled, load
+from midge.quantize.report import check_labels
 
 _PANEL = "How MODEL is compiled"
 
@@ -36,6 +40,32 @@ def compile_model(
         if not beside:
             return compiled
         return replace(compiled, package=beside_others(compiled, options, progress))
+
+
+_READ_AT_ONCE = (".tflite", ".onnx", ".pt2", ".midge")
+
+
+def check_given(
+    model: Path,
+    options: CompileOptions,
+    inputs: Path | None,
+    accuracy: Path | None,
+    *,
+    quantize: bool,
+) -> None:
+    """UsageError for inputs and labels that a model does not take, before it is compiled. What
+    has to be converted, or is turned, is looked at afterwards."""
+    check_arrays(inputs, accuracy)
+    at_once = model.suffix.lower() in _READ_AT_ONCE and not options.channels_last
+    if inputs is None or not at_once:
+        return
+    graph = load(model, options.name, options.shapes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MidgeWarning)  # of values that are cut: told afterwards
+        count = len(load_inputs(inputs, graph, quantize=quantize, note=lambda _: None))
+    labels = labels_for(accuracy, inputs, count)
+    if labels is not None:
+        check_labels(labels, graph.types[graph.outputs[0]])
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -126,7 +126,8 @@ def _broken(path: Path, hint: str) -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or str(error)
-        raise UsageError(f"cannot be read: {why}", where=str(path)) from None
+        here = "give the path of a file that exists and may be read"
+        raise UsageError(f"cannot be read: {why}", where=str(path), hint=here) from None
     # Parsers raise whatever they like.
     except Exception as error:
         what = f"cannot be read as npy or npz: {damage(error)}"

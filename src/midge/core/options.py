@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
-from numbers import Integral
-from operator import index
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from midge.core.errors import UsageError
@@ -83,7 +80,7 @@ def input_shapes(texts: list[str], option: str) -> Shapes:
     return tuple(found)
 
 
-def _registers(texts: list[str], option: str) -> tuple[str, ...]:
+def registers(texts: list[str], option: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.strip().lower() for text in texts))
 
 
@@ -211,7 +208,7 @@ class CompileOptions:
             "--reserve",
             help="A register that no kernel may write, e.g. r9 where a system keeps its data.",
             metavar="REGISTER",
-            parse=_registers,
+            parse=registers,
             many=True,
         ),
     )
@@ -278,77 +275,6 @@ def flags() -> dict[str, Flag]:
 
 def _flag(name: str) -> Flag:
     return flags()[name]
-
-
-def options_of(values: Mapping[str, Any], base: CompileOptions | None = None) -> CompileOptions:
-    """`base`, or the usual options, with `values` by name, as a Python program gives them: pools
-    may be a mapping of names to bytes. UsageError for names and types that do not exist."""
-    known = flags()
-    for name in values:
-        if name not in known:
-            near = get_close_matches(name, known, n=3) or list(known)
-            raise UsageError("unknown option", where=name, hint=f"did you mean {', '.join(near)}?")
-    if base is not None and not isinstance(base, CompileOptions):
-        raise UsageError(
-            f"{base!r} is no CompileOptions", where="options", hint="or give its fields by name"
-        )
-    typed = {name: _typed(name, value) for name, value in values.items()}
-    return replace(base or CompileOptions(), **typed)
-
-
-def _typed(name: str, value: Any) -> Any:
-    """`value` as the option has it; UsageError for what it cannot be."""
-    default = CompileOptions.__dataclass_fields__[name].default
-    if name == "pools":
-        return _pools_of(value)
-    if name == "shapes":
-        return shapes_of(value)
-    if name == "reserve":
-        words = [value] if isinstance(value, str) else list(value or ())
-        return _registers(list(map(str, words)), name)
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        kind = "bool"
-    elif name in ("name", "optimize"):
-        if isinstance(value, str) or (value is None and default is None):
-            return value
-        kind = "str" if default is not None else "str or None"
-    else:
-        if isinstance(value, str) and flags()[name].parse is byte_size:
-            return byte_size(value, name)
-        if value is None or (isinstance(value, Integral) and not isinstance(value, bool)):
-            return None if value is None else int(value)
-        kind = "int or None"
-    raise UsageError(f"{value!r} is not {kind}", where=name, hint=flags()[name].help)
-
-
-def _pools_of(value: Any) -> Pools:
-    pairs = value.items() if isinstance(value, Mapping) else value or ()
-    try:
-        return tuple(
-            (str(name), byte_size(size, "pools") if isinstance(size, str) else index(size))
-            for name, size in pairs
-        )
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{value!r} is no names and bytes", where="pools", hint='e.g. {"dtcm": 16384}'
-        ) from None
-
-
-def shapes_of(value: Any) -> Shapes:
-    """Shapes of inputs as a Python program gives them: a mapping or pairs. UsageError for anything
-    else."""
-    pairs = value.items() if isinstance(value, Mapping) else value or ()
-    try:
-        found = tuple((str(name), tuple(index(n) for n in sizes)) for name, sizes in pairs)
-    except (TypeError, ValueError):
-        found = (("", (-1,)),)
-    if any(not name or any(not 0 <= n <= MOST_BYTES for n in sizes) for name, sizes in found):
-        raise UsageError(
-            f"{value!r} is no names and shapes", where="shapes", hint='e.g. {"input": (1, 16, 3)}'
-        )
-    return found
 
 
 def _check_streams(options: CompileOptions) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from midge.core.folder import write_folder
+from midge.core.given import of_kind, path_of
 from midge.core.target import Target
 from midge.core.texts import listed, shorten
 from midge.core.trade_off import TradeOff
@@ -195,6 +196,7 @@ class Package:
         UsageError if one was edited, or if the folder is not empty and Midge has not written it:
         with `force` files of the same names are overwritten.
         """
-        path = Path(folder)
+        path = path_of(folder, "folder")
+        of_kind(force, "force", bool)
         write_folder(path, self.files, force=force)
         return path

@@ -49,8 +49,10 @@ def read_file(path: Path) -> bytes:
 
 
 def model_files(path: Path) -> Sequence[Path]:
-    """The files that a model lies in; a path that is none stands for itself."""
+    """The files that a model lies in; a path that is none stands for itself. UsageError for a
+    folder that is no SavedModel."""
     if path.is_dir():  # all that is in it
+        _check_saved(path)
         return [path]
     try:
         data = _read_bytes(path)
@@ -63,7 +65,8 @@ def model_files(path: Path) -> Sequence[Path]:
 def _read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:
-        if (path / SAVED_MODEL).is_file():
+        if path.is_dir():
+            _check_saved(path)
             return _packed(path)
         return path.read_bytes()
     except OSError as error:
@@ -72,6 +75,15 @@ def _read_bytes(path: Path) -> bytes:
             where=str(path),
             hint="give the path of a file that exists and may be read",
         ) from None
+
+
+def _check_saved(folder: Path) -> None:
+    if not (folder / SAVED_MODEL).is_file():
+        raise UsageError(
+            f"cannot read the model: a folder without {SAVED_MODEL}, so no SavedModel",
+            where=str(folder),
+            hint="give the path of a model file, or of the folder that TensorFlow wrote",
+        )
 
 
 def _packed(folder: Path) -> bytes:
@@ -87,6 +99,8 @@ def _packed(folder: Path) -> bytes:
 def parse(data: bytes, path: Path, name: str, shapes: Shapes = MappingProxyType({})) -> Graph:
     """The graph in the bytes of the file `path`, in whichever format it is, called `name`.
     shapes: of inputs where the file leaves dimensions open."""
+    if not data:
+        raise ModelError("the file is empty", where=str(path), hint="get it again or export again")
     frontend = _frontend(data, path)
     if frontend is not None:
         return _read(frontend, data, path, name, shapes)

@@ -56,7 +56,7 @@ class _Reader:
         import tflite
 
         if len(data) < 8 or data[4:8] != b"TFL3":
-            raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name)
+            raise ModelError("this is not a TFLite file (no TFL3 mark)", where=name, hint=_AGAIN)
         self.data, self.name, self.shapes = data, name, shapes
         self.schema = tflite
         self.model = tflite.Model.GetRootAs(data, 0)
@@ -267,7 +267,7 @@ class _Reader:
 
     def unknown(self) -> ModelError:
         """All operators that are not supported."""
-        hint = "write it by operators that `midge ops` lists"
+        hint = "write it by operators that `midge ops` lists, or take a variant without it"
         return unsupported(self.lacking(), TFLITE, where=self.name, hint=hint)
 
     def lacking(self) -> list[tuple[str, str]]:

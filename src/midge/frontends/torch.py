@@ -32,6 +32,7 @@ _MOST_FOLDED = 1 << 24
 _SCALARS = ("as_int", "as_bool", "as_string")
 _LISTS = ("as_ints", "as_floats", "as_bools")
 _CONVERT = "convert the operands (x.float(), x.to(torch.int32)) before this operator"
+_EFFECTS = "leave out what does more than compute: assertions, checks of errors, printing"
 _IGNORED = ("as_none", "as_device", "as_layout", "as_memory_format")
 
 
@@ -86,7 +87,10 @@ class _Reader:
             self.inputs.append(name)
             return
         if kind not in STORED:
-            raise self.archive.error(f"inputs of kind {kind} are not supported")
+            what = f"inputs of kind {kind} are not supported"
+            if kind == "token":
+                raise self.archive.error(what, _EFFECTS)
+            raise self.archive.error(what)
         name = own["arg"]["name"]
         try:
             self.constant(name, self.file.stored(kind, own))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from midge.core.errors import ModelError
+from midge.graph.importers import CONV_3D, CONV_TRANSPOSE_3D, POOL_3D
 
 _MOST_PLACES = 3
 
@@ -23,6 +24,18 @@ _UNROLLED = "build it with keras.layers.LSTM(..., unroll=True), GRU and RNN like
 _GROWING = "its result's size depends on values: keep all elements, and a mask beside them"
 _TRAINING = "export the model for inference, without the optimiser"
 _NATIVE = "convert with tf.lite.OpsSet.TFLITE_BUILTINS alone, which spells it by built-in operators"
+_DENSE = (
+    "its weights are stored without their zeros: convert without EXPERIMENTAL_SPARSITY; of a "
+    "file alone, take the variant of the model that is not called sparse"
+)
+_FOREIGN = (
+    "no operator of TFLite, but of the program that the file is for: take a variant of the "
+    "model without it, or end the model before it and compute it in your code"
+)
+_ALGEBRA = (
+    "of a matrix that is constant: compute it before the export, and register the result as a "
+    "buffer; of another: outside of the model"
+)
 _SEQUENCE = "hand tensors around instead of lists of tensors: torch.stack, torch.cat"
 
 TFLITE: Mapping[str, str] = {
@@ -43,7 +56,16 @@ TFLITE: Mapping[str, str] = {
     "FAKE_QUANT": "convert the model with quantisation, which takes these out: "
     "converter.optimizations = [tf.lite.Optimize.DEFAULT]",
     "custom operator TFLite_Detection_PostProcess": _BOXES,
+    **dict.fromkeys(
+        ("custom operator MaxPool3D", "custom operator AveragePool3D",
+         "custom operator FlexMaxPool3D", "custom operator FlexAvgPool3D"),
+        POOL_3D,
+    ),
+    "CONV_3D": CONV_3D,
+    "CONV_3D_TRANSPOSE": CONV_TRANSPOSE_3D,
     "custom operator Flex*": _NATIVE,
+    "custom operator *": _FOREIGN,
+    "DENSIFY": _DENSE,
 }  # fmt: skip
 ONNX: Mapping[str, str] = {
     **dict.fromkeys(("Loop", "Scan"), _LOOP),
@@ -64,6 +86,7 @@ ONNX: Mapping[str, str] = {
          "OptionalGetElement", "OptionalHasElement"),
         _SEQUENCE,
     ),
+    **dict.fromkeys(("Det", "com.microsoft.Inverse"), _ALGEBRA),
     "DynamicQuantizeLinear": "quantise with scales that are constants: "
     "onnxruntime.quantization.quantize_static in place of quantize_dynamic, or `midge quantize` of "
     "the model in float",
@@ -103,11 +126,19 @@ TORCH: Mapping[str, str] = {
         "choose by torch.where, or multiply by a matrix of ones and zeros",
     ),
     **dict.fromkeys(
-        ("aten.avg_pool3d.*", "aten.max_pool3d*"), "pool one axis at a time, as a series"
+        ("aten.avg_pool3d.*", "aten.max_pool3d*"), POOL_3D
     ),
     **dict.fromkeys(
         ("aten.grid_sampler*", "aten.affine_grid*"),
         "resample the image before the model; by a factor, torch.nn.functional.interpolate does",
+    ),
+    **dict.fromkeys(
+        ("aten.linalg_inv*", "aten.linalg_pinv*", "aten.inverse*", "aten.pinverse*",
+         "aten.linalg_solve*", "aten._linalg_solve*", "aten.linalg_det*", "aten._linalg_det*",
+         "aten.linalg_slogdet*", "aten._linalg_slogdet*", "aten.linalg_cholesky*",
+         "aten.linalg_qr*", "aten.linalg_svd*", "aten._linalg_svd*", "aten.linalg_eig*",
+         "aten._linalg_eigh*", "aten.linalg_lu*", "aten.linalg_lstsq*"),
+        _ALGEBRA,
     ),
     "aten.hypot.*": "(x * x + y * y).sqrt()",
     "aten.copysign.*": "torch.where(y < 0, -x.abs(), x.abs())",

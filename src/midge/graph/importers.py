@@ -13,6 +13,26 @@ from midge.core.registry import Registry
 from midge.core.types import Array, DType, Quant, TensorType
 from midge.graph.ir import OPS, Attrs, Node, fresh
 
+# What three dimensions are, made of two.
+CONV_3D = (
+    "of a volume: add up 2-D convolutions, one for each slice k of the kernel's depth, of slices "
+    "k, k + stride, k + 2 stride, ... of the input's depth, as a batch or one by one"
+)
+CONV_TRANSPOSE_3D = (
+    "of a volume: add up 2-D transposed convolutions, one for each slice k of the kernel's depth; "
+    "that of the input's slice d belongs to the output's slice d stride + k"
+)
+POOL_3D = (
+    "of a volume: pool one axis at a time, as a series: height and width with depth among the "
+    "channels ([N, C * D, H, W]), then depth ([N, C, D, H * W]); of TFLite's: [N * D, H, W, C], "
+    "then [N, D, H * W, C]"
+)
+# TFLite's integers were unsigned once.
+_INT8 = (
+    ": convert the float model again, with tf.lite.OpsSet.TFLITE_BUILTINS_INT8 and "
+    "inference_input_type = inference_output_type = tf.int8, or use `midge quantize`"
+)
+
 
 class NotConstantError(ModelError):
     """An input that must be a constant is computed at run time. value: its name in the graph."""
@@ -100,7 +120,10 @@ class Foreign:
         have = self.type(i).dtype
         if have not in dtypes:
             names = ", ".join(d.value for d in dtypes)
-            raise self.error(f"input {i} is {have.value}, which is not supported", f"use {names}")
+            hint = f"use {names}"
+            if have is DType.U8 and self.type(i).quant is not None:
+                hint += _INT8
+            raise self.error(f"input {i} is {have.value}, which is not supported", hint)
 
     def node(
         self,

@@ -19,7 +19,7 @@ import numpy as np
 from midge.core.types import Array, DType, TensorType
 from midge.graph.attrs import integer, integers
 from midge.graph.fixed_point import accumulator
-from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.importers import CONV_TRANSPOSE_3D, IMPORTERS, Foreign, Steps
 from midge.graph.ir import OPS, Attr, Attrs, Expansion, Node, OpDef, Sample
 from midge.loop import ir
 from midge.lower import LOOP_RULES, LoopRule, Site, nest
@@ -258,7 +258,8 @@ def _axes(
     ):
         raise op.error(
             f"kernel {stated}, strides, dilations or pads do not fit {rank} spatial dimensions",
-            "one (signals) or two (images) are supported",
+            "one (signals) or two (images) are supported"
+            + (f"; {CONV_TRANSPOSE_3D}" if rank == 3 else ""),
         )
     if not all(1 <= v <= MAX_EXTENT for v in (*strides, *dilations, *kernel, *spatial)):
         raise op.error(f"strides {strides} or dilations {dilations} are out of range")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from midge.core.types import TensorType
-from midge.graph.importers import Foreign, Steps
+from midge.graph.importers import CONV_3D, POOL_3D, Foreign, Steps
 from midge.graph.ir import Attr, Node
 from midge.ops._common import MAX_EXTENT
 
@@ -44,9 +44,9 @@ def window(op: Foreign, spatial: Sequence[int], kernel: Sequence[int]) -> list[A
     attributes that do not fit."""
     rank = len(spatial)
     if rank not in (1, 2):
-        raise op.error(
-            f"{rank} spatial dimensions are not supported", "one (signals) or two (images) are"
-        )
+        way = POOL_3D if "Pool" in op.kind else CONV_3D
+        hint = f"one (signals) or two (images) are{f'; {way}' if rank == 3 else ''}"
+        raise op.error(f"{rank} spatial dimensions are not supported", hint)
     stated = op.attrs.get("kernel_shape", tuple(kernel))
     strides, dilations = (op.attrs.get(n, (1,) * rank) for n in ("strides", "dilations"))
     pads = op.attrs.get("pads", (0,) * (2 * rank))

@@ -70,7 +70,10 @@ def _check_overflow(node: Node, x: DType, acc: DType, magnitudes: Array, bias: A
         channel = worst.index(max(worst))
         hint = "the bias is too large for its scale; check how the model was quantised"
         if products[channel] > limit:
-            hint = "its products alone can; split the layer, or add fewer products"
+            hint = (
+                "its products alone can: give the layer fewer inputs, by a pool before it for "
+                "example, or make several layers of parts of the inputs and add their results"
+            )
         raise ModelError(
             f"the accumulator of channel {channel} can overflow {bits} bits",
             where=node.where,

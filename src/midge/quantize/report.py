@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -111,25 +112,41 @@ def top_1(outputs: Sequence[Array], labels: Array) -> float:
     """The share of outputs whose greatest element is at the label's place; of one element: on the
     label's side of one half, or the label itself where it is a number of 32 or 64 bits.
     UsageError as of `check_classes`."""
-    check_classes(labels, min(o.size for o in outputs))
+    least = min(outputs, key=lambda o: o.size)
+    check_classes(labels, least.size, _is_label(least.dtype))
     found = [int(np.argmax(o)) if o.size > 1 else _alone(o.reshape(-1)[0]) for o in outputs]
     return float((np.array(found) == labels).mean())
 
 
-def check_classes(labels: Array, elements: int) -> None:
-    """UsageError for labels that no output of so many elements can have; one alone may be any."""
-    wrong = labels[(labels < 0) | (labels >= elements)]
-    if elements > 1 and wrong.size:
+def check_classes(labels: Array, elements: int, label: bool) -> None:
+    """UsageError for labels that no output of so many elements can have. label: one alone is the
+    label itself, and may be any."""
+    if elements == 1 and label:
+        return
+    classes = max(elements, 2)
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        has = f"{elements} elements" if elements > 1 else "1 element, which is over one half or not"
         raise UsageError(
-            f"label {wrong[0]}, but the output has {elements} elements",
+            f"label {wrong[0]}, but the output has {has}",
             where="labels",
-            hint=f"give class numbers from 0 to {elements - 1}",
+            hint=f"give class numbers from 0 to {classes - 1}",
         )
 
 
+def check_labels(labels: Array, output: TensorType) -> None:
+    """UsageError for labels that a model's first output cannot have."""
+    dtype = np.dtype(output.dtype.numpy)
+    check_classes(labels, output.elements, output.quant is None and _is_label(dtype))
+
+
+def _is_label(dtype: np.dtype[Any]) -> bool:
+    """Whether an element alone is the number of a class."""
+    return dtype.kind == "i" and dtype.itemsize >= 4
+
+
 def _alone(value: np.generic) -> int:
-    label = value.dtype.kind == "i" and value.itemsize >= 4
-    return int(value.item()) if label else int(value.item() > 0.5)
+    return int(value.item()) if _is_label(value.dtype) else int(value.item() > 0.5)
 
 
 def as_inputs(graph: Graph, sample: Sample) -> dict[str, Array]:
@@ -141,7 +158,8 @@ def as_integers(values: Array, t: TensorType) -> Array:
     """What QUANTIZE makes of real numbers; values of another kind stay as they are."""
     if t.quant is None or values.dtype != np.float32:
         return values
-    scaled = (values / np.float32(t.quant.scale[0])).astype(np.float64)
+    with np.errstate(over="ignore"):  # an infinity is cut as any large number is
+        scaled = (values / np.float32(t.quant.scale[0])).astype(np.float64)
     rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + t.quant.zero_point[0]
     result: Array = np.clip(rounded, t.dtype.min, t.dtype.max).astype(t.dtype.numpy)
     return result

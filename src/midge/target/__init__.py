@@ -22,7 +22,9 @@ cycles = "cortex-m4"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from midge.core.damage import damage
 from midge.core.errors import TargetError
@@ -62,7 +64,19 @@ def _load(path: Path, where: str) -> Target:
         raise TargetError(f"no target {base!r}", where=f"{where}: base", hint=f"known: {known}")
     under = read_table(_text(_FOLDER / f"{base}.toml", base), base)
     del under["name"]  # a target of its own needs a name of its own
+    _check_cpu(table, under, base, where)
     return parse_target({**under, **table}, where)
+
+
+def _check_cpu(table: Mapping[str, Any], under: Mapping[str, Any], base: str, where: str) -> None:
+    """TargetError for a CPU that what is taken from the base is not for."""
+    cpu = table.get("cpu", under["cpu"])
+    taken = [key for key in ("toolchains", "emulator") if key in under and key not in table]
+    if cpu == under["cpu"] or not taken:
+        return
+    hint = f'base = "{cpu}"' if cpu in TARGETS else f"leave it out, or give {' and '.join(taken)}"
+    what = f'is {cpu!r}, but {" and ".join(taken)} are those of base = "{base}"'
+    raise TargetError(what, where=f"{where}: cpu", hint=hint)
 
 
 def _text(path: Path, where: str) -> str:

@@ -145,6 +145,10 @@ BETWEEN = {
   a: f32[1x4x3] = transpose(x, perm=(0 2 1))
   f: f32[1x12] = reshape(a, shape=(1 12))
   y: f32[1x2] = dense(f, w)"""),
+    "a softmax before an axis of one": ("f32[4x2x3x1]", """
+  a: f32[1x2x4x3] = transpose(x, perm=(3 1 0 2))
+  b: f32[1x2x4x3] = tanh(a)
+  y: f32[1x2x4x3] = softmax(b, beta=1.0)"""),
 }  # fmt: skip
 # Behind a dense layer of 6 rows of 4, in shape (2, 3, 4).
 BEHIND = {

@@ -152,6 +152,25 @@ def test_a_base_that_is_not_there(tmp_path: Path) -> None:
         load_target(path)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "more", "hint"),
+    [
+        ("cortex-m0plus", "", 'base = "cortex-m0plus"'),
+        ("cortex-m85", "", "leave it out, or give toolchains and emulator"),
+        ("cortex-m85", "[emulator]\n", "or give toolchains"),
+    ],
+)
+def test_a_cpu_that_its_base_is_not_for(cpu: str, more: str, hint: str, tmp_path: Path) -> None:
+    text = f'name = "x"\nbase = "cortex-m4"\ncpu = "{cpu}"\n'
+    with pytest.raises(TargetError, match='those of base = "cortex-m4"') as caught:
+        load_target(write(tmp_path, text + more))
+    assert caught.value.hint.endswith(hint)
+    own = '[toolchains]\nzig = ["-mcpu=cortex_m85"]\n[emulator]\n'
+    assert load_target(write(tmp_path, text + own)).cpu == cpu
+    same = text.replace(cpu, "cortex-m4")
+    assert load_target(write(tmp_path, same)).cpu == "cortex-m4"
+
+
 def test_a_board_needs_its_own_name(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match='misses "name"'):
         load_target(write(tmp_path, 'base = "cortex-m4"\ndescription = "x"\n'))

@@ -28,7 +28,7 @@ from midge.quantize.report import (
     Layer,
     Sample,
     answers,
-    check_classes,
+    check_labels,
     float_answers,
     layer_report,
     output_noise,
@@ -196,7 +196,7 @@ def _run(
     judged: list[Sample] = samples if test is None else [*load_inputs(test, graph, note=note)]
     labels = None if accuracy is None else load_labels(accuracy, len(judged))
     if labels is not None:
-        check_classes(labels, graph.types[graph.outputs[0]].elements)
+        check_labels(labels, graph.types[graph.outputs[0]])
     with Bars(console=console(), transient=True, disable=quiet) as bars:
         progress = _progress(bars)
         calibrated = learn(graph, samples, options, progress)

@@ -21,7 +21,7 @@ from midge.cli.arguments import (
     check_count,
     check_toolchain,
 )
-from midge.cli.building import compile_model, with_options
+from midge.cli.building import check_given, compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.options import CompileOptions
@@ -52,19 +52,19 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
-    from midge.data import check_arrays, inputs_for, labels_for
-    from midge.quantize.report import check_classes
+    from midge.data import inputs_for, labels_for
+    from midge.quantize.report import check_labels
     from midge.run import RUNNERS
 
     runner = RUNNERS[on]
     check_toolchain(toolchain)
     check_count(count)
-    check_arrays(inputs, accuracy)
+    check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
     sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
     if labels is not None:
-        check_classes(labels, compiled.package.outputs[0].type.elements)
+        check_labels(labels, compiled.package.outputs[0].type)
     out = console()
     with out.status("building and running"):
         session = runner.load(compiled.package, toolchain=toolchain)
@@ -139,7 +139,9 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     of = "of the first inference"
     if package.pushes is not None:
         of = f"of a push of {package.pushes.hop} frames, the last of the first input"
-    rows = [("instructions", number(first.instructions), f"exact, {of}")]
+    rows = []
+    if first.instructions is not None:
+        rows.append(("instructions", number(first.instructions), f"exact, {of}"))
     if first.cycles is not None:
         rows.append(("cycles", number(first.cycles), "estimated, without flash wait states"))
     rows.append(("arena", number(package.arena_size), "bytes of RAM"))

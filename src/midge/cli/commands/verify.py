@@ -19,7 +19,7 @@ from midge.cli.arguments import (
     Toolchain,
     check_count,
 )
-from midge.cli.building import compile_model, with_options
+from midge.cli.building import check_given, compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.errors import UsageError
@@ -58,12 +58,12 @@ def verify_command(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from midge.data import check_arrays, inputs_for, labels_for
+    from midge.data import inputs_for, labels_for
     from midge.verify import verify
 
     runners = _runners(on, toolchain)
     check_count(count)
-    check_arrays(inputs, accuracy)
+    check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
     sets = inputs_for(compiled.model, inputs, count, seed, quantize=quantize_inputs, note=note)
     labels = labels_for(accuracy, inputs, len(sets))
@@ -180,7 +180,8 @@ def _show(name: str, verdict: Verdict, layers: bool) -> None:
     out = console()
     rows = [(stage.title, *_cells(stage, verdict)) for stage in verdict.stages]
     columns = ("stage", "elements", "differing", "max error", "ulp", "")
-    out.print(table(columns, rows, title=f"{name}, {verdict.inputs} inputs", right=" rrrr"))
+    inputs = f"{verdict.inputs} input{'s' * (verdict.inputs != 1)}"
+    out.print(table(columns, rows, title=f"{name}, {inputs}", right=" rrrr"))
     if layers:
         for stage in verdict.stages:
             if stage.layers or stage.steps:
