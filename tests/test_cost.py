@@ -156,7 +156,7 @@ def test_progress_says_what_is_done_and_how_much_is_left(
     driver.beside_others(compiled, options, lambda *now: told.append(now))
     kernels = "measuring kernels" if search else "comparing kernels with their plain loops"
     steps = ["simplifying", "trying plans (whole)", "placing tensors", "writing C"]
-    steps.insert(2 if search else 3, kernels)
+    steps.insert(2 if search else 4, kernels)
     steps.append("looking at other plans")
     assert list(dict.fromkeys(what for what, _, _ in told)) == steps
     left = [total - done for what, done, total in told if what == kernels]
