@@ -270,8 +270,7 @@ def _fitting(
     needs least."""
     if options.pools:
         return _in_pools(pick, wish, sum(size for _, size in options.pools))
-    own = target.memory("ram")
-    board = None if own is None or own.typical else own.size
+    board = target.limit("ram")
     if board is not None and wish.max_ram is not None:
         given = wish if options.oversize else replace(wish, max_ram=min(board, wish.max_ram))
         return pick(given)

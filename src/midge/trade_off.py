@@ -44,8 +44,7 @@ def offered(
     may be, or have it laid out otherwise."""
     if options.max_ram is not None or options.pools or options.check_memory:
         return None
-    own = target.memory("ram")
-    most = None if own is None or own.typical or options.oversize else own.size
+    most = None if options.oversize else target.limit("ram")
     unit = "cycles" if "cycles" in target.emulator else "instructions"
     return trade_off(chosen, unit, most, every=every)
 

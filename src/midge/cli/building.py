@@ -14,8 +14,10 @@ import typer
 from midge.cli.output import error_console, number
 from midge.core.errors import MidgeWarning
 from midge.core.options import CompileOptions, Flag, flags
-from midge.data import check_arrays, labels_for, load_inputs
+from midge.core.types import Array
+from midge.data import Note, check_arrays, inputs_for, labels_for
 from midge.driver import Compiled, load
+from midge.graph.ir import Graph
 from midge.quantize.report import check_labels
 
 _PANEL = "How MODEL is compiled"
@@ -62,10 +64,26 @@ def check_given(
     graph = load(model, options.name, options.shapes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MidgeWarning)  # of values that are cut: told afterwards
-        count = len(load_inputs(inputs, graph, quantize=quantize, note=lambda _: None))
-    labels = labels_for(accuracy, inputs, count)
+        sets_and_labels(graph, inputs, accuracy, quantize=quantize, note=lambda _: None)
+
+
+def sets_and_labels(
+    graph: Graph,
+    inputs: Path | None,
+    accuracy: Path | None,
+    count: int = 1,
+    seed: int = 0,
+    *,
+    quantize: bool,
+    note: Note,
+) -> tuple[list[dict[str, Array]], Array | None]:
+    """The inputs in a file, or `count` random ones, and the labels that belong to them. UsageError
+    for what `graph` does not take, or cannot answer."""
+    sets = inputs_for(graph, inputs, count, seed, quantize=quantize, note=note)
+    labels = labels_for(accuracy, inputs, len(sets))
     if labels is not None:
         check_labels(labels, graph.types[graph.outputs[0]])
+    return sets, labels
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

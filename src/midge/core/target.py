@@ -72,3 +72,8 @@ class Target:
         """The largest memory of a kind, the first of equal ones: an arena, and an image, lie in one
         piece. None on a host."""
         return max((m for m in self.memories if m.kind == kind), key=lambda m: m.size, default=None)
+
+    def limit(self, kind: Literal["ram", "flash"]) -> int | None:
+        """Bytes that a board has of a kind in one piece; None where there is no board."""
+        own = self.memory(kind)
+        return None if own is None or own.typical else own.size

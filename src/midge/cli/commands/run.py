@@ -21,7 +21,7 @@ from midge.cli.arguments import (
     check_count,
     check_toolchain,
 )
-from midge.cli.building import check_given, compile_model, with_options
+from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.options import CompileOptions
@@ -52,8 +52,6 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Run MODEL on an emulated board, this host or QEMU: outputs, cost and memory."""
-    from midge.data import inputs_for, labels_for
-    from midge.quantize.report import check_labels
     from midge.run import RUNNERS
 
     runner = RUNNERS[on]
@@ -61,10 +59,9 @@ def run_command(
     check_count(count)
     check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
-    sets = inputs_for(compiled.graph, inputs, count, seed, quantize=quantize_inputs, note=note)
-    labels = labels_for(accuracy, inputs, len(sets))
-    if labels is not None:
-        check_labels(labels, compiled.package.outputs[0].type)
+    sets, labels = sets_and_labels(
+        compiled.graph, inputs, accuracy, count, seed, quantize=quantize_inputs, note=note
+    )
     out = console()
     with out.status("building and running"):
         session = runner.load(compiled.package, toolchain=toolchain)

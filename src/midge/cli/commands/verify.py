@@ -19,7 +19,7 @@ from midge.cli.arguments import (
     Toolchain,
     check_count,
 )
-from midge.cli.building import check_given, compile_model, with_options
+from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
 from midge.cli.output import console, note, number, print_json, shorten, table
 from midge.core.errors import UsageError
@@ -58,15 +58,15 @@ def verify_command(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from midge.data import inputs_for, labels_for
     from midge.verify import verify
 
     runners = _runners(on, toolchain)
     check_count(count)
     check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
-    sets = inputs_for(compiled.model, inputs, count, seed, quantize=quantize_inputs, note=note)
-    labels = labels_for(accuracy, inputs, len(sets))
+    sets, labels = sets_and_labels(
+        compiled.model, inputs, accuracy, count, seed, quantize=quantize_inputs, note=note
+    )
     out = console()
     with Progress(console=out, transient=True, disable=as_json) as bar:
         tasks: dict[str, Any] = {}
