@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from midge.export.tflite import write
 from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate
 from midge.graph.ir import Graph
+from midge.oracle.steps import bounded
 from midge.run import RUNNERS
 from midge.target import load_target
 
@@ -229,6 +231,36 @@ def test_operators_on_integers() -> None:
     y = m.op("QLinearMatMul", y, *p, k, *kq, *o)
     y = m.op("DequantizeLinear", y, *o)
     compared(m.build(y), uniform(5, (1, 3, 6, 6)))
+
+
+@pytest.mark.parametrize("shape", [(1, 997), (1,)])
+@pytest.mark.parametrize("zero", [UNSIGNED, SIGNED])
+def test_products_of_integers_have_one_factor(zero: Any, shape: tuple[int, ...]) -> None:
+    """Which decides ties: here every product of 2, 6, 10 ... is one."""
+    m = Model(13)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(zero.dtype)
+    a, b = m.input("a", (1, 997), kind), m.input("b", shape, kind)
+    first = quantized_parameters(m, 0.1, zero)
+    second = quantized_parameters(m, 0.07, zero)
+    result = quantized_parameters(m, np.float32(0.1) * np.float32(0.07) * 4, zero)
+    y = m.op("QLinearMul", a, *first, b, *second, *result, domain="com.microsoft")
+    rng, info = np.random.default_rng(3), np.iinfo(zero.dtype)
+    given = [
+        {n: rng.integers(info.min, info.max + 1, s).astype(zero.dtype) for n, s in ends}
+        for ends in [(("a", (1, 997)), ("b", shape))] * 12
+    ]
+    made = compared(m.build(y, kind=kind), given)
+    assert not bounded(made.graph, Path("x.onnx"))
+
+
+def test_where_processors_add_integers_otherwise_sums_are_bounded() -> None:
+    m = Model(14)
+    kind = onnx.TensorProto.UINT8
+    s = quantized_parameters(m, 0.1, UNSIGNED)
+    y = m.op("QLinearAdd", m.input("a", (2,), kind), *s, m.input("b", (2,), kind), *s, *s)
+    m.nodes[-1].domain = "com.microsoft"
+    (found,) = bounded(read(m.build(y, kind=kind), "g"), Path("x.onnx"))
+    assert found.startswith(y)
 
 
 def test_sums_of_integers() -> None:

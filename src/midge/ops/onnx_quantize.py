@@ -9,11 +9,12 @@ else (computed scales, one for each channel of an activation) is spelled out in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from midge.core.types import Array, DType, Quant
-from midge.graph.importers import IMPORTERS, Foreign, Steps
+from midge.graph.importers import IMPORTERS, Foreign, Importer, Steps
 from midge.graph.ir import Attr, Attrs, Node
 from midge.graph.onnx_types import DTYPES
 from midge.ops._compose import Composer
@@ -23,8 +24,11 @@ _NARROW = (DType.I8, DType.U8, DType.I16)
 _FLOAT = 1  # of TensorProto.DataType
 
 
-def quantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
-    """QuantizeLinear: saturate(round(x / scale) + zero point), ties to even."""
+def quantize_from_onnx(
+    op: Foreign, rounding: str = "even", divisor: float | None = None
+) -> tuple[Node, ...]:
+    """QuantizeLinear: saturate(round(x / scale) + zero point), ties to even. divisor: of x in the
+    place of the scale.  rounding: as of `quantize`."""
     op.expect_inputs(2, 3)
     op.expect_dtype(0, DType.F32, DType.I32)
     _no_blocks(op)
@@ -48,8 +52,9 @@ def quantize_from_onnx(op: Foreign) -> tuple[Node, ...]:
     narrow = DType.I8 if dtype is DType.U8 else dtype
     point = int(zero.reshape(())) - (128 if dtype is DType.U8 else 0)
     quant = Quant.per_tensor(_positive(op, scale)[0], point)
-    rounding = op.attrs.get("rounding", "even")
     attrs: dict[str, Attr] = {"dtype": narrow.value, "rounding": rounding}
+    if divisor is not None:
+        attrs["scale"] = divisor
     if rounding != "even" and dtype is DType.U8:
         attrs["shift"] = 128
     result = steps.emit("quantize", [x], attrs)
@@ -160,10 +165,12 @@ class _Quantized(Composer):
         return self.call("DequantizeLinear", inputs, {"axis": axis}, name)
 
     def quantized(
-        self, value: str, scale: str, zero: str, rounding: str = "even"
-    ) -> tuple[Node, ...]:
+        self, value: str, scale: str, zero: str, rounding: str = "even",
+        divisor: float | None = None,
+    ) -> tuple[Node, ...]:  # fmt: skip
         inputs = [value, scale, *([zero] if zero else [])]
-        self.call("QuantizeLinear", inputs, {"rounding": rounding}, self.op.outputs[0])
+        importer = partial(quantize_from_onnx, rounding=rounding, divisor=divisor)
+        self.call("QuantizeLinear", inputs, {}, self.op.outputs[0], importer=importer)
         return tuple(self.nodes)
 
 
@@ -171,9 +178,9 @@ def _three(names: Sequence[str], i: int) -> tuple[str, str, str]:
     return names[i], names[i + 1], names[i + 2]
 
 
-def _between(kind: str, count: int, *kept: str, rounding: str = "even") -> None:
-    """Register the operator com.microsoft.QLinear`kind`: `count` operands as (value, scale, zero
-    point), then scale and zero point of the result; attributes `kept` are those of `kind`."""
+def _between(kind: str, count: int, *kept: str, rounding: str = "even") -> Importer:
+    """Of the operator com.microsoft.QLinear`kind`: `count` operands as (value, scale, zero point),
+    then scale and zero point of the result; attributes `kept` are those of `kind`."""
 
     def from_onnx(op: Foreign) -> tuple[Node, ...]:
         op.expect_inputs(3 * count + 1, 3 * count + 2)
@@ -185,7 +192,28 @@ def _between(kind: str, count: int, *kept: str, rounding: str = "even") -> None:
         scale, zero = names[3 * count : 3 * count + 2]
         return composer.quantized(value, scale, zero, rounding)
 
-    IMPORTERS["onnx"].add(f"com.microsoft.QLinear{kind}", from_onnx)
+    return from_onnx
+
+
+def mul_from_onnx(op: Foreign) -> tuple[Node, ...]:
+    """com.microsoft's QLinearMul: one factor for the exact product of the differences to the zero
+    points (MlasQLinearMulVectorS16 in onnxruntime/core/mlas/lib/qlmul.cpp)."""
+    op.expect_inputs(7, 8)
+    if not all(op.inputs[i] in op.consts for i in (1, 4, 6)):
+        return _between("Mul", 2, rounding="even_sum")(op)
+    composer, name = _Quantized(op), op.outputs[0]
+    a, _, za, b, _, zb, sy, zy = [*op.inputs, ""][:8]
+    scales = (_positive(op, op.const(i, "scale").reshape(())) for i in (1, 4, 6))
+    first, second, result = (np.float32(s) for (s,) in scales)
+    parts = [
+        _difference(composer, a, za, "a", DType.I32),
+        _difference(composer, b, zb, "b", DType.I32),
+    ]
+    products = composer.call("Mul", parts, {}, f"{name}/products")
+    value = composer.call("Cast", [products], {"to": _FLOAT}, f"{name}/float")
+    factor = composer.const(np.asarray(first * second / result, np.float32), "factor")
+    steps = composer.call("Mul", [value, factor], {}, f"{name}/steps")
+    return composer.quantized(steps, sy, zy, "even_sum", divisor=1.0)
 
 
 def pool_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -213,7 +241,7 @@ def concat_from_onnx(op: Foreign) -> tuple[Node, ...]:
     value = composer.call(
         "Concat", parts, {"axis": integer(op, "axis", 0)}, f"{op.outputs[0]}/float"
     )
-    return composer.quantized(value, *op.inputs[:2])
+    return composer.quantized(value, op.inputs[0], op.inputs[1])
 
 
 def conv_from_onnx(op: Foreign) -> tuple[Node, ...]:
@@ -265,8 +293,8 @@ def gemm_from_onnx(op: Foreign) -> tuple[Node, ...]:
 # Integers times integers.
 
 
-def _centred(composer: _Quantized, value: str, zero: str, name: str) -> str:
-    """value - zero point as i16, which holds any difference of bytes."""
+def _difference(composer: _Quantized, value: str, zero: str, name: str, dtype: DType) -> str:
+    """value - zero point, of bytes: i16 holds it."""
     steps, op = Steps(composer.op), composer.op
     t = composer.types[value]
     if t.dtype not in (DType.I8, DType.U8):
@@ -286,7 +314,7 @@ def _centred(composer: _Quantized, value: str, zero: str, name: str) -> str:
             "reshape", [point_wide], {"shape": shape}, output=f"{op.outputs[0]}/{name}/zeros"
         )
         wide = steps.emit("sub", [wide, shaped], output=f"{op.outputs[0]}/{name}/difference")
-    result = steps.emit("cast", [wide], {"dtype": "i16"}, output=f"{op.outputs[0]}/{name}")
+    result = steps.emit("cast", [wide], {"dtype": dtype.value}, output=f"{op.outputs[0]}/{name}")
     for node in steps.nodes:
         composer.types[node.outputs[0]] = steps.type(node.outputs[0])
     composer.nodes += steps.nodes
@@ -299,7 +327,7 @@ def integers_from_onnx(op: Foreign) -> tuple[Node, ...]:
     composer = _Quantized(op)
     zeros = [op.inputs[i] if op.has(i) else "" for i in (2, 3)]
     parts = [
-        _centred(composer, value, zero, name)
+        _difference(composer, value, zero, name, DType.I16)
         for value, zero, name in zip(op.inputs[:2], zeros, "ab", strict=True)
     ]
     kind = op.kind.removesuffix("Integer")
@@ -321,9 +349,9 @@ IMPORTERS["onnx"].add("com.microsoft.QGemm", gemm_from_onnx)
 IMPORTERS["onnx"].add("com.microsoft.QLinearConcat", concat_from_onnx)
 for _kind in ("AveragePool", "GlobalAveragePool"):
     IMPORTERS["onnx"].add(f"com.microsoft.QLinear{_kind}", pool_from_onnx)
-# These round their result with the zero point (qladd.cpp and qlmul.cpp of onnxruntime's MLAS).
-_between("Add", 2, rounding="even_sum")
-_between("Mul", 2, rounding="even_sum")
-_between("Sigmoid", 1)
-_between("LeakyRelu", 1, "alpha")
-_between("Softmax", 1, "axis")
+# Sums round with the zero point (qladd.cpp and qlmul.cpp in onnxruntime/core/mlas/lib).
+IMPORTERS["onnx"].add("com.microsoft.QLinearAdd", _between("Add", 2, rounding="even_sum"))
+IMPORTERS["onnx"].add("com.microsoft.QLinearMul", mul_from_onnx)
+IMPORTERS["onnx"].add("com.microsoft.QLinearSigmoid", _between("Sigmoid", 1))
+IMPORTERS["onnx"].add("com.microsoft.QLinearLeakyRelu", _between("LeakyRelu", 1, "alpha"))
+IMPORTERS["onnx"].add("com.microsoft.QLinearSoftmax", _between("Softmax", 1, "axis"))

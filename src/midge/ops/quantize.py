@@ -2,7 +2,8 @@
 
 quantize on f32: round(x / scale) + zero, limited to the type; ties away from zero, or with
 rounding="even" (ONNX, PyTorch) to even; NaN becomes the least. "even_sum", of some kernels of ONNX
-Runtime: round(x / scale + zero), to even, zero being `shift` more when it is added.
+Runtime: round(x / scale + zero), to even, zero being `shift` more when it is added. scale: where it
+is given it takes the place of that of the result, whose steps x counts already, say.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, y = ctx.inputs[0], ctx.output
     sy, zy = per_tensor(y, node.where)
     if x.dtype is DType.F32:
-        attrs: dict[str, Attr] = {**node.attrs, "scale": float(sy), "zero": zy}
+        attrs: dict[str, Attr] = {"scale": float(sy), **node.attrs, "zero": zy}
         ctx.finish("quantize", node.inputs, attrs)
         return
     sx, zx = per_tensor(x, node.where)

@@ -57,18 +57,24 @@ class Steps:
 
 
 def bounded(graph: Graph, path: Path) -> frozenset[str]:
-    """The integer values of the graph that its framework may have one step away."""
+    """The integer values of the graph that its framework may have one step away. QLinearAdd of ONNX
+    Runtime is other arithmetic on each kind of processor (qladd.cpp of its MLAS)."""
     inexact = _INEXACT.get(path.suffix.lower(), _FUNCTIONS | _SUMS)
     loose: set[str] = set()
     found: set[str] = set()
+    sums: set[str] = set()
     for node in graph.nodes:
         (*inputs,) = (n for n in node.inputs if n not in graph.consts)
         types = [graph.types[n] for n in node.outputs]
         passing = any(t.dtype.is_float or (t.dtype is DType.I32 and t.quant is None) for t in types)
         if passing and (_is_inexact(node, inexact) or loose.intersection(inputs)):
             loose.update(node.outputs)
-        elif "scaling" in node.attrs or (node.op == "quantize" and loose.intersection(inputs)):
+        elif node.op == "quantize":
+            added = node.attrs.get("rounding") == "even_sum" and sums.intersection(inputs)
+            found.update(node.outputs if added or loose.intersection(inputs) else ())
+        elif "scaling" in node.attrs:
             found.update(node.outputs)
+        sums.update(node.outputs if node.op == "add" else ())
     return frozenset(found)
 
 
