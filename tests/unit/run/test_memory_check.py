@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from midge.target import load_target
 pytestmark = pytest.mark.slow
 
 TARGET = "cortex-m4"
+_placed = cache(lambda buffers: plan(buffers))
 Break = Callable[[list[Buffer], Plan], dict[str, int]]
 
 
@@ -43,6 +45,11 @@ def chain(height: int = 7) -> Net:
     return Net.of(graph)
 
 
+def placed(buffers: Sequence[Buffer]) -> Plan:
+    """As `plan`, once for the same buffers."""
+    return _placed(tuple(buffers))
+
+
 def made(net: Net, planner: Planner, *, arriving: bool = False, bands: bool = True) -> Package:
     target = load_target(TARGET)
     forms = {out: Form(1) for out in net.able()} if bands else {}
@@ -55,7 +62,7 @@ def made(net: Net, planner: Planner, *, arriving: bool = False, bands: bool = Tr
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_right_plan_passes(runner: str, arriving: bool, apart: bool) -> None:
     net = chain()
-    package = made(net, guarded() if apart else plan, arriving=arriving)
+    package = made(net, guarded() if apart else placed, arriving=arriving)
     check(net, package, RUNNERS[runner], 1)
 
 
@@ -69,7 +76,7 @@ def test_rows_that_wait_for_no_row_of_the_input(runner: str) -> None:
     y = m.node("conv2d", [x, *m.weights(x, (3, 2, 3, 2), 0)], attrs)
     graph = Graph("g", (x,), (y,), m.types, m.consts, ()).with_nodes(m.nodes)
     net = Net.of(graph)
-    package = made(net, plan, arriving=True)
+    package = made(net, placed, arriving=True)
     check(net, package, RUNNERS[runner], 1)
     session = RUNNERS[runner].load(package, toolchain=None, optimize="debug")
     for given in random_inputs(graph, 2, 0):
@@ -86,10 +93,10 @@ def moved(net: Net, one: str, other: str, by: int = 0, *, tell: bool) -> Package
     the check knows where buffers lie; else it thinks that they lie where they should."""
 
     def planner(buffers: list[Buffer]) -> Plan:
-        right = plan(buffers)
+        right = placed(buffers)
         return replace(right, offsets={**right.offsets, one: right.offsets[other] + by})
 
-    right, wrong = made(net, plan), made(net, planner)
+    right, wrong = made(net, placed), made(net, planner)
     size = max(p.offset + p.size for p in wrong.places)
     assert size <= wrong.arena_size
     return wrong if tell else replace(wrong, places=right.places)
@@ -109,7 +116,7 @@ def rows_alive_together(package: Package) -> tuple[str, str]:
 @pytest.mark.parametrize("runner", ["host", "emulator"])
 def test_a_buffer_over_another_is_found_where_it_is_written(runner: str) -> None:
     net = chain()
-    one, other = rows_alive_together(made(net, plan))
+    one, other = rows_alive_together(made(net, placed))
     package = moved(net, one, other, tell=False)
     with pytest.raises(RunError, match=r"call \d+, of conv2d_\d .*wrote byte \d+ of the arena"):
         check(net, package, RUNNERS[runner], 1)
@@ -118,7 +125,7 @@ def test_a_buffer_over_another_is_found_where_it_is_written(runner: str) -> None
 def test_a_buffer_over_another_gives_wrong_results() -> None:
     """The check believes what the plan says of who lies where: then the bytes tell."""
     net = chain()
-    one, other = rows_alive_together(made(net, plan))
+    one, other = rows_alive_together(made(net, placed))
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         check(net, moved(net, one, other, tell=True), RUNNERS["emulator"], 1)
 
