@@ -8,7 +8,7 @@ at a place, and answers with intervals that are never too narrow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from midge.core.types import DType
@@ -88,19 +88,16 @@ def constant(value: int) -> Linear:
 
 def linear(e: ir.Expr) -> Linear:
     """An integer expression as a sum."""
-    match e:
-        case ir.Const(value):
-            return Linear({}, int(value))
-        case ir.Bin("+", lhs, rhs):
-            return linear(lhs) + linear(rhs)
-        case ir.Bin("-", lhs, rhs):
-            return linear(lhs) - linear(rhs)
-        case ir.Bin("*", lhs, rhs):
-            a, b = linear(lhs), linear(rhs)
-            if not b.terms:
-                return a * b.const
-            if not a.terms:
-                return b * a.const
+    if isinstance(e, ir.Const):
+        return Linear({}, int(e.value))
+    if isinstance(e, ir.Bin) and e.op in ("+", "-", "*"):
+        a, b = linear(e.lhs), linear(e.rhs)
+        if e.op != "*":
+            return a + b if e.op == "+" else a - b
+        if not b.terms:
+            return a * b.const
+        if not a.terms:
+            return b * a.const
     return Linear({e: 1}, 0)
 
 
@@ -123,7 +120,7 @@ class Bounds:
 
     def loop(self, var: str, extent: int) -> Bounds:
         """Inside `for var in extent`."""
-        return replace(self, ranges={**self.ranges, ir.Var(var): (0, extent - 1)})
+        return Bounds({**self.ranges, ir.Var(var): (0, extent - 1)}, self.facts, self.buffers)
 
     def assuming(self, cond: ir.Expr) -> Bounds:
         """Where `cond` holds. Only what does not read memory is kept, since that may change."""
@@ -138,14 +135,16 @@ class Bounds:
 
     def _at_most(self, terms: Terms, limit: int) -> Bounds:
         if len(terms) != 1:
-            return replace(self, facts=(*self.facts, (terms, limit))) if terms else self
+            return (
+                Bounds(self.ranges, (*self.facts, (terms, limit)), self.buffers) if terms else self
+            )
         [(atom, c)] = terms.items()
         low, high = self.atom(atom)
         if c > 0:
             high = min(high, limit // c)
         else:
             low = max(low, -(limit // -c))
-        return replace(self, ranges={**self.ranges, atom: (low, high)})
+        return Bounds({**self.ranges, atom: (low, high)}, self.facts, self.buffers)
 
     def of(self, e: ir.Expr) -> Interval:
         """The least and greatest value of an integer expression."""

@@ -15,18 +15,14 @@ from midge.loop import ir
 from midge.loop.affine import Bounds, Linear, constant, linear
 
 _LIMIT = DType.I32.max
+_OPERATIONS = frozenset({"+", "-", "*", "/", "%", "min", "max"})
 
 
 def is_index(e: ir.Expr) -> bool:
     """Whether `e` is integer arithmetic on loop variables and i32 constants alone."""
-    match e:
-        case ir.Const(_, dtype):
-            return dtype is DType.I32
-        case ir.Var():
-            return True
-        case ir.Bin("+" | "-" | "*" | "/" | "%" | "min" | "max", lhs, rhs):
-            return is_index(lhs) and is_index(rhs)
-    return False
+    if isinstance(e, ir.Bin):
+        return e.op in _OPERATIONS and is_index(e.lhs) and is_index(e.rhs)
+    return isinstance(e, ir.Var) or (isinstance(e, ir.Const) and e.dtype is DType.I32)
 
 
 def collect(e: ir.Expr, bounds: Bounds) -> ir.Expr:

@@ -27,6 +27,21 @@ COMPARISONS = frozenset({"<", "<=", "==", "!="})
 LOGIC = frozenset({"and", "or"})
 
 
+class _Hashed:
+    """What is looked up by its parts, often: its hash is found once."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            own = hash(tuple([getattr(self, name) for name in type(self).__match_args__]))  # type: ignore[attr-defined]
+            object.__setattr__(self, "_hash", own)
+            return own
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Const:
     """A literal; bool for BOOL, int for integers, float (a binary32 value) for F32.
@@ -60,15 +75,17 @@ class Var:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Load(_Hashed):
     """An element of a buffer; one index expression (i32) per dimension."""
 
     buffer: str
     index: tuple[Expr, ...]
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(_Hashed):
     """`lhs op rhs`, both of one type. "/" and "%" truncate towards zero as in C; ">>" is
     arithmetic; "min", "max" and comparisons take any arithmetic type; "and", "or" take bool and
     evaluate the right side only if needed."""
@@ -77,31 +94,39 @@ class Bin:
     lhs: Expr
     rhs: Expr
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(_Hashed):
     """Conversion of a value. Integers must fit the narrower type (the C would be
     implementation-defined otherwise); f32 to integer truncates towards zero."""
 
     dtype: DType
     arg: Expr
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(_Hashed):
     """`then` if `cond` else `other`; only the chosen side is evaluated."""
 
     cond: Expr
     then: Expr
     other: Expr
 
+    __hash__ = _Hashed.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(_Hashed):
     """A call of an intrinsic: a pure scalar function of `loop.intrinsics`."""
 
     name: str
     args: tuple[Expr, ...]
+
+    __hash__ = _Hashed.__hash__
 
 
 Expr: TypeAlias = Const | Var | Load | Bin | Cast | Select | Call

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from operator import is_
 from typing import assert_never
 
@@ -15,15 +16,15 @@ from midge.loop import ir
 
 def map_expr(e: ir.Expr, f: Callable[[ir.Expr], ir.Expr]) -> ir.Expr:
     """Rebuild `e` bottom-up, passing every node through `f`."""
+    if isinstance(e, ir.Const | ir.Var):  # these two first, by far the most
+        return f(e)
+    if isinstance(e, ir.Bin):
+        left, right = map_expr(e.lhs, f), map_expr(e.rhs, f)
+        return f(e if left is e.lhs and right is e.rhs else ir.Bin(e.op, left, right))
     match e:
-        case ir.Const() | ir.Var():
-            return f(e)
         case ir.Load(buffer, index):
             now = map_exprs(index, f)
             return f(e if now is index else ir.Load(buffer, now))
-        case ir.Bin(op, lhs, rhs):
-            left, right = map_expr(lhs, f), map_expr(rhs, f)
-            return f(e if left is lhs and right is rhs else ir.Bin(op, left, right))
         case ir.Cast(dtype, arg):
             inner = map_expr(arg, f)
             return f(e if inner is arg else ir.Cast(dtype, inner))
@@ -89,12 +90,14 @@ def _with_parts(
 
 def walk(body: ir.Block) -> Iterator[ir.Stmt]:
     """Every statement of a block, outer before inner."""
-    for s in body:
+    waiting = [*reversed(body)]
+    while waiting:
+        s = waiting.pop()
         yield s
-        if isinstance(s, ir.Loop | ir.Guard):
-            yield from walk(s.body)
         if isinstance(s, ir.Guard):
-            yield from walk(s.other)
+            waiting += s.other[::-1]
+        if isinstance(s, ir.Loop | ir.Guard):
+            waiting += s.body[::-1]
 
 
 def own_exprs(s: ir.Stmt) -> tuple[ir.Expr, ...]:
@@ -118,19 +121,16 @@ def subexprs(e: ir.Expr) -> Iterator[ir.Expr]:
     while waiting:
         now = waiting.pop()
         yield now
-        match now:
-            case ir.Const() | ir.Var():
-                pass
-            case ir.Bin(_, lhs, rhs):
-                waiting += (rhs, lhs)
-            case ir.Load(_, parts) | ir.Call(_, parts):
-                waiting += parts[::-1]
-            case ir.Cast(_, arg):
-                waiting.append(arg)
-            case ir.Select(cond, then, other):
-                waiting += (other, then, cond)
-            case _:
-                assert_never(now)
+        if isinstance(now, ir.Bin):
+            waiting += (now.rhs, now.lhs)
+        elif isinstance(now, ir.Load):
+            waiting += now.index[::-1]
+        elif isinstance(now, ir.Cast):
+            waiting.append(now.arg)
+        elif isinstance(now, ir.Call):
+            waiting += now.args[::-1]
+        elif isinstance(now, ir.Select):
+            waiting += (now.other, now.then, now.cond)
 
 
 def conjuncts(cond: ir.Expr) -> Iterator[ir.Expr]:
@@ -148,9 +148,10 @@ def variables(e: ir.Expr) -> frozenset[str]:
     return frozenset(x.name for x in subexprs(e) if isinstance(x, ir.Var))
 
 
-def expr_loads(e: ir.Expr) -> list[ir.Load]:
+@lru_cache(1 << 13)  # a schedule's steps leave most expressions as they are, and ask again
+def expr_loads(e: ir.Expr) -> tuple[ir.Load, ...]:
     """The loads in an expression."""
-    return [x for x in subexprs(e) if isinstance(x, ir.Load)]
+    return tuple([x for x in subexprs(e) if isinstance(x, ir.Load)])
 
 
 def loads(body: ir.Block) -> list[ir.Load]:

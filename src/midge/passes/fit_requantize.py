@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
@@ -141,11 +140,25 @@ def fit(steps: Callable[[Array], Array], low: Array, high: Array, attrs: Attrs) 
     levels = np.arange(least + 1, most + 1, dtype=np.int64)[:, None]
     first = _first_at_least(steps, levels, low, high)  # [levels, channels]
     slope = _slope(first, levels, low, high)
-    for up, grain in product(_UP, _GRAINS):
-        line = _line(first, levels, low, high, slope, up, grain)
+    for up, down in _shifts(slope.max(initial=0.0)):
+        line = _line(first, levels, low, high, slope, up, down)
         if line is not None:
             return line
     return None
+
+
+def _shifts(steepest: float) -> list[tuple[int, int]]:
+    """(up, down) with which the steepest line's multiplier has 31 bits, or as many as `down`'s
+    grain leaves."""
+    if steepest <= 0.0:
+        return []
+    most = [
+        int(np.floor(np.log2((_WORD - 1) / (steepest * (1 + _AROUND))) - 32 + up)) for up in _UP
+    ]
+    pairs = [
+        (up, down - down % grain) for up, down in zip(_UP, most, strict=True) for grain in _GRAINS
+    ]
+    return [(up, down) for up, down in dict.fromkeys(pairs) if 0 <= down <= 24]
 
 
 def _first_at_least(
@@ -172,19 +185,10 @@ def _slope(first: Array, levels: Array, low: Array, high: Array) -> Array:
 
 
 def _line(
-    first: Array, levels: Array, low: Array, high: Array, slope: Array, up: int, grain: int
+    first: Array, levels: Array, low: Array, high: Array, slope: Array, up: int, down: int
 ) -> Line | None:
-    steepest = slope.max(initial=0.0)
-    if steepest <= 0.0:
-        return None
     # The product's upper half has `down` bits below the step.
-    down = int(np.floor(np.log2((_WORD - 1) / (steepest * (1 + _AROUND))) - 32 + up))
-    down -= down % grain
-    if not 0 <= down <= 24:
-        return None
-    unit = 2.0 ** (32 + down - up)
-    flat = slope == 0.0
-    guess = np.where(flat, steepest, slope) * unit
+    guess = np.where(slope == 0.0, slope.max(), slope) * 2.0 ** (32 + down - up)
     multiplier, below, above = _search(first, levels, low, high, guess, up, 32 + down)
     if (below > above).any():
         return None
@@ -229,7 +233,10 @@ def _search(
             break
         least = np.where(steeper, multiplier, least)
         most = np.where(steeper, most, multiplier)
-        multiplier = np.clip((least + most) >> 1, 1, _WORD - 1)
+        following = np.clip((least + most) >> 1, 1, _WORD - 1)
+        if (following == multiplier).all():
+            break
+        multiplier = following
     assert best is not None
     return best
 
