@@ -59,10 +59,12 @@ class _Checker:
     buffers: dict[str, ir.Param | ir.Alloc] = field(default_factory=dict)
     types: dict[str, DType] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
-    place: str = "name"
+    place: str | ir.Stmt = "name"
 
     def fail(self, what: str, hint: str = "") -> NoReturn:
-        raise VerifyError(what, where=f"{self.func}: {self.place}", hint=hint)
+        place = self.place
+        text = place if isinstance(place, str) else print_stmt(place).partition("\n")[0]
+        raise VerifyError(what, where=f"{self.func}: {text}", hint=hint)
 
     def name(self, name: str) -> None:
         if not name.isidentifier() or not name.isascii() or name in RESERVED:
@@ -83,7 +85,7 @@ class _Checker:
         """Local buffers end with their block; their names stay taken."""
         outer = dict(self.buffers)
         for s in body:
-            self.place = print_stmt(s).split("\n", 1)[0]
+            self.place = s
             self.stmt(s, scope)
         self.buffers = outer
 
