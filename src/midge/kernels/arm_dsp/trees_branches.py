@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -59,7 +60,7 @@ class Branches:
         """Choose the forms and goals of all branches; the size in bytes."""
         self.places = {item.label: i for i, item in enumerate(self.items) if item.label >= 0}
         for item in self.items:
-            item.size = item.size or size_of(item)
+            item.size = item.size or size_of(item, item.form)
         for turn in count():
             start = self.addresses()
             exits = self.exits(start)
@@ -109,7 +110,7 @@ class Branches:
                 item.target, jump.target = jump.target, item.target
                 item.cond = OPPOSITE[item.cond]
         _, item.form, item.goal = self.best(i, item.target, start, exits, free)
-        item.size = size_of(item)
+        item.size = size_of(item, item.form)
         return before != (item.form, item.goal, item.target)
 
     def best(
@@ -131,7 +132,7 @@ class Branches:
         found = []
         for goal in goals if free or item.goal < 0 else [item.goal]:
             for form in self.forms(item, int(start[goal] - start[i]), free):
-                found.append((size_of(replace(item, form=form)), form, goal))
+                found.append((size_of(item, form), form, goal))
         return min(found, key=lambda f: (f[0], goals.index(f[2]) if f[2] in goals else 0))
 
     def forms(self, item: Item, distance: int, free: bool) -> Iterator[str]:
@@ -158,7 +159,11 @@ class Branches:
 
 def comparison(item: Item) -> tuple[list[str], int]:
     """The lines that compare, and their bytes."""
-    t, register = item.threshold, item.register
+    return _comparison(item.threshold, item.register)
+
+
+@lru_cache(1 << 10)
+def _comparison(t: int, register: str) -> tuple[list[str], int]:
     if encodable(t):
         return [f"cmp {register}, #{t}"], 2 if register in LOW and 0 <= t < 256 else 4
     lines = [f"movw {SPARE}, #{t & 0xFFFF}", *([f"sxth.w {SPARE}, {SPARE}"] if t < 0 else [])]
@@ -169,9 +174,9 @@ def _compare_size(item: Item) -> int:
     return comparison(item)[1]
 
 
-def size_of(item: Item) -> int:
-    branch = 4 if item.form == "wide" else 2
-    if item.kind == "jump" or item.form == "zero":
+def size_of(item: Item, form: str) -> int:
+    branch = 4 if form == "wide" else 2
+    if item.kind == "jump" or form == "zero":
         return branch
     return branch + _compare_size(item)
 
