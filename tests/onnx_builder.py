@@ -216,15 +216,28 @@ def transformer() -> bytes:
     return m.build([("tokens", ["N", n, d])], ["encoded"])
 
 
+def repvgg() -> bytes:
+    """Windows beside a branch that reads the same tensor, and is computed first."""
+    m = OnnxModel(9)
+    x = m.conv("image", 3, 4)
+    x = m.op("Relu", m.op("Add", m.op("Mul", x, m.weights(1, 4, 1, 1)), m.conv(x, 4, 4)))
+    x = m.op("Relu", m.op("Add", m.norm(x, 4), m.conv(x, 4, 4, group=4)))
+    for kind in ("MaxPool", "AveragePool"):
+        scaled = m.op("Mul", x, m.weights(1, 4, 1, 1))
+        x = m.op("Add", scaled, m.op(kind, x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+    m.op("Identity", x, output="features")
+    return m.build([("image", ["N", 3, 6, 5])], ["features"])
+
+
 NETS: dict[str, Callable[[], bytes]] = {
     f.__name__: f
     for f in (
         resnet, mobilenet, unet, vgg, shufflenet, cnn1d, lstm, lstm_both_ways, gru, gru_backwards,
-        rnn, transformer,
+        rnn, transformer, repvgg,
     )
 }  # fmt: skip
 # Those made of convolutions, in which nothing is transposed but at the border.
-CONVOLUTIONAL = ("resnet", "mobilenet", "unet", "vgg", "shufflenet", "cnn1d")
+CONVOLUTIONAL = ("resnet", "mobilenet", "unet", "vgg", "shufflenet", "cnn1d", "repvgg")
 
 
 def random_inputs(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Array]:

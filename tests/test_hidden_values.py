@@ -9,7 +9,7 @@ from midge import driver
 from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate_all
 from midge.oracle.hiding import hidden_below
-from midge.verify import largest_value
+from midge.verify import difference, largest_value
 from onnx_builder import OnnxModel
 
 driver.load_operators()
@@ -33,8 +33,21 @@ def multiplied(m: OnnxModel, far: float) -> str:
     return m.op("Add", "x", m.op("Mul", gone, m.const(far)))
 
 
+def quantised(m: OnnxModel, far: float) -> str:
+    """As ONNX Runtime's quantisation leaves a mask."""
+    bytes_ = m.const(127 - 255 * TRIANGLE, np.int8)
+    scale, zero = m.const(-far / 255), m.const(127, np.int8)
+    return m.op("Add", "x", m.op("DequantizeLinear", bytes_, scale, zero))
+
+
+def quantised_unsigned(m: OnnxModel, far: float) -> str:
+    bytes_ = m.const(255 - 255 * TRIANGLE, np.uint8)
+    scale, zero = m.const(-far / 255), m.const(255, np.uint8)
+    return m.op("Add", "x", m.op("DequantizeLinear", bytes_, scale, zero))
+
+
 @pytest.mark.parametrize("far", [-1e4, -1e9, FAR])
-@pytest.mark.parametrize("mask", [added, chosen, multiplied])
+@pytest.mark.parametrize("mask", [added, chosen, multiplied, quantised, quantised_unsigned])
 def test_masked_scores(mask: object, far: float) -> None:
     assert callable(mask)
     m = OnnxModel()
@@ -52,3 +65,9 @@ def test_weights_hide_nothing(weights: tuple[float, float]) -> None:
     graph = read(m.build([("x", (1, 2))], [y]), "g")
     values = evaluate_all(graph, {"x": np.ones((1, 2), np.float32)})
     assert largest_value(values, hidden_below(graph)) == max(map(abs, weights))
+
+
+def test_nothing_is_within_a_unit_of_the_largest_number() -> None:
+    """Whose own unit is 2**104."""
+    one, other = np.array([FAR], np.float32), np.array([FAR / 2], np.float32)
+    assert difference("y", one, other, -FAR).ulp == 2.0**23 - 0.5

@@ -43,6 +43,9 @@ def calls() -> Iterator[tuple[str, Callable[[Any], tuple[Any, ...]], Any]]:
         return (
             attention(x, x, x, attn_mask=rows),
             attention(x, x, x, attn_mask=x.transpose(1, 2) > 3),
+            attention(x, x, x, attn_mask=torch.where(x.transpose(1, 2) > 3, 0.5, -inf)),
+            attention(x, x, x, attn_mask=torch.where(rows, x, tensor(-inf))),
+            attention(x, x, x, attn_mask=tensor([[0.0, -inf], [-inf, -inf]])),
             aten._safe_softmax(torch.where(x > 2, x, -inf), -1),
         )
 

@@ -395,5 +395,5 @@ def difference(tensor: str, expected: Array, value: Array, largest: float) -> Di
         error = np.where(same, 0.0, np.abs(a - b))
     error = np.where(np.isnan(error), np.inf, error)
     worst = float(error.max(initial=0.0))
-    unit = float(np.spacing(np.float32(largest)))
+    unit = float(np.spacing(np.float32(min(largest, 2.0**127))))  # the largest number's is no more
     return Difference(tensor, a.size, int((~same).sum()), worst, worst / unit, exact)

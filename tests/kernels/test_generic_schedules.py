@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from layer_checks import check, layer, options_of
 
+from conftest import NO_SEARCH
+from midge import driver
 from midge.core.types import DType
+from midge.data import random_inputs
+from midge.frontends.onnx import read
+from midge.graph.evaluate import evaluate
 from midge.loop.schedule import Pack, Peel, Split, Unroll
+from midge.run import RUNNERS
+from midge.target import load_target
 
 TARGETS = ("cortex-m0plus", "cortex-m3", "rv32imac")
 SAME = (1, 1, 1, 1)
@@ -42,6 +50,19 @@ def test_sums_of_floats_keep_their_order(op: str, target: str) -> None:
     w = {"conv2d": (4, 3, 3, 2), "depthwise_conv2d": (1, 3, 3, 2), "dense": (4, 2)}[op]
     x = (1, 2) if op == "dense" else (1, 4, 5, 2)
     check(layer(op, x, w, DType.F32, padding=SAME), target)
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", *TARGETS])
+def test_windows_whose_input_others_read_first(target: str) -> None:
+    """And name: the schedules ask for shapes, not for parameters."""
+    onnx_builder = pytest.importorskip("onnx_builder", reason="needs onnx")
+    graph = read(onnx_builder.NETS["repvgg"](), "g")
+    made = driver.compile_graph(graph, load_target(target), NO_SEARCH)
+    session = RUNNERS["emulator"].load(made.package, toolchain=None, optimize=None)
+    for given in random_inputs(graph, 2, 0):
+        (found,) = session.run(given).outputs.values()
+        np.testing.assert_allclose(found, evaluate(graph, given)["features"], rtol=0, atol=2e-6)
+    session.close()
 
 
 def blocks(name: str, target: str, optimize: str = "speed") -> list[tuple[int, ...]]:

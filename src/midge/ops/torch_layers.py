@@ -201,16 +201,19 @@ def softmax(kind: str, a: Aten) -> str:
     return a.onnx(kind, [x], axis=a.axis("dim", len(a.shape(x))))
 
 
-def safe_softmax(a: Aten) -> str:
+def safe_softmax(a: Aten, x: str, axis: int) -> str:
     """0 where all are -infinity."""
-    x = a.tensor("self")
-    most = a.onnx("ReduceMax", [x, a.value([a.axis("dim", len(a.shape(x)))])], keepdims=1)
+    most = a.onnx("ReduceMax", [x, a.value([axis])], keepdims=1)
     nothing = a.onnx("Equal", [most, a.value(-math.inf, DType.F32)])
-    return a.onnx("Where", [nothing, a.value(0.0, DType.F32), softmax("Softmax", a)])
+    shares = a.onnx("Softmax", [x], axis=axis)
+    return a.onnx("Where", [nothing, a.value(0.0, DType.F32), shares])
 
 
 add("softmax _softmax", lambda a: softmax("Softmax", a))
-add("_safe_softmax", safe_softmax)
+add(
+    "_safe_softmax",
+    lambda a: safe_softmax(a, x := a.typed(a.tensor("self")), a.axis("dim", len(a.shape(x)))),
+)
 add("log_softmax _log_softmax", lambda a: softmax("LogSoftmax", a))
 
 
@@ -233,15 +236,21 @@ def attention(a: Aten) -> str:
         scores = a.onnx("Where", [mask, scores, a.value(-1e30, DType.F32)])
     elif mask:
         scores = a.onnx("Add", [scores, mask])
+    if mask and a.type(mask).dtype is not DType.BOOL and not _sees_something(a, mask):
+        return a.onnx("MatMul", [safe_softmax(a, scores, rank - 1), v])
     shares = a.onnx("Softmax", [scores], axis=rank - 1)
-    if mask and a.type(mask).dtype is DType.BOOL and not _sees_something(a, mask):
+    if mask and not _sees_something(a, mask):
         shares = a.onnx("Where", [mask, shares, a.value(0.0, DType.F32)])
     return a.onnx("MatMul", [shares, v])
 
 
 def _sees_something(a: Aten, mask: str) -> bool:
     """Whether no row of a mask hides everything: such rows are 0 in PyTorch."""
-    return mask in a.consts and bool(a.consts[mask].any(axis=-1).all())
+    known = a.consts.get(mask)
+    if known is None:
+        return False
+    seen = known if known.dtype == np.bool_ else known > -np.inf
+    return bool(seen.any(axis=-1).all())
 
 
 def _for_queries(a: Aten, value: str, heads: int) -> str:

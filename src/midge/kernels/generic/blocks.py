@@ -109,7 +109,7 @@ class _Nest:
         self.dense = "k" in self.extents
         self.channel = "n" if self.dense else "oc"
         self.summed = tuple(v for v in ("kh", "kw", "ic", "k") if v in self.extents)
-        self.border = None if self.dense else border(func, request.group)
+        self.border = None if self.dense else border(func, request)
 
     def steps(self, block: Block) -> Schedule:
         """As much of `block` as the sizes allow."""

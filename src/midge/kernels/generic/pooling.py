@@ -27,7 +27,7 @@ _CHANNELS = 4
 
 def peel_border(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
     """Peel the output columns whose windows reach outside the image."""
-    peel = border(func, request.group)
+    peel = border(func, request)
     return ((peel,),) if peel is not None else ()
 
 
