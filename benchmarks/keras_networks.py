@@ -23,6 +23,17 @@ FORMS = ("tflite", "tflite-int8", "tflite-int16x8")
 CALIBRATION = 8
 
 
+class Call(layers.Layer):  # type: ignore[misc]
+    """Of TensorFlow's own functions."""
+
+    def __init__(self, how: Layer) -> None:
+        super().__init__()
+        self.how = how
+
+    def call(self, x: Any) -> Any:
+        return self.how(x)
+
+
 def seq(*parts: Layer) -> Layer:
     def through(x: Any) -> Any:
         for part in parts:
@@ -88,7 +99,7 @@ def inverted(o: int, t: int, s: int = 1, k: int = 3, kind: Any = "relu6", se: An
 
 
 def head(classes: int = 10) -> Layer:
-    return seq(layers.GlobalAveragePooling2D(2), layers.Dense(classes, activation="softmax"))
+    return seq(layers.GlobalAveragePooling2D(), layers.Dense(classes, activation="softmax"))
 
 
 def basic(o: int, s: int = 1) -> Layer:
@@ -142,7 +153,7 @@ def u_shaped(up: Layer) -> Layer:
 def fcn(x: Any) -> Any:
     y = conv(8, s=2)(x)
     y = layers.Conv2D(4, 1)(beside(*[conv(8, dilation_rate=d) for d in (1, 2, 3)])(y))
-    return ops.argmax(layers.UpSampling2D(interpolation="bilinear")(y), -1)
+    return Call(lambda y: tf.argmax(y, -1))(layers.UpSampling2D(interpolation="bilinear")(y))
 
 
 def yolo(x: Any) -> Any:
@@ -187,7 +198,9 @@ def gated(d: int) -> Layer:
 
 
 def inception(x: Any) -> Any:
-    narrow = seq(layers.Conv1D(8, 1), beside(*[layers.Conv1D(4, k, padding="same") for k in (5, 9, 20)]))
+    narrow = seq(
+        layers.Conv1D(8, 1), beside(*[layers.Conv1D(4, k, padding="same") for k in (5, 9, 20)])
+    )
     pooled = seq(layers.MaxPooling1D(3, 1, "same"), layers.Conv1D(4, 1))
     return seq(beside(narrow, pooled), norm(), act("relu"))(x)
 
@@ -209,13 +222,17 @@ def places(x: Any) -> Any:
 def text(ids: Any) -> Any:
     """Of tokens, of which 0 is padding, with Keras's mask."""
     y = places(layers.Embedding(60, 16)(ids))
-    y = layers.add([y, layers.MultiHeadAttention(2, 8)(y, y, attention_mask=(ids != 0)[:, None, :])])
+    y = layers.add(
+        [y, layers.MultiHeadAttention(2, 8)(y, y, attention_mask=(ids != 0)[:, None, :])]
+    )
     return layers.Dense(3)(layers.GlobalAveragePooling1D()(layers.LayerNormalization()(y)))
 
 
 def text_cnn(ids: Any) -> Any:
     x = layers.Embedding(60, 8)(ids)
-    ways = [seq(layers.Conv1D(6, k, activation="relu"), layers.GlobalMaxPooling1D()) for k in (2, 4)]
+    ways = [
+        seq(layers.Conv1D(6, k, activation="relu"), layers.GlobalMaxPooling1D()) for k in (2, 4)
+    ]
     return layers.Dense(3)(beside(*ways)(x))
 
 
@@ -236,7 +253,11 @@ def conformer(x: Any) -> Any:
     half = layers.Rescaling(0.5)
     feed = lambda: (layers.LayerNormalization(), layers.Dense(32, activation="silu"),  # noqa: E731
                     layers.Dense(16), half)  # fmt: skip
-    mix = (layers.Conv1D(32, 1), lambda x: ops.glu(x, -1), layers.DepthwiseConv1D(7, padding="same"))
+    mix = (
+        layers.Conv1D(32, 1),
+        lambda x: ops.glu(x, -1),
+        layers.DepthwiseConv1D(7, padding="same"),
+    )
     x = residual(layers.LayerNormalization(), attend)(residual(*feed())(x))
     x = residual(layers.LayerNormalization(), *mix, norm(), act("silu"), layers.Conv1D(16, 1))(x)
     return layers.LayerNormalization()(residual(*feed())(x))
@@ -256,7 +277,7 @@ def vit(x: Any) -> Any:
 def siamese(a: Any, b: Any) -> Any:
     shared = keras.Sequential(
         [layers.Conv2D(8, 3, 2, activation="relu"), layers.Conv2D(12, 3, 2, activation="relu"),
-         layers.GlobalAveragePooling2D(2), layers.Dense(16), layers.UnitNormalization()]
+         layers.GlobalAveragePooling2D(), layers.Dense(16), layers.UnitNormalization()]
     )  # fmt: skip
     a, b = shared(a), shared(b)
     return layers.concatenate([layers.Dot(1)([a, b]), ops.norm(a - b, axis=1, keepdims=True)])
@@ -264,7 +285,7 @@ def siamese(a: Any, b: Any) -> Any:
 
 def several(x: Any) -> Any:
     first = conv(8, s=2)(x)
-    y = layers.GlobalAveragePooling2D(2)(conv(12, s=2)(first))
+    y = layers.GlobalAveragePooling2D()(conv(12, s=2)(first))
     return [layers.Dense(1)(y), layers.Dense(3, activation="softmax")(y), ops.mean(first, (1, 2))]
 
 
@@ -302,7 +323,7 @@ NETWORKS: dict[str, Entry] = {
         conv(8, 3, 2, "hard_swish"),
         inverted(8, 2, 2, 3, "relu", excite(gate="hard_sigmoid")),
         inverted(12, 4, 2, 5, "hard_swish", excite(gate="hard_sigmoid")),
-        layers.GlobalAveragePooling2D(2), layers.Dense(32, activation="hard_swish"),
+        layers.GlobalAveragePooling2D(), layers.Dense(32, activation="hard_swish"),
         layers.Dropout(0.2), layers.Dense(10))),
     "mcunet": (((40, 40, 3),), lambda: seq(
         conv(8, 3, 2, "relu6"), inverted(8, 3, 2, 7), inverted(8, 4, 1, 5), inverted(12, 5, 2, 7),
@@ -313,7 +334,7 @@ NETWORKS: dict[str, Entry] = {
     "squeezenet": (IMAGE, lambda: seq(
         layers.Conv2D(16, 3, 2, activation="relu"), layers.MaxPooling2D(3, 2), fire(4, 8),
         layers.MaxPooling2D(3, 2), fire(6, 12), layers.Conv2D(10, 1, activation="relu"),
-        layers.GlobalAveragePooling2D(2), layers.Softmax())),
+        layers.GlobalAveragePooling2D(), layers.Softmax())),
     "shufflenet": (IMAGE, lambda: seq(
         conv(8, s=2), beside(separable(8, 2), seq(conv(8, 1), separable(8, 2))), shuffle, shuffle,
         conv(32, 1), head())),
@@ -340,7 +361,7 @@ NETWORKS: dict[str, Entry] = {
         act("relu"), UP(1, 4, activation="tanh"))),
     "super_resolution": (((16, 16, 1),), lambda: seq(
         layers.Conv2D(12, 5, padding="same", activation="tanh"),
-        layers.Conv2D(9, 3, padding="same"), lambda x: tf_depth_to_space(x, 3))),
+        layers.Conv2D(9, 3, padding="same"), Call(lambda x: tf.nn.depth_to_space(x, 3)))),
     "siamese": (GREY * 2, lambda: siamese),
     "several": (GREY, lambda: several),
     "convnext": (IMAGE, lambda: convnext),
@@ -398,20 +419,8 @@ NETWORKS: dict[str, Entry] = {
     "text_cnn": (((12,),), lambda: text_cnn),
     "factors": (((1,), (1,)), lambda: factors),
 }  # fmt: skip
+FIXED = {"lstm", "gru"}  # batch: the converter refuses their loops with a free one
 IDS = {"text": 60, "text_cnn": 60, "factors": 50}
-
-
-class DepthToSpace(layers.Layer):  # type: ignore[misc]
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def call(self, x: Any) -> Any:
-        return tf.nn.depth_to_space(x, self.size)
-
-
-def tf_depth_to_space(x: Any, size: int) -> Any:
-    return DepthToSpace(size)(x)
 
 
 def forms_of(network: str) -> tuple[str, ...]:
@@ -430,7 +439,8 @@ def made(network: str) -> Any:
     keras.utils.set_random_seed(zlib.crc32(network.encode()))
     shapes, build = NETWORKS[network]
     kind = "int32" if network in IDS else "float32"
-    inputs = [keras.Input(s, dtype=kind) for s in shapes]
+    batch = 1 if network in FIXED else None
+    inputs = [keras.Input(s, batch, dtype=kind) for s in shapes]
     model = keras.Model(inputs, build()(*inputs))
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
@@ -438,7 +448,7 @@ def made(network: str) -> Any:
             layer.gamma.assign(rng.uniform(0.7, 1.3, layer.gamma.shape))
             layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
     for seed in range(4):
-        model(samples(network, 16, seed), training=True)
+        model(samples(network, batch or 16, seed), training=True)
     return model
 
 
