@@ -1,26 +1,20 @@
-"""Small networks in Keras as people bring them to microcontrollers, and the TFLite files that
-TensorFlow's converter makes of them, for `benchmarks/networks.py`.
+"""Small networks in Keras as people bring them to microcontrollers, for `benchmarks/networks.py`.
 
-Weights are random, drawn after the network's name. Batch normalisation has the statistics of what
-goes through it, so that values stay as large as in trained networks.
+NETWORKS: shapes of the inputs without the batch, and what is done with the inputs.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from typing import Any
 
-import keras
+import keras  # type: ignore[import-not-found, unused-ignore]
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
 Layer = Callable[[Any], Any]
-FORMS = ("tflite", "tflite-int8", "tflite-int16x8")
-CALIBRATION = 8
 
 
 class Call(layers.Layer):  # type: ignore[misc]
@@ -35,12 +29,7 @@ class Call(layers.Layer):  # type: ignore[misc]
 
 
 def seq(*parts: Layer) -> Layer:
-    def through(x: Any) -> Any:
-        for part in parts:
-            x = part(x)
-        return x
-
-    return through
+    return lambda x: reduce(lambda y, part: part(y), parts, x)
 
 
 def norm() -> Layer:
@@ -118,7 +107,6 @@ def fire(s: int, e: int) -> Layer:
 
 
 def shuffle(x: Any) -> Any:
-    """A unit of ShuffleNetV2."""
     _, h, w, c = x.shape
     left, right = ops.split(x, 2, axis=-1)
     right = seq(conv(c // 2, 1), depth(kind="linear"), conv(c // 2, 1))(right)
@@ -127,7 +115,6 @@ def shuffle(x: Any) -> Any:
 
 
 def dense(x: Any) -> Any:
-    """A layer of DenseNet."""
     return beside(same, seq(norm(), act("relu"), layers.Conv2D(8, 3, padding="same")))(x)
 
 
@@ -230,19 +217,14 @@ def text(ids: Any) -> Any:
 
 def text_cnn(ids: Any) -> Any:
     x = layers.Embedding(60, 8)(ids)
-    ways = [
-        seq(layers.Conv1D(6, k, activation="relu"), layers.GlobalMaxPooling1D()) for k in (2, 4)
-    ]
+    ways = [seq(layers.Conv1D(6, k, activation="relu"), layers.GlobalMaxPool1D()) for k in (2, 4)]
     return layers.Dense(3)(beside(*ways)(x))
-
-
-def turn(x: Any) -> Any:
-    return layers.Permute((2, 1))(x)
 
 
 def mixer(x: Any) -> Any:
     x = layers.Reshape((16, 16))(layers.Conv2D(16, 8, 8)(x))
-    tokens = (turn, layers.Dense(8, activation="gelu"), layers.Dense(16), turn)
+    turn = layers.Permute((2, 1))
+    tokens = (turn, layers.Dense(8, "gelu"), layers.Dense(16), turn)
     x = residual(layers.LayerNormalization(), *tokens)(x)
     channels = (layers.Dense(32, activation="gelu"), layers.Dense(16))
     x = residual(layers.LayerNormalization(), *channels)(x)
@@ -251,16 +233,11 @@ def mixer(x: Any) -> Any:
 
 def conformer(x: Any) -> Any:
     half = layers.Rescaling(0.5)
-    feed = lambda: (layers.LayerNormalization(), layers.Dense(32, activation="silu"),  # noqa: E731
-                    layers.Dense(16), half)  # fmt: skip
-    mix = (
-        layers.Conv1D(32, 1),
-        lambda x: ops.glu(x, -1),
-        layers.DepthwiseConv1D(7, padding="same"),
-    )
-    x = residual(layers.LayerNormalization(), attend)(residual(*feed())(x))
-    x = residual(layers.LayerNormalization(), *mix, norm(), act("silu"), layers.Conv1D(16, 1))(x)
-    return layers.LayerNormalization()(residual(*feed())(x))
+    feed = (layers.LayerNormalization(), layers.Dense(32, "silu"), layers.Dense(16), half)
+    mix = (layers.Conv1D(32, 1), ops.glu, layers.DepthwiseConv1D(7, padding="same"), norm())
+    x = residual(layers.LayerNormalization(), attend)(residual(*feed)(x))
+    x = residual(layers.LayerNormalization(), *mix, act("silu"), layers.Conv1D(16, 1))(x)
+    return layers.LayerNormalization()(residual(*feed)(x))
 
 
 def convnext(x: Any) -> Any:
@@ -313,7 +290,7 @@ def _two(cell: Any, **kwargs: Any) -> Layer:
 Entry = tuple[tuple[tuple[int, ...], ...], Callable[[], Callable[..., Any]]]
 IMAGE, GREY, LINE = ((32, 32, 3),), ((24, 24, 1),), ((16, 6),)
 UP = partial(layers.Conv2DTranspose, strides=2, padding="same")
-NETWORKS: dict[str, Entry] = {
+NETWORKS: Mapping[str, Entry] = {
     "mobilenet_v1": (IMAGE, lambda: seq(
         conv(8, s=2), separable(16), separable(24, 2), separable(32, 2), head())),
     "mobilenet_v2": (IMAGE, lambda: seq(
@@ -421,56 +398,3 @@ NETWORKS: dict[str, Entry] = {
 }  # fmt: skip
 FIXED = {"lstm", "gru"}  # batch: the converter refuses their loops with a free one
 IDS = {"text": 60, "text_cnn": 60, "factors": 50}
-
-
-def forms_of(network: str) -> tuple[str, ...]:
-    return FORMS
-
-
-def samples(network: str, count: int, seed: int) -> list[Any]:
-    rng, shapes = np.random.default_rng(seed), NETWORKS[network][0]
-    if (ids := IDS.get(network)) is not None:
-        return [rng.integers(ids, size=(count, *s), dtype=np.int32) for s in shapes]
-    return [rng.standard_normal((count, *s), dtype=np.float32) for s in shapes]
-
-
-def made(network: str) -> Any:
-    """The network as if trained."""
-    keras.utils.set_random_seed(zlib.crc32(network.encode()))
-    shapes, build = NETWORKS[network]
-    kind = "int32" if network in IDS else "float32"
-    batch = 1 if network in FIXED else None
-    inputs = [keras.Input(s, batch, dtype=kind) for s in shapes]
-    model = keras.Model(inputs, build()(*inputs))
-    rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
-        if isinstance(layer, layers.BatchNormalization):
-            layer.gamma.assign(rng.uniform(0.7, 1.3, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
-    for seed in range(4):
-        model(samples(network, batch or 16, seed), training=True)
-    return model
-
-
-def write(network: str, form: str, folder: Path) -> Path:
-    """The TFLite file of a form."""
-    converter = tf.lite.TFLiteConverter.from_keras_model(made(network))
-
-    def calibration() -> Iterator[list[Any]]:
-        for i in range(CALIBRATION):
-            yield samples(network, 1, 100 + i)
-
-    if form != "tflite":
-        sets, integers = tf.lite.OpsSet, form == "tflite-int8"
-        wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = calibration
-        converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8 if integers else wide]
-        kind = tf.int8 if integers else tf.int16
-        if network not in IDS:
-            converter.inference_input_type = kind
-        converter.inference_output_type = kind
-    path = folder / form / f"{network}.tflite"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(converter.convert())
-    return path

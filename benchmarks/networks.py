@@ -17,7 +17,6 @@ or failed by anything but an error that says what to do.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +33,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
-MAKERS = {"torch_networks": "torch", "keras_networks": "tensorflow"}  # what each needs
+CALIBRATION = 8  # samples
 VERDICTS = ("right", "refused", "exporter", "framework", "time", "unhelpful", "wrong", "internal")
 FAULTS = ("unhelpful", "wrong", "internal")
 REFUSED, WRONG = (2, 3), 1  # exit codes: docs/command-line.md
@@ -73,17 +75,174 @@ def chosen(files: Sequence[File], options: argparse.Namespace) -> list[File]:
     ]  # fmt: skip
 
 
+class Torch:
+    """Of `torch_networks`; what ONNX Runtime makes, of the `onnx` file."""
+
+    package = "torch"
+
+    def __init__(self) -> None:
+        import torch
+        import torch_networks
+
+        self.torch, self.own = torch, torch_networks
+        self.networks = torch_networks.NETWORKS
+
+    def forms(self, network: str) -> Iterator[str]:
+        yield from ("onnx", "pt2", "qdq", "qoperator", "ort")
+        if network in self.own.RECURRENT:
+            yield "onnx-old"
+
+    def write(self, network: str, form: str, folder: Path) -> Path:
+        source = folder / "onnx" / f"{network}.onnx"
+        path = folder / form / f"{network}.{'pt2' if form == 'pt2' else 'onnx'}"
+        if form == "ort":  # the file names the data of its source
+            path = source.with_name(f"{network}_ort.onnx")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if form in ("qdq", "qoperator"):
+            self.quantize(network, source, path, form)
+        elif form == "ort":
+            optimize(source, path)
+        else:
+            self.export(network, path, form)
+        return path
+
+    def samples(self, network: str, count: int, seed: int) -> tuple[Any, ...]:
+        """Of each input."""
+        shapes, ids = self.networks[network][0], self.own.IDS.get(network)
+        rng = self.torch.Generator().manual_seed(seed)
+        if ids is not None:
+            return tuple(self.torch.randint(ids, (count, *s), generator=rng) for s in shapes)
+        return tuple(self.torch.randn(count, *s, generator=rng) for s in shapes)
+
+    def trained(self, network: str) -> Any:
+        """Batch normalisation has the statistics of what goes through it, so that values stay as
+        large as in trained networks."""
+        self.torch.manual_seed(zlib.crc32(network.encode()))
+        model, init = self.networks[network][1]().train(), self.torch.nn.init
+        for part in model.modules():
+            if getattr(part, "running_mean", None) is not None:
+                part.momentum = None
+                init.uniform_(part.weight, 0.7, 1.3)
+                init.normal_(part.bias, 0, 0.2)
+        with self.torch.no_grad():
+            for seed in range(4):
+                model(*self.samples(network, 16, seed))
+        return model.eval()
+
+    def export(self, network: str, path: Path, form: str) -> None:
+        model, inputs = self.trained(network), self.samples(network, 1, 99)
+        if form == "pt2":
+            self.torch.export.save(self.torch.export.export(model, inputs), path)
+        elif form == "onnx-old":
+            self.torch.onnx.export(model, inputs, path, dynamo=False)
+        else:
+            self.torch.onnx.export(model, inputs, path, verbose=False)
+
+    def quantize(self, network: str, source: Path, path: Path, form: str) -> None:
+        from onnxruntime import InferenceSession, quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        names = [i.name for i in InferenceSession(str(source)).get_inputs()]
+        sets = [self.samples(network, 1, 100 + i) for i in range(CALIBRATION)]
+        fed = iter([{n: x.numpy() for n, x in zip(names, xs, strict=True)} for xs in sets])
+
+        class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+            def get_next(self) -> Any:
+                return next(fed, None)
+
+        kinds, ready = quantization.QuantFormat, path.with_suffix(".ready")
+        quant_pre_process(str(source), str(ready))
+        quantization.quantize_static(
+            str(ready), str(path), Reader(), per_channel=form == "qoperator",
+            quant_format=kinds.QDQ if form == "qdq" else kinds.QOperator
+        )  # fmt: skip
+        ready.unlink()
+
+
+def optimize(source: Path, path: Path) -> None:
+    """What ONNX Runtime runs, as a file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+class Keras:
+    """Of `keras_networks`, by TensorFlow's converter."""
+
+    package = "tensorflow"
+
+    def __init__(self) -> None:
+        import keras  # type: ignore[import-not-found, unused-ignore]
+        import keras_networks
+        import tensorflow
+
+        self.keras, self.lite, self.dtypes = keras, tensorflow.lite, tensorflow.dtypes
+        self.own, self.networks = keras_networks, keras_networks.NETWORKS
+
+    def forms(self, network: str) -> Iterator[str]:
+        yield from ("tflite", "tflite-int8", "tflite-int16x8")
+
+    def samples(self, network: str, count: int, seed: int) -> list[Any]:
+        """Of each input."""
+        rng, shapes = np.random.default_rng(seed), self.networks[network][0]
+        if (ids := self.own.IDS.get(network)) is not None:
+            return [rng.integers(ids, size=(count, *s), dtype=np.int32) for s in shapes]
+        return [rng.standard_normal((count, *s), dtype=np.float32) for s in shapes]
+
+    def trained(self, network: str) -> Any:
+        """As those of Torch."""
+        keras, (shapes, build) = self.keras, self.networks[network]
+        keras.utils.set_random_seed(zlib.crc32(network.encode()))
+        kind = "int32" if network in self.own.IDS else "float32"
+        batch = 1 if network in self.own.FIXED else None
+        inputs = [keras.Input(s, batch, dtype=kind) for s in shapes]
+        model = keras.Model(inputs, build()(*inputs))
+        rng = np.random.default_rng(0)
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.gamma.assign(rng.uniform(0.7, 1.3, layer.gamma.shape))
+                layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
+        for seed in range(4):
+            model(self.samples(network, batch or 16, seed), training=True)
+        return model
+
+    def write(self, network: str, form: str, folder: Path) -> Path:
+        converter = self.lite.TFLiteConverter.from_keras_model(self.trained(network))
+        if form != "tflite":
+            sets, kinds = self.lite.OpsSet, self.dtypes
+            wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            kind, words = {
+                "tflite-int8": (kinds.int8, sets.TFLITE_BUILTINS_INT8),
+                "tflite-int16x8": (kinds.int16, wide),
+            }[form]
+            converter.optimizations = [self.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: (
+                self.samples(network, 1, 100 + i) for i in range(CALIBRATION)
+            )
+            converter.target_spec.supported_ops = [words]
+            converter.inference_output_type = kind
+            if network not in self.own.IDS:
+                converter.inference_input_type = kind
+        path = folder / form / f"{network}.tflite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(converter.convert())
+        return path
+
+
 def make(options: argparse.Namespace) -> int:
     """Every network in every form that the packages which are here make."""
     known = {(f.network, f.form): f for f in listed(options.folder)}
-    for module in [m for m, package in MAKERS.items() if find_spec(package)]:
-        maker = importlib.import_module(module)
-        for network in maker.NETWORKS:
-            wanted = [File(network, form) for form in maker.forms_of(network)]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for kind in [k for k in (Torch, Keras) if find_spec(k.package)]:
+        maker = kind()
+        for network in maker.networks:
+            wanted = [File(network, form) for form in maker.forms(network)]
             for entry in chosen(wanted, options):
                 known[network, entry.form] = written(maker, entry, options.folder)
             files = sorted(map(asdict, known.values()), key=lambda e: (e["network"], e["form"]))
-            options.folder.mkdir(parents=True, exist_ok=True)
             (options.folder / "networks.json").write_text(json.dumps(files, indent=1) + "\n")
     made = Counter((f.form, bool(f.file)) for f in known.values())
     for form in sorted({form for form, _ in made}):
@@ -91,9 +250,9 @@ def make(options: argparse.Namespace) -> int:
     return 0
 
 
-def written(maker: Any, entry: File, folder: Path) -> File:
+def written(maker: Torch | Keras, entry: File, folder: Path) -> File:
     try:
-        path: Path = maker.write(entry.network, entry.form, folder)
+        path = maker.write(entry.network, entry.form, folder)
     except Exception as error:  # noqa: BLE001  # an exporter's words, whatever it throws
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(f"{entry.network} {entry.form}: exporter: {why}", flush=True)
@@ -185,13 +344,16 @@ def rows(verdicts: Counter[tuple[str, str]]) -> Iterator[str]:
         yield f"{form:16}{sum(counts):6}" + "".join(f"{n:10}" for n in counts)
 
 
+def words(text: str) -> list[str]:
+    return text.split(",")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("what", choices=("make", "try"))
     parser.add_argument("folder", type=Path)
-    names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
-    parser.add_argument("--forms", default=(), help="default: all", **names)
-    parser.add_argument("--only", default=(), help="networks; default: all", **names)
+    parser.add_argument("--forms", type=words, default=(), help="A,B,...; default: all")
+    parser.add_argument("--only", type=words, default=(), help="networks; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="files at a time")
     parser.add_argument("--seconds", type=float, default=150, help="of one command")
     options = parser.parse_args()

@@ -1,14 +1,11 @@
 """Small networks in PyTorch as people bring them to microcontrollers, for `benchmarks/networks.py`.
 
-Weights are random, drawn after the network's name. Batch normalisation has the statistics of what
-goes through it, so that values stay as large as in trained networks.
+NETWORKS: shapes of the inputs without the batch, and how to build the network.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,37 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # PyTorch's own name for it
 
-Shape = tuple[int, ...]
 Act = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """inputs: shapes without the batch.  ids: inputs are numbers below this."""
-
-    build: Callable[[], nn.Module]
-    inputs: tuple[Shape, ...]
-    ids: int = 0
-
-    def samples(self, count: int, seed: int) -> tuple[Tensor, ...]:
-        rng = torch.Generator().manual_seed(seed)
-        if self.ids:
-            return tuple(torch.randint(self.ids, (count, *s), generator=rng) for s in self.inputs)
-        return tuple(torch.randn(count, *s, generator=rng) for s in self.inputs)
-
-    def made(self, name: str) -> nn.Module:
-        """The network as if trained."""
-        torch.manual_seed(zlib.crc32(name.encode()))
-        model = self.build().train()
-        for part in model.modules():
-            if hasattr(part, "running_mean") and part.affine:
-                part.momentum = None
-                nn.init.uniform_(part.weight, 0.7, 1.3)
-                nn.init.normal_(part.bias, 0, 0.2)
-        with torch.no_grad():
-            for seed in range(4):
-                model(*self.samples(16, seed))
-        return model.eval()
+seq = nn.Sequential
 
 
 class Net(nn.Module):  # type: ignore[misc]
@@ -62,22 +30,22 @@ class Net(nn.Module):  # type: ignore[misc]
         return self.how(self, *x)
 
 
-seq = nn.Sequential
-
-
 def conv(
     i: int, o: int, k: int = 3, s: int = 1, act: Act = nn.ReLU, groups: int = 1, d: int = 1
 ) -> nn.Module:
-    layer = nn.Conv2d(i, o, k, s, k // 2 * d, d, groups, bias=False)
-    return seq(layer, nn.BatchNorm2d(o), act())
+    return seq(nn.Conv2d(i, o, k, s, k // 2 * d, d, groups, False), nn.BatchNorm2d(o), act())
 
 
-def conv1(i: int, o: int, k: int = 3, s: int = 1) -> nn.Module:
+def conv1(i: int, o: int, k: int, s: int = 1) -> nn.Module:
     return seq(nn.Conv1d(i, o, k, s, k // 2, bias=False), nn.BatchNorm1d(o), nn.ReLU())
 
 
 def separable(i: int, o: int, s: int = 1, act: Act = nn.ReLU) -> nn.Module:
     return seq(conv(i, i, 3, s, act, groups=i), conv(i, o, 1, act=act))
+
+
+def turn() -> nn.Module:
+    return Net(lambda n, x: x.transpose(1, 2))
 
 
 def residual(*body: nn.Module) -> nn.Module:
@@ -103,9 +71,8 @@ def inverted(
 
 
 def basic(i: int, o: int, s: int = 1) -> nn.Module:
-    """A block of ResNet."""
-    body, short = seq(conv(i, o, s=s), conv(o, o, act=nn.Identity)), nn.Identity()
-    short = short if i == o else nn.Conv2d(i, o, 1, s)
+    body = seq(conv(i, o, s=s), conv(o, o, act=nn.Identity))
+    short = nn.Identity() if i == o else nn.Conv2d(i, o, 1, s)
     return Net(lambda n, x: F.relu(n.body(x) + n.short(x)), body=body, short=short)
 
 
@@ -113,15 +80,12 @@ def head(c: int, classes: int = 10) -> nn.Module:
     return seq(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, classes))
 
 
-def fire(i: int, s: int, e: int) -> nn.Module:
-    """A block of SqueezeNet."""
+def squeezed(i: int, s: int, e: int) -> nn.Module:
     wide = beside(nn.Conv2d(s, e, 1), nn.Conv2d(s, e, 3, padding=1))
     return seq(nn.Conv2d(i, s, 1), nn.ReLU(), wide, nn.ReLU())
 
 
-def shuffle(c: int) -> nn.Module:
-    """A unit of ShuffleNetV2."""
-
+def shuffled(c: int) -> nn.Module:
     def how(n: Any, x: Tensor) -> Tensor:
         left, right = x.chunk(2, dim=1)
         y = torch.cat((left, n.body(right)), 1)
@@ -132,7 +96,6 @@ def shuffle(c: int) -> nn.Module:
 
 
 def dense(i: int) -> nn.Module:
-    """A layer of DenseNet."""
     new = (nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, 8, 3, padding=1, bias=False))
     return beside(nn.Identity(), seq(*new))
 
@@ -176,18 +139,14 @@ def yolo() -> nn.Module:
 
 
 def ssd() -> nn.Module:
-    def listed(heads: Any, maps: Any, size: int) -> Tensor:
-        found = [h(m).permute(0, 2, 3, 1) for h, m in zip(heads, maps, strict=True)]
-        return torch.cat([y.reshape(y.shape[0], -1, size) for y in found], 1)
-
     def how(n: Any, x: Tensor) -> Any:
         large = n.first(x)
-        maps = (large, n.second(large))
-        return listed(n.boxes, maps, 4), listed(n.kinds, maps, 3).softmax(-1)
+        maps = zip(n.heads, (large, n.second(large)), strict=True)
+        y = torch.cat([h(m).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 7) for h, m in maps], 1)
+        return y[..., :4], y[..., 4:].softmax(-1)
 
-    boxes, kinds = ([nn.Conv2d(16, k, 3, padding=1) for _ in "ab"] for k in (8, 6))
-    first = seq(conv(3, 8, s=2), separable(8, 16, 2))
-    return Net(how, first=first, second=separable(16, 16, 2), boxes=boxes, kinds=kinds)
+    first, heads = seq(conv(3, 8, s=2), separable(8, 16, 2)), [conv(16, 14) for _ in "ab"]
+    return Net(how, first=first, second=separable(16, 16, 2), heads=heads)
 
 
 def keypoints() -> nn.Module:
@@ -200,11 +159,10 @@ def keypoints() -> nn.Module:
 
 
 def causal(i: int, o: int, d: int) -> nn.Module:
-    """A block of a TCN."""
     body = nn.utils.parametrizations.weight_norm(nn.Conv1d(i, o, 3, padding=2 * d, dilation=d))
     short = nn.Conv1d(i, o, 1) if i != o else nn.Identity()
-    how = lambda n, x: F.relu(F.relu(n.body(x)[..., : -2 * d]) + n.short(x))  # noqa: E731
-    return Net(how, body=body, short=short)
+    return Net(lambda n, x: F.relu(F.relu(n.body(x)[..., : -2 * d]) + n.short(x)),
+               body=body, short=short)  # fmt: skip
 
 
 def inception(i: int) -> nn.Module:
@@ -240,52 +198,41 @@ def vit() -> nn.Module:
 
 
 def text() -> nn.Module:
-    """Of tokens, of which 0 is padding."""
-
     def how(n: Any, ids: Tensor) -> Any:
         void = ids == 0
         y = n.body(n.table(ids) + n.places, src_key_padding_mask=void)
         kept = (~void).unsqueeze(-1).float()
         return n.top((y * kept).sum(1) / kept.sum(1).clamp(min=1))
 
-    places = nn.Parameter(torch.randn(12, 16) * 0.3)
-    return Net(
-        how, table=nn.Embedding(60, 16), places=places, body=encoder(16), top=nn.Linear(16, 3)
-    )
+    places, top = nn.Parameter(torch.randn(12, 16) * 0.3), nn.Linear(16, 3)
+    return Net(how, table=nn.Embedding(60, 16), places=places, body=encoder(16), top=top)
 
 
 def causal_attention() -> nn.Module:
-    """The first block of a language model."""
-
     def how(n: Any, ids: Tensor) -> Any:
         q, k, v = n.qkv(n.norm(n.table(ids))).view(-1, 10, 3, 2, 8).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return n.top(y.transpose(1, 2).reshape(-1, 10, 16))[:, -1]
 
-    parts = {"qkv": nn.Linear(16, 48), "norm": nn.LayerNorm(16), "top": nn.Linear(16, 40)}
-    return Net(how, table=nn.Embedding(40, 16), **parts)
+    qkv, table = nn.Linear(16, 48), nn.Embedding(40, 16)
+    return Net(how, qkv=qkv, table=table, norm=nn.LayerNorm(16), top=nn.Linear(16, 40))
 
 
 def conformer() -> nn.Module:
-    turn = lambda: Net(lambda n, x: x.transpose(1, 2))  # noqa: E731
-    feed = lambda: residual(  # noqa: E731
-        nn.LayerNorm(16), nn.Linear(16, 32), nn.SiLU(), nn.Linear(32, 16),
-        Net(lambda n, x: x * 0.5)
-    )  # fmt: skip
+    half = Net(lambda n, x: x * 0.5)
+    feed = (nn.LayerNorm(16), nn.Linear(16, 32), nn.SiLU(), nn.Linear(32, 16), half)
     attend = nn.MultiheadAttention(16, 4, batch_first=True)
     attention = Net(lambda n, x: x + n.a(x, x, x, need_weights=False)[0], a=attend)
     depth = nn.Conv1d(16, 16, 7, padding=3, groups=16)
     mix = seq(nn.Conv1d(16, 32, 1), nn.GLU(1), depth, nn.BatchNorm1d(16), nn.SiLU())
     convolution = residual(nn.LayerNorm(16), turn(), mix, nn.Conv1d(16, 16, 1), turn())
-    return seq(feed(), attention, convolution, feed(), nn.LayerNorm(16))
+    return seq(residual(*feed), attention, convolution, residual(*feed), nn.LayerNorm(16))
 
 
 def mixer() -> nn.Module:
-    """MLP-Mixer."""
-    turn = lambda: Net(lambda n, x: x.transpose(1, 2))  # noqa: E731
-    mlp = lambda i, h: seq(nn.Linear(i, h), nn.GELU(), nn.Linear(h, i))  # noqa: E731
-    block = seq(residual(nn.LayerNorm(16), turn(), mlp(16, 8), turn()),
-                residual(nn.LayerNorm(16), mlp(16, 32)))  # fmt: skip
+    tokens, channels = (seq(nn.Linear(16, h), nn.GELU(), nn.Linear(h, 16)) for h in (8, 32))
+    block = seq(residual(nn.LayerNorm(16), turn(), tokens, turn()),
+                residual(nn.LayerNorm(16), channels))  # fmt: skip
     top = Net(lambda n, x: n.top(x.mean(1)), top=nn.Linear(16, 10))
     return seq(nn.Conv2d(3, 16, 8, 8), nn.Flatten(2), turn(), block, nn.LayerNorm(16), top)
 
@@ -299,8 +246,6 @@ def siamese() -> nn.Module:
 
 
 def several() -> nn.Module:
-    """Outputs of three kinds."""
-
     def how(n: Any, x: Tensor) -> Any:
         y = n.body(x)
         return n.age(y), n.kind(y).softmax(-1), n.body[0](x).mean((2, 3))
@@ -310,24 +255,12 @@ def several() -> nn.Module:
 
 
 def factors() -> nn.Module:
-    """Matrix factorisation: a user, an item."""
-    tables = {n: nn.Embedding(50, 8) for n in ("user", "item")}
-    bias = {f"b_{n}": nn.Embedding(50, 1) for n in ("user", "item")}
-
     def how(n: Any, user: Tensor, item: Tensor) -> Any:
-        y = (n.user(user) * n.item(item)).sum(-1) + n.b_user(user)[..., 0]
-        return torch.sigmoid(y + n.b_item(item)[..., 0]) * 4 + 1
+        y = (n.user(user) * n.item(item)).sum(-1) + n.bias(item)[..., 0]
+        return torch.sigmoid(y) * 4 + 1
 
-    return Net(how, **tables, **bias)
-
-
-def text_cnn() -> nn.Module:
-    def how(n: Any, ids: Tensor) -> Any:
-        x = n.table(ids).transpose(1, 2)
-        return n.top(torch.cat([F.relu(way(x)).amax(-1) for way in n.ways], 1))
-
-    ways = [nn.Conv1d(8, 6, k) for k in (2, 3, 4)]
-    return Net(how, table=nn.Embedding(60, 8, 0), ways=ways, top=nn.Linear(18, 3))
+    user, item, bias = (nn.Embedding(50, size) for size in (8, 8, 1))
+    return Net(how, user=user, item=item, bias=bias)
 
 
 def convnext() -> nn.Module:
@@ -339,20 +272,8 @@ def convnext() -> nn.Module:
     return seq(nn.Conv2d(3, 12, 4, 4), Net(how, body=body, depth=depth, scale=scale), head(12))
 
 
-def wavenet() -> nn.Module:
-    def how(n: Any, x: Tensor) -> Any:
-        y = F.pad(x, (n.d, 0))
-        return x + n.out(torch.tanh(n.f(y)) * torch.sigmoid(n.g(y)))
-
-    def gated(d: int) -> nn.Module:
-        f, g = (nn.Conv1d(8, 8, 2, dilation=d) for _ in "fg")
-        return Net(how, d=d, f=f, g=g, out=nn.Conv1d(8, 8, 1))
-
-    return seq(nn.Conv1d(1, 8, 1), gated(1), gated(2), gated(4), nn.ReLU(), nn.Conv1d(8, 16, 1))
-
-
-def recurrent(rnn: nn.Module, top: nn.Module) -> nn.Module:
-    return Net(lambda n, x: n.top(n.rnn(x)[0][:, -1]), rnn=rnn, top=top)
+def last(rnn: nn.Module, size: int) -> nn.Module:
+    return Net(lambda n, x: n.top(n.rnn(x)[0][:, -1]), rnn=rnn, top=nn.Linear(size, 4))
 
 
 def activations(*kinds: nn.Module) -> nn.Module:
@@ -360,10 +281,9 @@ def activations(*kinds: nn.Module) -> nn.Module:
     return seq(conv(1, 8, s=2), *parts, head(8))
 
 
-Entry = tuple[tuple[Shape, ...], Callable[[], nn.Module]]
+Entry = tuple[tuple[tuple[int, ...], ...], Callable[[], nn.Module]]
 IMAGE, GREY = ((3, 32, 32),), ((1, 24, 24),)
-UP = partial(nn.ConvTranspose2d, kernel_size=3, stride=2, padding=1, output_padding=1)
-PLANES: Mapping[str, Entry] = {
+NETWORKS: Mapping[str, Entry] = {
     "mobilenet_v1": (IMAGE, lambda: seq(
         conv(3, 8, s=2), separable(8, 16), separable(16, 24, 2), separable(24, 32, 2), head(32))),
     "mobilenet_v2": (IMAGE, lambda: seq(
@@ -383,12 +303,12 @@ PLANES: Mapping[str, Entry] = {
         nn.Conv2d(1, 16, (10, 4), 2, (5, 1), bias=False), nn.BatchNorm2d(16), nn.ReLU(),
         separable(16, 16), separable(16, 16), nn.Dropout(0.4), head(16, 12))),
     "squeezenet": (IMAGE, lambda: seq(
-        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), fire(16, 4, 8),
-        nn.MaxPool2d(3, 2, ceil_mode=True), fire(16, 6, 12), nn.Conv2d(24, 10, 1), nn.ReLU(),
+        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), squeezed(16, 4, 8),
+        nn.MaxPool2d(3, 2, ceil_mode=True), squeezed(16, 6, 12), nn.Conv2d(24, 10, 1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten())),
     "shufflenet": (IMAGE, lambda: seq(
         conv(3, 8, s=2), beside(separable(8, 8, 2), seq(conv(8, 8, 1), separable(8, 8, 2))),
-        shuffle(8), shuffle(8), conv(16, 32, 1), head(32))),
+        shuffled(8), shuffled(8), conv(16, 32, 1), head(32))),
     "densenet": (IMAGE, lambda: seq(
         conv(3, 8, s=2), dense(8), dense(16), nn.BatchNorm2d(24), nn.ReLU(),
         nn.Conv2d(24, 12, 1), nn.AvgPool2d(2), dense(12), nn.BatchNorm2d(20), nn.ReLU(), head(20))),
@@ -407,7 +327,8 @@ PLANES: Mapping[str, Entry] = {
     "ssd": (IMAGE, ssd),
     "keypoints": (((1, 32, 32),), keypoints),
     "autoencoder_conv": (GREY, lambda: seq(
-        conv(1, 8, s=2), conv(8, 12, s=2), UP(12, 8), nn.ReLU(), UP(8, 1), nn.Sigmoid())),
+        conv(1, 8, s=2), conv(8, 12, s=2), nn.ConvTranspose2d(12, 8, 3, 2, 1, 1), nn.ReLU(),
+        nn.ConvTranspose2d(8, 1, 3, 2, 1, 1), nn.Sigmoid())),
     "vae_decoder": (((8,),), lambda: seq(
         nn.Linear(8, 256), nn.ReLU(), nn.Unflatten(1, (16, 4, 4)),
         nn.ConvTranspose2d(16, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
@@ -435,8 +356,6 @@ PLANES: Mapping[str, Entry] = {
     "lenet": (((1, 28, 28),), lambda: seq(
         nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 12, 5), nn.Tanh(),
         nn.AvgPool2d(2), nn.Flatten(), nn.Linear(300, 32), nn.Tanh(), nn.Linear(32, 10))),
-}  # fmt: skip
-LINES: Mapping[str, Entry] = {
     "autoencoder_dense": (((160,),), lambda: seq(
         nn.Linear(160, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 8), nn.BatchNorm1d(8),
         nn.ReLU(), nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 160))),
@@ -448,7 +367,6 @@ LINES: Mapping[str, Entry] = {
     "tcn": (((4, 64),), lambda: seq(
         causal(4, 8, 1), causal(8, 8, 2), causal(8, 8, 4),
         Net(lambda n, x: n.top(x[:, :, -1]), top=nn.Linear(8, 3)))),
-    "wavenet": (((1, 40),), wavenet),
     "kws_conv1d": (((13, 50),), lambda: seq(
         conv1(13, 16, 9, 2), nn.MaxPool1d(2), conv1(16, 16, 5), nn.AdaptiveMaxPool1d(1),
         nn.Flatten(), nn.Linear(16, 8), nn.LogSoftmax(-1))),
@@ -466,94 +384,16 @@ LINES: Mapping[str, Entry] = {
         lambda n, x: n.a(x, x, x), a=nn.MultiheadAttention(16, 2, batch_first=True))),
     "transformer": (((12, 16),), lambda: encoder(16, 2)),
     "conformer": (((12, 16),), conformer),
-    "lstm": (((16, 6),), lambda: recurrent(
-        nn.LSTM(6, 12, 2, batch_first=True), nn.Linear(12, 4))),
-    "gru": (((16, 6),), lambda: recurrent(nn.GRU(6, 12, batch_first=True), nn.Linear(12, 4))),
-    "bidirectional": (((12, 6),), lambda: recurrent(
-        nn.LSTM(6, 8, batch_first=True, bidirectional=True), nn.Linear(16, 4))),
+    "lstm": (((16, 6),), lambda: last(nn.LSTM(6, 12, 2, batch_first=True), 12)),
+    "gru": (((16, 6),), lambda: last(nn.GRU(6, 12, batch_first=True), 12)),
+    "bidirectional": (((12, 6),), lambda: last(
+        nn.LSTM(6, 8, batch_first=True, bidirectional=True), 16)),
     "rnn_states": (((12, 6),), lambda: Net(
         lambda n, x: n.rnn(x), rnn=nn.RNN(6, 10, batch_first=True))),
     "crnn": (((1, 16, 32),), crnn),
+    "text": (((12,),), text),
+    "causal_attention": (((10,),), causal_attention),
+    "factors": (((), ()), factors),
 }  # fmt: skip
-TOKENS: Mapping[str, tuple[tuple[Shape, ...], Callable[[], nn.Module], int]] = {
-    "text": (((12,),), text, 60),
-    "text_cnn": (((12,),), text_cnn, 60),
-    "causal_attention": (((10,),), causal_attention, 40),
-    "factors": (((), ()), factors, 50),
-}
-RECURRENT = {"lstm", "gru", "bidirectional", "rnn_states", "crnn"}
-NETWORKS = {
-    **{n: Network(build, inputs) for n, (inputs, build) in {**PLANES, **LINES}.items()},
-    **{n: Network(build, inputs, ids) for n, (inputs, build, ids) in TOKENS.items()},
-}
-
-
-# ---- exports
-import contextlib
-from pathlib import Path
-
-FORMS = ("onnx", "onnx-old", "pt2", "qdq", "qoperator", "ort")
-
-
-def forms_of(network: str) -> tuple[str, ...]:
-    return tuple(f for f in FORMS if f != "onnx-old" or network in RECURRENT)
-
-
-def write(network: str, form: str, folder: Path) -> Path:
-    """The file of a form; for those that ONNX Runtime makes, of the `onnx` file."""
-    path = folder / form / f"{network}.{'pt2' if form == 'pt2' else 'onnx'}"
-    source = folder / "onnx" / f"{network}.onnx"
-    if form == "ort":  # which names the data of its source
-        path = source.with_name(f"{network}_ort.onnx")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if form in ("qdq", "qoperator"):
-        _quantize(network, form, source, path)
-    elif form == "ort":
-        _optimize(source, path)
-    else:
-        _export(network, form, path)
-    return path
-
-
-def _export(network: str, form: str, path: Path) -> None:
-    model, inputs = NETWORKS[network].made(network), NETWORKS[network].samples(1, 99)
-    if form == "pt2":
-        torch.export.save(torch.export.export(model, inputs), path)
-    elif form == "onnx-old":
-        torch.onnx.export(model, inputs, path, dynamo=False)
-    else:
-        torch.onnx.export(model, inputs, path, verbose=False)
-
-
-def _optimize(source: Path, path: Path) -> None:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(path)
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-
-
-def _quantize(network: str, form: str, source: Path, path: Path) -> None:
-    import onnxruntime as ort
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    names = [i.name for i in ort.InferenceSession(str(source)).get_inputs()]
-    batches = [NETWORKS[network].samples(1, 100 + i) for i in range(8)]
-    samples = [{n: x.numpy() for n, x in zip(names, xs, strict=True)} for xs in batches]
-
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = iter(samples)
-
-        def get_next(self) -> Any:
-            return next(self.left, None)
-
-    ready = path.with_suffix(".ready")
-    quant_pre_process(str(source), str(ready))
-    kind = quantization.QuantFormat.QDQ if form == "qdq" else quantization.QuantFormat.QOperator
-    quantization.quantize_static(
-        str(ready), str(path), Reader(), quant_format=kind, per_channel=form == "qoperator"
-    )
-    ready.unlink()
+IDS = {"text": 60, "causal_attention": 40, "factors": 50}  # inputs are below
+RECURRENT = ("lstm", "gru", "bidirectional", "rnn_states", "crnn")
