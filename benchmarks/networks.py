@@ -2,12 +2,14 @@
 
     python benchmarks/networks.py make FOLDER [--forms onnx,pt2] [--only NAME]
     python benchmarks/networks.py try FOLDER [--forms ...] [--only NAME] [--jobs 1] [--seconds 150]
+                                      [--minutes M]
 
 `make` writes the files that the exporters make and `networks.json`, which lists them and what an
 exporter refused; it may be called once in an environment with PyTorch and once in one with
 TensorFlow. `try` does `midge compile FILE` and `midge verify FILE -n 3` with each, of this tree,
 prints what is not right as it comes, and a table by form; it exits with 1 if anything was wrong,
-or failed by anything but an error that says what to do.
+or failed by anything but an error that says what to do. All forms and networks are mixed, so that
+a run that ends after some minutes has seen some of each.
 
     onnx        torch.onnx.export              qdq, qoperator   ONNX Runtime's static quantisation
     onnx-old    the same, dynamo=False         ort              ONNX Runtime's optimiser, extended
@@ -37,7 +39,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 CALIBRATION = 8  # samples
-VERDICTS = ("right", "refused", "exporter", "framework", "time", "unhelpful", "wrong", "internal")
+VERDICTS = "right refused exporter framework time unhelpful wrong internal untried".split()
 FAULTS = ("unhelpful", "wrong", "internal")
 REFUSED, WRONG = (2, 3), 1  # exit codes: docs/command-line.md
 
@@ -315,20 +317,23 @@ def judged(said: Mapping[str, Any]) -> Found:
 
 
 def attempt(options: argparse.Namespace) -> int:
-    """All files that are listed; a line for each that is not right, and the table."""
+    """The files that are listed; a line for each that is not right, and the table."""
     files = chosen(listed(options.folder), options)
+    files.sort(key=lambda f: zlib.crc32(f"{f.form} {f.network}".encode()))
     start = time.monotonic()
 
-    def one(entry: File) -> Found:
+    def one(entry: File) -> Found | None:
         if not entry.file:
             return Found("exporter", entry.why)
+        if time.monotonic() > start + 60 * options.minutes:
+            return None
         return tried(options.folder / entry.file, options.seconds)
 
     verdicts: Counter[tuple[str, str]] = Counter()
     with ThreadPoolExecutor(options.jobs) as pool:
         for entry, found in zip(files, pool.map(one, files), strict=True):
-            verdicts[entry.form, found.verdict] += 1
-            if found.verdict != "right":
+            verdicts[entry.form, found.verdict if found else "untried"] += 1
+            if found is not None and found.verdict != "right":
                 name = entry.file or f"{entry.network} {entry.form}"
                 print(f"{name}: {found.verdict}: {found.why}", flush=True)
     for row in rows(verdicts):
@@ -356,6 +361,7 @@ def main() -> int:
     parser.add_argument("--only", type=words, default=(), help="networks; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="files at a time")
     parser.add_argument("--seconds", type=float, default=150, help="of one command")
+    parser.add_argument("--minutes", type=float, default=1e6, help="then no other file is begun")
     options = parser.parse_args()
     options.folder = options.folder.resolve()
     return make(options) if options.what == "make" else attempt(options)
