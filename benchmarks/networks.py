@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,9 +29,11 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,8 +82,6 @@ def chosen(files: Sequence[File], options: argparse.Namespace) -> list[File]:
 
 class Torch:
     """Of `torch_networks`; what ONNX Runtime makes, of the `onnx` file."""
-
-    package = "torch"
 
     def __init__(self) -> None:
         import torch
@@ -174,8 +175,6 @@ def optimize(source: Path, path: Path) -> None:
 class Keras:
     """Of `keras_networks`, by TensorFlow's converter."""
 
-    package = "tensorflow"
-
     def __init__(self) -> None:
         import keras  # type: ignore[import-not-found, unused-ignore]
         import keras_networks
@@ -234,32 +233,58 @@ class Keras:
         return path
 
 
+@cache
+def maker(package: str) -> Torch | Keras:
+    """Of this process."""
+    return Torch() if package == "torch" else Keras()
+
+
 def make(options: argparse.Namespace) -> int:
     """Every network in every form that the packages which are here make."""
     known = {(f.network, f.form): f for f in listed(options.folder)}
     options.folder.mkdir(parents=True, exist_ok=True)
-    for kind in [k for k in (Torch, Keras) if find_spec(k.package)]:
-        maker = kind()
-        for network in maker.networks:
-            wanted = [File(network, form) for form in maker.forms(network)]
-            for entry in chosen(wanted, options):
-                known[network, entry.form] = written(maker, entry, options.folder)
+    for package in filter(find_spec, ("torch", "tensorflow")):
+        workers = Workers()
+        for entry in chosen(workers.call(wanted, package), options):
+            try:
+                found = workers.call(written, package, entry, options.folder)
+            except BrokenProcessPool:
+                found = replace(entry, why="it ends the process")
+            known[entry.network, entry.form] = found
             files = sorted(map(asdict, known.values()), key=lambda e: (e["network"], e["form"]))
             (options.folder / "networks.json").write_text(json.dumps(files, indent=1) + "\n")
-    made = Counter((f.form, bool(f.file)) for f in known.values())
-    for form in sorted({form for form, _ in made}):
-        print(f"{form:16}{made[form, True]:4} files{made[form, False]:4} refused by the exporter")
+    for form in sorted({f.form for f in known.values()}):
+        own = [f for f in known.values() if f.form == form]
+        print(f"{form:16}{sum(bool(f.file) for f in own):4} files of {len(own)} networks")
     return 0
 
 
-def written(maker: Torch | Keras, entry: File, folder: Path) -> File:
+class Workers:
+    """A process at a time that calls functions, and another when an exporter has ended it."""
+
+    def __init__(self) -> None:
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self.pool.submit(function, *args).result()
+        except BrokenProcessPool:
+            self.__init__()  # type: ignore[misc]
+            raise
+
+
+def wanted(package: str) -> list[File]:
+    own = maker(package)
+    return [File(network, form) for network in own.networks for form in own.forms(network)]
+
+
+def written(package: str, entry: File, folder: Path) -> File:
     try:
-        path = maker.write(entry.network, entry.form, folder)
+        path = maker(package).write(entry.network, entry.form, folder)
     except Exception as error:  # noqa: BLE001  # an exporter's words, whatever it throws
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        print(f"{entry.network} {entry.form}: exporter: {why}", flush=True)
-        return File(entry.network, entry.form, why=why)
-    return File(entry.network, entry.form, str(path.relative_to(folder)))
+        return replace(entry, why=why)
+    return replace(entry, file=str(path.relative_to(folder)))
 
 
 def called(words: Sequence[str], seconds: float) -> tuple[int, dict[str, Any]]:

@@ -344,7 +344,8 @@ NETWORKS: Mapping[str, Entry] = {
     "group_norm": (GREY, lambda: seq(
         nn.Conv2d(1, 8, 3, 2, 1), nn.GroupNorm(4, 8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1),
         nn.InstanceNorm2d(8, affine=True), nn.ReLU(), nn.Conv2d(8, 8, 1),
-        nn.GroupNorm(1, 8), nn.LocalResponseNorm(3), head(8))),
+        nn.GroupNorm(1, 8), head(8))),
+    "lrn": (GREY, lambda: activations(nn.ReLU(), nn.LocalResponseNorm(3))),
     "prelu": (GREY, lambda: activations(nn.PReLU(8), nn.LeakyReLU(0.2), nn.PReLU())),
     "gelu": (GREY, lambda: activations(nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish())),
     "elu": (GREY, lambda: activations(nn.ELU(), nn.SELU(), nn.CELU(0.7), nn.Softplus())),
