@@ -263,6 +263,31 @@ def test_where_processors_add_integers_otherwise_sums_are_bounded() -> None:
     assert found.startswith(y)
 
 
+def test_a_mask_whose_least_number_is_beyond_binary32() -> None:
+    m = Model(15)
+    far = np.float32(1.3344221e36)  # 255 of it are more than there is
+    hidden = m.const(np.array([[127, -128, 127], [-128, 127, -128]], np.int8))
+    scores = m.op("Add", m.input("x", (2, 3)), m.real(hidden, far, np.int8(127)))
+    q = np.float32(1 / 255), np.uint8(0)
+    compared(m.build(m.through(m.op("Softmax", scores), *q)), uniform(4, (2, 3)))
+
+
+def test_constants_that_overflow_are_refused() -> None:
+    m = Model(16)
+    large = m.real(m.const(np.int8([127, -128, -100])), np.float32(1.3344221e36), np.int8(127))
+    graph = read(m.build(m.op("Add", m.input("x", (3,)), large)), "g")
+    with pytest.raises(ModelError, match="is not finite once computed"):
+        driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
+
+
+def test_a_scale_that_calibration_took_from_infinities() -> None:
+    m = Model(17)
+    data = m.build(m.through(m.input("x", (2,)), np.float32(np.inf), np.int8(0)))
+    with pytest.raises(ModelError, match="a scale is infinite") as caught:
+        read(data, "g")
+    assert "nodes_to_exclude" in caught.value.hint
+
+
 def test_sums_of_integers() -> None:
     m = Model(9)
     kind = onnx.TensorProto.UINT8

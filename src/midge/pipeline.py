@@ -100,7 +100,8 @@ def narrowed_types(model: Graph, plain: Graph) -> dict[str, TensorType]:
 
 def check_constants(graph: Graph, model: Graph) -> None:
     """ModelError if a constant has become infinite, or no number, on its way through the passes
-    from `model`. Infinities that the model itself has (in masks) may stay."""
+    from `model`. Infinities that the model itself has (in masks) may stay, and those of a mask that
+    was quantised, whose least number is just beyond binary32."""
     masks = any(
         t.dtype.is_float and np.isinf(model.consts[n]).any()
         for n, t in model.types.items()
@@ -109,7 +110,8 @@ def check_constants(graph: Graph, model: Graph) -> None:
     for name, array in graph.consts.items():
         if not graph.types[name].dtype.is_float:
             continue
-        if np.isnan(array).any() or (not masks and np.isinf(array).any()):
+        hides = ((array == 0) | (array == -np.inf)).all()
+        if np.isnan(array).any() or (not (masks or hides) and np.isinf(array).any()):
             raise ModelError(
                 "is not finite once computed",
                 where=f"constant {name!r}",

@@ -100,6 +100,9 @@ def _constant(op: Foreign, i: int) -> Array | None:
 
 def _positive(op: Foreign, scale: Array) -> tuple[float, ...]:
     values = tuple(map(float, scale.reshape(-1)))
+    if np.inf in values:
+        hint = "calibration saw infinities: leave masks of -inf out of it (nodes_to_exclude)"
+        raise op.error("a scale is infinite", hint)
     if not all(np.isfinite(v) and v > 0 for v in values):
         raise op.error("a scale is not a positive number", "quantise the model again")
     return values
