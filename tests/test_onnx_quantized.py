@@ -265,7 +265,7 @@ def test_where_processors_add_integers_otherwise_sums_are_bounded() -> None:
 
 def test_a_mask_whose_least_number_is_beyond_binary32() -> None:
     m = Model(15)
-    far = np.float32(1.3344221e36)  # 255 of it are more than there is
+    far = np.float32(1.3345e36)  # 255 of it are more than there is
     hidden = m.const(np.array([[127, -128, 127], [-128, 127, -128]], np.int8))
     scores = m.op("Add", m.input("x", (2, 3)), m.real(hidden, far, np.int8(127)))
     q = np.float32(1 / 255), np.uint8(0)
@@ -274,7 +274,7 @@ def test_a_mask_whose_least_number_is_beyond_binary32() -> None:
 
 def test_constants_that_overflow_are_refused() -> None:
     m = Model(16)
-    large = m.real(m.const(np.int8([127, -128, -100])), np.float32(1.3344221e36), np.int8(127))
+    large = m.real(m.const(np.int8([127, -128, -100])), np.float32(1.3345e36), np.int8(127))
     graph = read(m.build(m.op("Add", m.input("x", (3,)), large)), "g")
     with pytest.raises(ModelError, match="is not finite once computed"):
         driver.compile_graph(graph, load_target("cortex-m4"), NO_SEARCH)
