@@ -74,7 +74,8 @@ def expand(node: Node, ctx: Expansion) -> None:
     x, y = ctx.inputs[0], ctx.output
     sy, zy = per_tensor(y, node.where)
     if x.dtype is DType.F32:
-        attrs: dict[str, Attr] = {"scale": float(sy), **node.attrs, "zero": zy}
+        scale = number(node.attrs, "scale", float(sy))
+        attrs: dict[str, Attr] = {**node.attrs, "scale": scale, "zero": zy}
         ctx.finish("quantize", node.inputs, attrs)
         return
     sx, zx = per_tensor(x, node.where)
