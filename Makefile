@@ -18,7 +18,7 @@ test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 quick: $(DEV_STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 # What every commit passes: format, lint, types, tests (which build C with warnings as errors and
 # run it under sanitizers).
