@@ -149,3 +149,22 @@ def test_heavy_packages_wait_until_they_are_used(module: str) -> None:
     code = f"import sys, {module}; print(*[m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+@pytest.mark.parametrize("word", ["--version", "targets", "doctor", "cache"])
+def test_quick_commands_wait_for_no_other(word: str) -> None:
+    code = (
+        "import sys; from midge.cli.app import run; run(sys.argv[1:])\n"
+        "print(*[m for m in ('midge.driver', 'midge.verify') if m in sys.modules])"
+    )
+    words = [sys.executable, "-c", code, word, *(["info"] if word == "cache" else [])]
+    result = subprocess.run(words, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == [""], result.stdout + result.stderr
+
+
+def test_files_of_commands_are_named_as_they_are() -> None:
+    from midge.cli import commands
+
+    names = sorted(p.stem for p in (SOURCE / "cli" / "commands").glob("[!_]*.py"))
+    commands.load([])
+    assert sorted(commands.COMMANDS) == names

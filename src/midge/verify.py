@@ -165,7 +165,7 @@ def verify(
     framework, expected = _judged(compiled, path, inputs, progress)
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
-    loose = bounded(compiled.graph, path)
+    loose, hidden = bounded(compiled.graph, path), hidden_below(compiled.model)
     framework_says: dict[int, Values] = {}
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
@@ -180,9 +180,9 @@ def verify(
             beside = values
             if loose:
                 framework_says[i] = judged
-                _compare_outputs(compiled, reference.ends, judged, values)
+                _compare_outputs(compiled, reference.ends, judged, values, hidden)
                 beside = _beside(compiled, reference, given, judged, loose)
-            _compare(compiled, reference, judged, beside, layers, {})
+            _compare(compiled, reference, judged, beside, hidden, layers, {})
             expected[i] = {**judged, **_depending(compiled, compiled.graph, loose, values)}
         progress(reference.title, i + 1)
     for name in runners:
@@ -193,9 +193,9 @@ def verify(
                 assert run is not None
                 found = run(given)
                 stage.answers.append(_answer(compiled, found))
-                _compare(compiled, stage, expected[i], found, layers, compiled.dropped.kept)
+                _compare(compiled, stage, expected[i], found, hidden, layers, compiled.dropped.kept)
                 if i in framework_says:
-                    _compare_outputs(compiled, stage.ends, framework_says[i], found)
+                    _compare_outputs(compiled, stage.ends, framework_says[i], found, hidden)
                 progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:
@@ -316,14 +316,15 @@ def _compare(
     stage: Stage,
     expected: Values,
     values: Values,
+    hidden: float,
     layers: bool,
     kept: Mapping[str, tuple[int, ...]],
 ) -> None:
     """kept: the channels that `values` has of those tensors of the model that lost some."""
-    _compare_outputs(compiled, stage.outputs, expected, values)
+    _compare_outputs(compiled, stage.outputs, expected, values, hidden)
     if not layers:
         return
-    outputs, largest = set(compiled.package_outputs), _largest(compiled, expected)
+    outputs, largest = set(compiled.package_outputs), largest_value(expected, hidden)
     for node in compiled.graph.nodes:
         for name in node.outputs:
             if OPS[node.op].alias or name in outputs or name not in values:
@@ -338,9 +339,13 @@ def _compare(
 
 
 def _compare_outputs(
-    compiled: Compiled, into: dict[str, Difference], expected: Values, values: Values
+    compiled: Compiled,
+    into: dict[str, Difference],
+    expected: Values,
+    values: Values,
+    hidden: float,
 ) -> None:
-    largest = _largest(compiled, expected)
+    largest = largest_value(expected, hidden)
     outputs = zip(compiled.package_outputs, compiled.model.outputs, strict=True)
     for mine, theirs in outputs:
         wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
@@ -372,10 +377,6 @@ def _beside(
 def _note(into: dict[str, Difference], found: Difference) -> None:
     name = found.tensor
     into[name] = into[name].merged(found) if name in into else found
-
-
-def _largest(compiled: Compiled, expected: Values) -> float:
-    return largest_value(expected, hidden_below(compiled.model))
 
 
 def largest_value(values: Values, hidden: float = -np.inf) -> float:

@@ -16,7 +16,6 @@ from midge.cli import INTERRUPTED, commands
 from midge.cli.arguments import check_words, with_optional_values
 from midge.cli.output import error_console, plain_streams
 from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
-from midge.core.registry import import_all
 from midge.core.version import version as midge_version
 
 BUG = 70
@@ -55,13 +54,13 @@ def options(
 
 def run(args: Sequence[str]) -> int:
     """Run a command line; returns the exit code."""
-    if not app.registered_commands:
-        import_all(commands)
-        for name, function in sorted(commands.COMMANDS.items()):
-            app.command(name)(function)
     plain_streams()
     debug = "--debug" in args
     words = [a for a in args if a != "--debug"]
+    commands.load(words)
+    app.registered_commands.clear()
+    for name, function in sorted(commands.COMMANDS.items()):
+        app.command(name)(function)
     rest = with_optional_values(words)
     try:
         check_words(words)

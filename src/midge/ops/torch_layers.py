@@ -201,8 +201,13 @@ def softmax(kind: str, a: Aten) -> str:
     return a.onnx(kind, [x], axis=a.axis("dim", len(a.shape(x))))
 
 
-def safe_softmax(a: Aten, x: str, axis: int) -> str:
-    """0 where all are -infinity."""
+def safe_softmax(a: Aten) -> str:
+    x = a.typed(a.tensor("self"))
+    return _shares_or_none(a, x, a.axis("dim", len(a.shape(x))))
+
+
+def _shares_or_none(a: Aten, x: str, axis: int) -> str:
+    """The softmax of `x`; 0 where all are -infinity."""
     most = a.onnx("ReduceMax", [x, a.value([axis])], keepdims=1)
     nothing = a.onnx("Equal", [most, a.value(-math.inf, DType.F32)])
     shares = a.onnx("Softmax", [x], axis=axis)
@@ -210,10 +215,7 @@ def safe_softmax(a: Aten, x: str, axis: int) -> str:
 
 
 add("softmax _softmax", lambda a: softmax("Softmax", a))
-add(
-    "_safe_softmax",
-    lambda a: safe_softmax(a, x := a.typed(a.tensor("self")), a.axis("dim", len(a.shape(x)))),
-)
+add("_safe_softmax", safe_softmax)
 add("log_softmax _log_softmax", lambda a: softmax("LogSoftmax", a))
 
 
@@ -232,16 +234,20 @@ def attention(a: Aten) -> str:
     if a.op.attrs.get("is_causal") is True:
         rows, columns = a.shape(q)[-2], a.shape(k)[-2]
         mask = a.value(np.tril(np.ones((rows, columns))), DType.BOOL)
-    if mask and a.type(mask).dtype is DType.BOOL:
-        scores = a.onnx("Where", [mask, scores, a.value(-1e30, DType.F32)])
-    elif mask:
+    return a.onnx("MatMul", [_shares(a, scores, mask, rank - 1), v])
+
+
+def _shares(a: Aten, scores: str, mask: str, axis: int) -> str:
+    """The softmax of what a mask, of truth values or added, leaves; 0 where that is nothing."""
+    if not mask:
+        return a.onnx("Softmax", [scores], axis=axis)
+    seen = _sees_something(a, mask)
+    if a.type(mask).dtype is not DType.BOOL:
         scores = a.onnx("Add", [scores, mask])
-    if mask and a.type(mask).dtype is not DType.BOOL and not _sees_something(a, mask):
-        return a.onnx("MatMul", [safe_softmax(a, scores, rank - 1), v])
-    shares = a.onnx("Softmax", [scores], axis=rank - 1)
-    if mask and not _sees_something(a, mask):
-        shares = a.onnx("Where", [mask, shares, a.value(0.0, DType.F32)])
-    return a.onnx("MatMul", [shares, v])
+        return a.onnx("Softmax", [scores], axis=axis) if seen else _shares_or_none(a, scores, axis)
+    scores = a.onnx("Where", [mask, scores, a.value(-1e30, DType.F32)])
+    shares = a.onnx("Softmax", [scores], axis=axis)
+    return shares if seen else a.onnx("Where", [mask, shares, a.value(0.0, DType.F32)])
 
 
 def _sees_something(a: Aten, mask: str) -> bool:

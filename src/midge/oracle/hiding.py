@@ -28,9 +28,11 @@ def _real_constants(graph: Graph) -> Iterator[Array]:
     yield from (array for name, array in known.items() if graph.types[name].dtype.is_float)
     for node in graph.nodes:
         if node.op in _NAMING and node.inputs[0] in known:
-            known.update(evaluate_node(node, graph.types, graph.consts, known))
+            found = evaluate_node(node, graph.types, graph.consts, known)
             if node.op == "dequantize":
-                yield known[node.outputs[0]]
+                yield found[node.outputs[0]]
+            else:
+                known.update(found)
 
 
 def _hides(array: Array) -> float | None:

@@ -1,4 +1,9 @@
-"""Good offsets soon: greedy in many orders, then packings below lower and lower ceilings."""
+"""Good offsets soon: greedy in many orders, then packings below lower and lower ceilings.
+
+Packings begin with nothing placed, or with the best offsets yet as far as they lie below the
+ceiling. Most find something within a few steps a buffer or never: another start is worth more than
+patience.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +18,14 @@ from midge.plan.buffers import Buffer
 from midge.plan.differences import Ints, Problem
 from midge.plan.placing import Fit, Flags, Packing, Style, greedy
 
-# Steps of all packings together at effort 1, and of one: a packing that succeeds mostly does so
-# within a few steps a buffer, and after that another start is worth more than patience.
-STEPS_AT_MOST = 60_000
-STEPS_TIMES_BUFFERS = 600
-STEPS_AT_LEAST = 1_500
-STEPS_PER_BUFFER = 5
+# Steps of all packings together at effort 1, and of one.
+STEPS_AT_MOST = 12_000
+STEPS_TIMES_BUFFERS = 240
+STEPS_AT_LEAST = 200
+STEPS_PER_BUFFER = 6
+# Of the way from the peak down to the goal, what a packing near the peak tries.
+NEAR = 16
+TURNS = ("goal", "near", "half", "half again")
 
 
 def improve(buffers: Sequence[Buffer], problem: Problem, goal: int, effort: float) -> Ints:
@@ -57,15 +64,31 @@ def _measures(buffers: Sequence[Buffer], problem: Problem) -> dict[str, Ints]:
         "met": met,
         "start": -start,
         "stop": stop,
+        "full": _fullest(problem),
     }
 
 
+def _fullest(problem: Problem) -> Ints:
+    """Of each buffer, the most bytes that are alive at a time of its life."""
+    rows = [(p.size, p.start, p.stop) for own in problem.pieces for p in own]
+    sizes, starts, stops = np.array(rows, np.int64).reshape(-1, 3).T
+    times = np.unique(np.concatenate((starts, stops)))
+    first, last = times.searchsorted(starts), times.searchsorted(stops)
+    changes = np.zeros(len(times), np.int64)
+    np.add.at(changes, first, sizes)
+    np.subtract.at(changes, last, sizes)
+    alive = changes.cumsum()
+    most = iter([int(alive[a:b].max()) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
+    return np.array([max((next(most) for _ in own), default=0) for own in problem.pieces], np.int64)
+
+
 def _styles(problem: Problem, measures: dict[str, Ints]) -> Iterator[Style]:
-    """Endlessly, those that did best on cascades of rows more often.
+    """Endlessly, those that did best on cascades of rows.
 
     Buffers of one size go to one side, which by chance: they then fit in each other's places, and
     the others find what is free in one stretch. That finds several times more perfect packings than
-    one side for all, or a side of its own for each.
+    one side for all, or a side of its own for each. What is alive when memory is fullest goes
+    first: where the others lie matters less.
     """
     sizes, life = problem.sizes.tolist(), measures["life"]
     ones = np.ones(len(problem), np.int64)
@@ -73,14 +96,23 @@ def _styles(problem: Problem, measures: dict[str, Ints]) -> Iterator[Style]:
     spans = np.array(
         [s * isqrt(t) + 1 for s, t in zip(sizes, life.tolist(), strict=True)], np.int64
     )
+    full = _then(measures["full"], measures["area"])
     short = life <= np.quantile(life, 0.25, method="lower") if len(life) else life > 0
     rng = Random(1)
     while True:
+        yield Style(ones, full, _sides(sizes, rng), False)
         yield Style(ones, measures["met"], _sides(sizes, rng), False)
         yield Style(spans, measures["area"], _sides(sizes, rng), False)
-        yield Style(ones, measures["met"], _sides(sizes, rng), False)
+        yield Style(spans, full, _sides(sizes, rng), False)
         yield Style(roots, measures["life"], _sides(sizes, rng) | short, True)
         yield Style(spans, measures["area"], ~short, True)
+
+
+def _then(first: Ints, second: Ints) -> Ints:
+    """Ranks by `first`, where that is equal by `second`."""
+    ranks = np.empty(len(first), np.int64)
+    ranks[np.lexsort((second, first))] = np.arange(len(first))
+    return ranks
 
 
 def _sides(sizes: Sequence[int], rng: Random) -> Flags:
@@ -97,8 +129,8 @@ def _pack(
 ) -> Ints:
     """Better offsets than `best`, by packings below ceilings of `goal` bytes and more.
 
-    Every other one tries the goal itself. Those between go half way from the goal to the peak; a
-    success is the next peak to beat, a failure moves the ceiling up half way to it.
+    In turn: the goal itself; near the peak, from the best; half way between, from nothing, then
+    from the best. A success is the next peak to beat, a failure half way moves that up.
     """
     styles = _styles(problem, measures)
     each = max(STEPS_AT_LEAST, STEPS_PER_BUFFER * len(problem))
@@ -107,11 +139,16 @@ def _pack(
         peak = problem.peak(best)
         if peak <= goal or steps <= 0:
             return best
-        ceiling = goal if seed % 2 == 0 else (floor + peak) // 2
-        packing = Packing(problem, ceiling, next(styles), Random(seed))
+        floor = floor if floor < peak else goal
+        kind = TURNS[seed % len(TURNS)]
+        half = (floor + peak) // 2
+        near = peak - max(problem.unit, (peak - goal) // NEAR)
+        ceiling = {"goal": goal, "near": max(near, goal)}.get(kind, half)
+        start = best if kind in ("near", "half again") else None
+        packing = Packing(problem, ceiling, next(styles), Random(seed), start)
         steps -= max(1, packing.run(min(each, steps)))
         if packing.complete:
             best = packing.offsets
-        elif seed % 2:
-            floor = ceiling if peak - ceiling > max(problem.unit, peak // 500) else goal
+        elif ceiling == half:
+            floor = half if peak - half > max(problem.unit, peak // 500) else goal
     raise AssertionError("unreachable")

@@ -13,7 +13,7 @@ from midge.plan.heuristic import improve
 
 # Of the effort: a second of the heuristic finds more than one of the solver.
 _HEURISTIC = 2.0
-_SOON = 0.1  # the effort of what is found soon
+_SOON = 0.3  # the effort of what is found soon
 
 __all__ = ["Buffer", "Piece", "Plan", "live_bytes", "plan", "reach"]
 

@@ -69,15 +69,22 @@ class Style:
 
 
 class Packing:
-    """Some buffers at offsets below a ceiling, and those that still need a place."""
+    """Some buffers at offsets below a ceiling, and those that still need a place. start: offsets to
+    begin with, where they are below it."""
 
-    def __init__(self, problem: Problem, limit: int, style: Style, rng: Random) -> None:
+    def __init__(
+        self, problem: Problem, limit: int, style: Style, rng: Random, start: Ints | None = None
+    ) -> None:
         self.problem, self.style, self.rng = problem, style, rng
-        self.ceilings: list[int] = problem.ceilings(limit).tolist()
+        ceilings = problem.ceilings(limit)
+        self.ceilings: list[int] = ceilings.tolist()
         self.offsets: Ints = np.full(len(problem), NOWHERE, np.int64)
+        if start is not None:
+            self.offsets = np.where(start <= ceilings, start, NOWHERE)
         self.weights = style.weights.copy()
         self.left = [NOWHERE] * len(problem)  # where each was driven out last
-        self.waiting = [(-rank, i) for i, rank in enumerate(style.ranks.tolist())]
+        placed = (self.offsets != NOWHERE).tolist()
+        self.waiting = [(-rank, i) for i, rank in enumerate(style.ranks.tolist()) if not placed[i]]
         heapify(self.waiting)
 
     def run(self, steps: int) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from instances import buffers, cascade, check, cut, from_csv, optimum, overlaps, to_csv
 
+from midge.plan import heuristic
 from midge.plan import offsets as planning
 from midge.plan.buffers import disjoint
-from midge.plan.differences import Problem
+from midge.plan.differences import Problem, problem
+from midge.plan.heuristic import _fullest
 from midge.plan.offsets import Buffer, Piece, Plan, live_bytes, plan
-from midge.plan.placing import Packing
+from midge.plan.placing import Packing, Style, greedy
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +49,54 @@ def some(rng: random.Random, count: int) -> list[Buffer]:
 @settings(max_examples=100)
 def test_what_is_alive_together_never_overlaps(given: list[Buffer], effort: float) -> None:
     check(given, plan(given, effort=effort))
+
+
+@given(buffers(9))
+def test_where_memory_is_fullest(given: list[Buffer]) -> None:
+    fullest = [
+        max(
+            (live_bytes(given, t) for p in disjoint(b.pieces) for t in range(p.start, p.stop)),
+            default=0,
+        )
+        for b in given
+    ]
+    assert _fullest(problem(given)).tolist() == fullest
+
+
+@given(buffers(12), st.integers(0, 400))
+def test_a_packing_keeps_what_lies_below_its_ceiling(given: list[Buffer], limit: int) -> None:
+    arrays = problem(given)
+    start = greedy(arrays, range(len(given)), "lowest")
+    ones = np.ones(len(given), np.int64)
+    packing = Packing(arrays, limit, Style(ones, ones, ones > 1, False), random.Random(0), start)
+    below = start <= arrays.ceilings(limit)
+    assert (packing.offsets[below] == start[below]).all()
+    assert sorted(i for _, i in packing.waiting) == np.flatnonzero(~below).tolist()
+
+
+def test_no_packing_is_worse_than_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks: list[int] = []
+    limits: list[tuple[int, int]] = []
+
+    class Noted(Packing):
+        def __init__(self, problem: Problem, limit: int, *rest: Any) -> None:
+            super().__init__(problem, limit, *rest)
+            limits.append((limit, min(peaks, default=1 << 60)))
+
+        def run(self, steps: int) -> int:
+            done = super().run(steps)
+            if self.complete:
+                peaks.append(self.problem.peak(self.offsets))
+            return done
+
+    monkeypatch.setattr(heuristic, "Packing", Noted)
+    for seed in (2, 3):
+        peaks.clear()
+        given = perfect(60, seed)
+        arrays = problem(given)
+        best = heuristic.improve(given, arrays, 0, 1.0)
+        assert arrays.peak(best) <= min(peaks, default=arrays.peak(best))
+    assert all(limit < least for limit, least in limits)
 
 
 @given(buffers(6))

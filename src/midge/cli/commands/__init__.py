@@ -1,8 +1,10 @@
-"""Commands by name; each file beside this one adds its own."""
+"""Commands by name; each file beside this one adds its own, of its own name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,17 @@ def command(
         return function
 
     return add
+
+
+def load(words: Sequence[str]) -> None:
+    """Import the command that a command line names; all, where it names none that there is: what
+    they import takes longer than the quick ones themselves."""
+    names = [info.name for info in pkgutil.iter_modules(__path__)]
+    named = next((w for w in words if not w.startswith("-")), "")
+    if words == ["--version"]:
+        return
+    for name in [named] if named in names else names:
+        importlib.import_module(f"{__name__}.{name}")
 
 
 def files_of(**words: Any) -> list[Path]:
