@@ -36,7 +36,7 @@ driver.load_operators()
 
 
 @pytest.mark.parametrize(
-    ("forms", "cases"), [(("tflite", "onnx", "pt2", "midge"), 16), (PLACES, 8)], ids=str
+    ("forms", "cases"), [(("tflite", "onnx", "pt2", "midge"), 10), (PLACES, 6)], ids=str
 )
 def test_what_is_damaged_is_refused_or_read(forms: tuple[str, ...], cases: int) -> None:
     script = str(ROOT / "benchmarks" / "damage.py")

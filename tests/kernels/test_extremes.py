@@ -28,7 +28,7 @@ SPARSE = 29  # of so many layers one is run on each of the other targets
 def cases() -> Iterator[Any]:
     for number, name in enumerate(LAYERS):
         slow = [pytest.mark.slow] if number % 8 else []
-        if number % 2 == 0:
+        if number % 3 == 0:
             yield pytest.param("cortex-m4", name, marks=slow)
         if number % SPARSE < len(OTHERS):
             yield pytest.param(OTHERS[number % SPARSE], name, marks=[pytest.mark.slow])
