@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from midge.target import TARGETS, load_target
 from midge.toolchain import (
     HOST_TOOLCHAINS,
     TOOLCHAINS,
+    build,
     build_image,
     build_library,
     build_shared,
 )
+from midge.toolchain.base import Job
 from midge.toolchain.zig import Zig
 from tiny_package import LENGTH, tiny_package
 
@@ -182,6 +185,24 @@ def test_the_host_target_states_the_hosts_order() -> None:
 def test_shared_libraries(toolchain: str) -> None:
     path = build_shared(tiny_package(), toolchain=need(toolchain), warnings_as_errors=True)
     assert ctypes.CDLL(str(path)).tiny_init(ctypes.create_string_buffer(64), None, 3) == 2
+
+
+@pytest.mark.parametrize(
+    ("package", "asked", "built"),
+    [
+        ("speed", None, "balanced"),
+        ("size", None, "size"),
+        ("debug", None, "debug"),
+        ("size", "speed", "speed"),
+    ],
+)
+def test_this_machine_gets_minus_o3_on_request_only(
+    package: str, asked: str | None, built: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr(build, "_build", lambda selected, job, *rest: jobs.append(job))
+    build_shared(replace(tiny_package(), optimize=package), optimize=asked)
+    assert [job.optimize for job in jobs] == [built]
 
 
 @pytest.mark.parametrize("toolchain", HOST_TOOLCHAINS)
