@@ -21,7 +21,8 @@ from midge.graph.ir import Graph, verify
 from midge.passes.legalize import legalize
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.verify import difference, largest_value
+from midge.oracle.units import largest_value
+from midge.verify import difference
 
 
 class Net(GraphMaker):

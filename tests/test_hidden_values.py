@@ -9,7 +9,8 @@ from midge import driver
 from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate_all
 from midge.oracle.hiding import hidden_below
-from midge.verify import difference, largest_value
+from midge.oracle.units import largest_value
+from midge.verify import difference
 from onnx_builder import OnnxModel
 
 driver.load_operators()

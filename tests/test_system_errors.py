@@ -33,7 +33,10 @@ def refused(*_: object, **__: object) -> Any:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [("targets",), ("targets", "--json"), ("ops", "--json")])
+@pytest.mark.parametrize(
+    "words",
+    [("targets",), ("targets", "--json"), ("ops", "--json"), ("run", "nothing.onnx", "--json")],
+)
 def test_output_that_nobody_takes(words: tuple[str, ...], unbuffered: str) -> None:
     own = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
@@ -45,6 +48,18 @@ def test_output_that_nobody_takes(words: tuple[str, ...], unbuffered: str) -> No
     assert "hint:" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_errors_that_nobody_takes(tmp_path: Path) -> None:
+    """What is said beside an answer ends nothing."""
+    model = tmp_path / "digits.tflite"
+    model.write_bytes(DIGITS.read_bytes())
+    for words, code in ((("compile", model.name, "--no-search"), 0), (("run", "nothing.onnx"), 2)):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*MIDGE, *words], stderr=full, cwd=tmp_path, check=False)
+        assert done.returncode == code
+    assert (tmp_path / "digits" / "metadata.json").is_file()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -14,7 +14,8 @@ from midge.core.types import Array
 from midge.graph.evaluate import evaluate
 from midge.oracle import oracle_for
 from midge.target import load_target
-from midge.verify import FLOAT_BOUND_ULP, Verdict, difference, largest_value, verify
+from midge.oracle.units import largest_value
+from midge.verify import FLOAT_BOUND_ULP, Verdict, difference, verify
 from onnx_builder import OnnxModel
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -74,12 +74,13 @@ _MOST_INDEX = 1 << 62
 
 def _random(t: TensorType, limits: Limits | None, rng: np.random.Generator) -> Array:
     if limits is not None:
-        return rng.integers(*limits, endpoint=True).astype(t.dtype.numpy)
+        return np.asarray(rng.integers(*limits, endpoint=True), t.dtype.numpy)
     if t.dtype.is_float:
-        return rng.standard_normal(t.shape).astype(t.dtype.numpy)
+        return np.asarray(rng.standard_normal(t.shape), t.dtype.numpy)
     if t.dtype is DType.BOOL:
-        return rng.integers(0, 2, t.shape).astype(np.bool_)
-    return rng.integers(t.dtype.min, t.dtype.max, t.shape, t.dtype.numpy, endpoint=True)
+        return np.asarray(rng.integers(0, 2, t.shape), np.bool_)
+    made = rng.integers(t.dtype.min, t.dtype.max, t.shape, t.dtype.numpy, endpoint=True)
+    return np.asarray(made)  # a scalar, too
 
 
 def inputs_for(

@@ -7,7 +7,7 @@ agree in every byte, but for those that the framework's floats decide: these are
 NumPy in C; how far the outputs are from the framework's in the end is counted beside. Of float
 tensors the largest error must stay below FLOAT_BOUND_ULP units in the last
 place of the largest value that the model computes for that input (sums of products in another order
-differ by so much, and a small result may be the difference of large ones).
+differ by so much, and a small result may be the difference of large ones: `oracle.units`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from midge.driver import Compiled
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS, Graph
 from midge.oracle import ORACLES, oracle_for
-from midge.oracle.hiding import hidden_below
 from midge.oracle.steps import Steps, bounded, evaluate_beside
+from midge.oracle.units import Units
 from midge.quantize.report import as_real
 from midge.run import RUNNERS
 
@@ -165,25 +165,26 @@ def verify(
     framework, expected = _judged(compiled, path, inputs, progress)
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
-    loose, hidden = bounded(compiled.graph, path), hidden_below(compiled.model)
+    loose, units = bounded(compiled.graph, path), Units.of(compiled.model)
     framework_says: dict[int, Values] = {}
+    largest: list[float] = []
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
-        if expected.get(i) is None:
-            expected[i] = values
-        else:
-            judged = {
-                **expected[i],
-                **_depending(compiled, compiled.model, framework.apart, values),
-            }
+        judged = values
+        if i in expected:
+            ours = _depending(compiled, compiled.model, framework.apart, values)
+            judged = {**expected[i], **ours}
+        largest.append(units.largest(judged, {**values, **given}))
+        if i in expected:
             beside = values
             if loose:
                 framework_says[i] = judged
-                _compare_outputs(compiled, reference.ends, judged, values, hidden)
+                _compare_outputs(compiled, reference.ends, judged, values, largest[i])
                 beside = _beside(compiled, reference, given, judged, loose)
-            _compare(compiled, reference, judged, beside, hidden, layers, {})
-            expected[i] = {**judged, **_depending(compiled, compiled.graph, loose, values)}
+            _compare(compiled, reference, judged, beside, largest[i], layers, {})
+            judged = {**judged, **_depending(compiled, compiled.graph, loose, values)}
+        expected[i] = judged
         progress(reference.title, i + 1)
     for name in runners:
         with ExitStack() as sessions:
@@ -193,9 +194,10 @@ def verify(
                 assert run is not None
                 found = run(given)
                 stage.answers.append(_answer(compiled, found))
-                _compare(compiled, stage, expected[i], found, hidden, layers, compiled.dropped.kept)
+                kept, unit = compiled.dropped.kept, largest[i]
+                _compare(compiled, stage, expected[i], found, unit, layers, kept)
                 if i in framework_says:
-                    _compare_outputs(compiled, stage.ends, framework_says[i], found, hidden)
+                    _compare_outputs(compiled, stage.ends, framework_says[i], found, unit)
                 progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:
@@ -316,15 +318,16 @@ def _compare(
     stage: Stage,
     expected: Values,
     values: Values,
-    hidden: float,
+    largest: float,
     layers: bool,
     kept: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """kept: the channels that `values` has of those tensors of the model that lost some."""
-    _compare_outputs(compiled, stage.outputs, expected, values, hidden)
+    """largest: whose unit counts.  kept: the channels that `values` has of those tensors of the
+    model that lost some."""
+    _compare_outputs(compiled, stage.outputs, expected, values, largest)
     if not layers:
         return
-    outputs, largest = set(compiled.package_outputs), largest_value(expected, hidden)
+    outputs = set(compiled.package_outputs)
     for node in compiled.graph.nodes:
         for name in node.outputs:
             if OPS[node.op].alias or name in outputs or name not in values:
@@ -343,9 +346,8 @@ def _compare_outputs(
     into: dict[str, Difference],
     expected: Values,
     values: Values,
-    hidden: float,
+    largest: float,
 ) -> None:
-    largest = largest_value(expected, hidden)
     outputs = zip(compiled.package_outputs, compiled.model.outputs, strict=True)
     for mine, theirs in outputs:
         wanted, got = _pick(expected, theirs, mine), _pick(values, mine, theirs)
@@ -377,14 +379,6 @@ def _beside(
 def _note(into: dict[str, Difference], found: Difference) -> None:
     name = found.tensor
     into[name] = into[name].merged(found) if name in into else found
-
-
-def largest_value(values: Values, hidden: float = -np.inf) -> float:
-    """The largest finite magnitude among all floating tensors, without what is below `hidden`; 1.0
-    if there is none."""
-    floats = (a for a in values.values() if np.issubdtype(a.dtype, np.floating))
-    found = (float(np.abs(a[np.isfinite(a) & (a > hidden)]).max(initial=0.0)) for a in floats)
-    return max(found, default=0.0) or 1.0
 
 
 def difference(tensor: str, expected: Array, value: Array, largest: float) -> Difference:

@@ -35,7 +35,8 @@ from midge.oracle.onnxruntime import OnnxRuntimeSession
 from midge.oracle.steps import bounded, evaluate_beside
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.verify import difference, largest_value
+from midge.oracle.units import largest_value
+from midge.verify import difference
 
 FLOAT_BOUND_ULP = 200.0  # of the largest value: sums over chains of operators
 POOLS = {"fast": 2048, "main": 1 << 17}

@@ -13,7 +13,8 @@ from islands import resized
 from midge.core.types import Array
 from midge.frontends.onnx import read
 from midge.graph.evaluate import evaluate
-from midge.verify import FLOAT_BOUND_ULP, difference, largest_value
+from midge.oracle.units import largest_value
+from midge.verify import FLOAT_BOUND_ULP, difference
 from onnx_builder import OnnxModel
 from test_islands import differences
 

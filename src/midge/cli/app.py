@@ -53,7 +53,17 @@ def options(
 
 
 def run(args: Sequence[str]) -> int:
-    """Run a command line; returns the exit code."""
+    """Run a command line; returns the exit code, also where nothing can be said."""
+    try:
+        return _run(args)
+    except OSError as error:  # of the stream that an error is told on
+        try:
+            return _report(_refused(error), (), False)
+        except OSError:
+            return RunError.exit_code
+
+
+def _run(args: Sequence[str]) -> int:
     plain_streams()
     debug = "--debug" in args
     words = [a for a in args if a != "--debug"]

@@ -13,7 +13,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -67,8 +67,28 @@ def console() -> Console:
     return _Console(highlight=False, markup=False, width=max(made.width, 80))
 
 
+class _Forgiving:
+    """A stream that need not take anything: what is said beside an answer ends no command."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def error_console() -> Console:
-    return _Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    stream: Any = None if sys.stderr is None else _Forgiving(sys.stderr)
+    return _Console(stderr=True, file=stream, highlight=False, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:

@@ -14,9 +14,11 @@ import numpy as np
 from midge.core.errors import ModelError
 from midge.core.types import Array
 from midge.frontends.onnx_scope import Call
+from midge.graph.importers import IMPORTERS
 
 _MOST = 1 << 22  # elements of one result
 _BUDGET = 1 << 28  # of all results
+_ENDLESS = 1 << 62
 
 Inputs = Sequence[Array | None]
 
@@ -39,12 +41,22 @@ class Folder:
             return None
         size = _SIZES[call.kind](inputs, call.attrs)
         if size > _MOST:
+            if call.kind not in IMPORTERS["onnx"]:
+                raise _too_large(call, size)
             return None
         self.spend(max(size, sum(a.size for a in inputs if a is not None)), call.where)
         results = _computed(call, inputs)
         if len(results) != len(call.outputs) or sum(a.size for a in results) > 2 * _MOST:
             raise call.error(f"computes {len(results)} outputs, not {len(call.outputs)}")
         return results
+
+
+def _too_large(call: Call, size: int) -> ModelError:
+    """Of an operator that only constants have."""
+    if size == _ENDLESS:
+        return call.error("has no end: its step is 0", "mend the model, or export it again")
+    what = f"{size} elements are made of constants, at most {_MOST} can be"
+    return call.error(what, "make it smaller, or store what it makes in the file (an initializer)")
 
 
 def _computed(call: Call, inputs: Inputs) -> list[Array]:
@@ -119,7 +131,7 @@ def _pad(inputs: Inputs, attrs: Any) -> int:
 
 def _range(inputs: Inputs, attrs: Any) -> int:
     start, limit, delta = (float(a.reshape(-1)[0]) for a in _arrays(inputs)[:3])
-    return max(0, ceil((limit - start) / delta)) if delta else _MOST + 1
+    return max(0, ceil((limit - start) / delta)) if delta else _ENDLESS
 
 
 def _one_hot(inputs: Inputs, attrs: Any) -> int:

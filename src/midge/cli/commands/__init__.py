@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from midge.core.cache_upkeep import cache_limit
 from midge.core.files import check_apart
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
@@ -23,6 +24,7 @@ def command(
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def run(**words: Any) -> Any:
+            cache_limit()  # refused by all, also by those that store nothing
             for word in writes:
                 if (output := words[word]) is not None:
                     check_apart(
