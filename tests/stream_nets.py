@@ -18,10 +18,10 @@ from midge.core.types import Array
 from midge.graph.attrs import Attr
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import Graph, verify
+from midge.oracle.units import largest_value
 from midge.passes.legalize import legalize
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.oracle.units import largest_value
 from midge.verify import difference
 
 

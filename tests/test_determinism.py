@@ -39,9 +39,7 @@ def fingerprint(path: Path, target: str, **settings: bool) -> str:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(
-    models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def elsewhere(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The fingerprints of half of the models in one process, of half in another, each with its own
     hash seed, locale, time zone and folder."""
     found: dict[str, str] = {}

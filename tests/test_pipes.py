@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import DIGITS, Cli
+from conftest import DIGITS
 from midge.cli import commands
 
 pytestmark = pytest.mark.slow

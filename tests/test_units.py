@@ -1,4 +1,4 @@
-"""Sums of which little is left are measured by what was added up, and a wrong one is still wrong."""
+"""Sums of which little is left are measured by what was added up, and a wrong one stays wrong."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from midge import driver
 from midge.core.types import Array
 from midge.graph.evaluate import evaluate
 from midge.oracle import oracle_for
-from midge.target import load_target
 from midge.oracle.units import largest_value
+from midge.target import load_target
 from midge.verify import FLOAT_BOUND_ULP, Verdict, difference, verify
 from onnx_builder import OnnxModel
 

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -165,39 +166,34 @@ def verify(
     framework, expected = _judged(compiled, path, inputs, progress)
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
+    framework_says, largest = dict[int, Values](), list[float]()
     loose, units = bounded(compiled.graph, path), Units.of(compiled.model)
-    framework_says: dict[int, Values] = {}
-    largest: list[float] = []
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
-        judged = values
+        ours = _depending(compiled, compiled.model, framework.apart, values)
+        judged = {**expected[i], **ours} if i in expected else values
+        unit = units.largest(judged, {**values, **given})
+        largest.append(unit)
+        if i in expected and loose:
+            framework_says[i] = judged
+            _compare_outputs(compiled, reference.ends, judged, values, unit)
         if i in expected:
-            ours = _depending(compiled, compiled.model, framework.apart, values)
-            judged = {**expected[i], **ours}
-        largest.append(units.largest(judged, {**values, **given}))
-        if i in expected:
-            beside = values
-            if loose:
-                framework_says[i] = judged
-                _compare_outputs(compiled, reference.ends, judged, values, largest[i])
-                beside = _beside(compiled, reference, given, judged, loose)
-            _compare(compiled, reference, judged, beside, largest[i], layers, {})
-            judged = {**judged, **_depending(compiled, compiled.graph, loose, values)}
-        expected[i] = judged
+            beside = _beside(compiled, reference, given, judged, loose) if loose else values
+            _compare(compiled, reference, judged, beside, unit, layers, {})
+        expected[i] = {**judged, **_depending(compiled, compiled.graph, loose, values)}
         progress(reference.title, i + 1)
     for name in runners:
         with ExitStack() as sessions:
             stage, run = _runner(compiled, name, toolchain, optimize, layers, sessions)
             stages.append(stage)
             for i, given in enumerate(inputs if run is not None else ()):
-                assert run is not None
-                found = run(given)
+                found = cast(Computation, run)(given)
                 stage.answers.append(_answer(compiled, found))
-                kept, unit = compiled.dropped.kept, largest[i]
-                _compare(compiled, stage, expected[i], found, unit, layers, kept)
+                kept = compiled.dropped.kept
+                _compare(compiled, stage, expected[i], found, largest[i], layers, kept)
                 if i in framework_says:
-                    _compare_outputs(compiled, stage.ends, framework_says[i], found, unit)
+                    _compare_outputs(compiled, stage.ends, framework_says[i], found, largest[i])
                 progress(stage.title, i + 1)
     makers = {o: n.where for n in compiled.graph.nodes for o in n.outputs}
     for stage in stages:

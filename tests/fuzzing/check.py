@@ -33,9 +33,9 @@ from midge.limits import flash_of
 from midge.oracle.litert import LiteRTSession
 from midge.oracle.onnxruntime import OnnxRuntimeSession
 from midge.oracle.steps import bounded, evaluate_beside
+from midge.oracle.units import largest_value
 from midge.run import RUNNERS
 from midge.target import load_target
-from midge.oracle.units import largest_value
 from midge.verify import difference
 
 FLOAT_BOUND_ULP = 200.0  # of the largest value: sums over chains of operators

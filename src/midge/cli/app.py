@@ -56,11 +56,8 @@ def run(args: Sequence[str]) -> int:
     """Run a command line; returns the exit code, also where nothing can be said."""
     try:
         return _run(args)
-    except OSError as error:  # of the stream that an error is told on
-        try:
-            return _report(_refused(error), (), False)
-        except OSError:
-            return RunError.exit_code
+    except OSError:  # of the stream that an error is told on
+        return RunError.exit_code
 
 
 def _run(args: Sequence[str]) -> int:
@@ -103,7 +100,8 @@ def flushed(code: int) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left
         if not isinstance(error, BrokenPipeError):
-            return code or _report(_refused(error), (), False)
+            refused = _report(_refused(error), (), False)
+            return code or refused
     return code
 
 
@@ -146,7 +144,12 @@ def _report(error: MidgeError, args: Sequence[str], debug: bool) -> int:
         traceback.print_exception(error)
     if "--json" in args:
         text = {"error": {"what": error.what, "where": error.where, "hint": error.hint}}
-        print(json.dumps(text, indent=2))
+        try:
+            print(json.dumps(text, indent=2))
+        except BrokenPipeError:
+            pass
+        except OSError as refusal:
+            _report(_refused(refusal), (), False)
         return error.exit_code
     console = error_console()
     console.print("error: ", end="", style="bold red")
