@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import midge as midge_package
 from conftest import Cli
 from midge import driver
 from midge.cascading import Chosen
+from midge.cli.commands.compile import misfits
 from midge.core.errors import PlanError, TargetError, UsageError
 from midge.frontends.onnx import read
 from midge.graph.ir import Graph
+from midge.limits import calls_of, flash_of
 from midge.target import TARGETS, load_target
 from onnx_builder import OnnxModel
 
@@ -117,9 +120,9 @@ def test_limits_of_several_memories_are_their_own(graph: Graph, tmp_path: Path) 
 
 
 def test_a_pool_that_is_called_like_a_memory_is_that_memory(graph: Graph, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"sram1 has 64") as caught:
+    with pytest.raises(UsageError, match="1048576 bytes of sram1, which has 64") as caught:
         compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20})
-    assert "--pool sram1=64 may help; --oversize" in caught.value.hint
+    assert caught.value.hint == "--pool sram1=64"
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 1 << 20}, oversize=True).files
     assert compiled(graph, board(tmp_path, 64, typical=True), pools={"sram1": 1 << 20}).files
     assert compiled(graph, board(tmp_path, 64), pools={"sram1": 64, "psram": 1 << 20}).files
@@ -215,6 +218,54 @@ def test_hints_are_ways_that_can_be_enough() -> None:
     assert "--stream-input" in hint(max_ram=least - 64)
     assert "--stream-input" not in hint(max_ram=least - size - 64)
     assert "a smaller model may help" in hint(max_ram=64)
+
+
+def test_the_input_that_following_bands_wait_for_may_come_row_by_row() -> None:
+    """The peak is at a later operator, which is computed in between."""
+    m = OnnxModel()
+    x = m.op("Relu", m.conv("x", 2, 4))
+    m.op("Relu", m.conv(m.conv(x, 4, 8), 8, 2), output="y")
+    driver.load_operators()
+    image = read(m.build([("x", (1, 2, 32, 32))], ["y"]), "net")
+    with pytest.raises(PlanError) as caught:
+        compiled(image, Path("cortex-m4"), max_ram=9_000, channels_last=True)
+    assert caught.value.hint.startswith("the peak is at conv2d_1")
+    assert "--stream-input" in caught.value.hint
+
+
+def test_what_was_built_and_is_larger_than_the_flash_is_warned_of(
+    midge: Cli, digits: Path, tmp_path: Path
+) -> None:
+    words = (digits, "--no-search", "--no-prove", "--no-operators")
+    flash = midge("run", *words, "--json").json["flash"]
+    for size, warned in ((flash, False), (flash - 4, True)):
+        told = midge("run", *words, "-t", board(tmp_path, 1 << 16, size), "--oversize").err
+        what = f"code need {flash:,} bytes of flash".replace(",", " ")
+        assert (what in told) == warned, told
+
+
+def test_calls_beside_kernels_are_warned_of(digits: Path, tmp_path: Path) -> None:
+    package = midge_package.compile(digits, prove=False)
+    need, calls = flash_of(package)[0], calls_of(package)
+    for size, warned in ((need + calls, False), (need + calls - 4, True)):
+        target = load_target(str(board(tmp_path, 1 << 16, size)))
+        assert ("midge run" in " ".join(misfits(replace(package, target=target)))) == warned
+
+
+def test_nothing_is_searched_for_inputs_that_are_too_large(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(driver, "rank", never)
+    size = sum(graph.types[n].size for n in graph.inputs)
+    small = board(tmp_path, size - 1)
+    for target, limits in ((small, {}), (Path("cortex-m4"), {"max_ram": size - 1})):
+        with pytest.raises(PlanError, match="bytes of RAM for the arena"):
+            midge_package.compile(graph, target, **limits)
+    with pytest.raises(AssertionError, match="searched"):
+        midge_package.compile(graph, small, stream_input=True)
 
 
 def least_arena(graph: Graph) -> int:

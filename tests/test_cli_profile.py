@@ -145,7 +145,11 @@ def test_what_cannot_be_shown_is_explained(midge: Cli) -> None:
 def test_finding_operators() -> None:
     operators = [
         Operator(name, "", (), src, 0, ())
-        for name, src in (("add_0", "operator 3"), ("conv2d_1", "operator 1, operator 2"))
+        for name, src in (
+            ("add_0", "operator 3"),
+            ("conv2d_1", "operator 1, operator 2"),
+            ("conv2d_2", "node 7 'it\\'s, node 9', node 8"),
+        )
     ]
 
     def find(text: str) -> int:
@@ -153,6 +157,7 @@ def test_finding_operators() -> None:
 
     assert [find("add_0"), find("0"), find("@3"), find("operator 3")] == [0] * 4
     assert [find("conv2d_1"), find(" 1 "), find("@1"), find("@2")] == [1] * 4
-    for wrong in ("2", "-1", "@0", "@", "", "operator", "conv2d_1, add_0"):
+    assert [find("node 7"), find("@7"), find("@8"), find("it's, node 9")] == [2] * 4
+    for wrong in ("3", "-1", "@0", "@9", "it", "@", "", "operator", "conv2d_1, add_0"):
         with pytest.raises(UsageError, match="there is no operator"):
             find(wrong)

@@ -42,6 +42,16 @@ def pt2(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_framework_is_that_of_what_is_in_the_file(
+    digits: Path, tmp_path: Path, midge: Cli
+) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs pip install '.[verify]'")
+    path = tmp_path / "digits.bin"
+    path.write_bytes(digits.read_bytes())
+    found = midge("verify", path, *QUICK, "--json")
+    assert (found.code, found.json["against"]) == (0, "framework")
+
+
 # PyTorch.
 
 

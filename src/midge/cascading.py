@@ -18,6 +18,7 @@ from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
+from midge.limits import OF_A_BAND, OF_A_CALL
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.bands import Form, Forms, how_banded, split_sums
@@ -33,8 +34,6 @@ from midge.ranking import WHOLE, Trial, Wish, ranked
 _LEAST = 1024  # bytes of an arena that is small enough as it is
 _MOST_MOVES = 48
 _OPTIONS = 20
-# Bytes of flash of the calls of a kernel: for bands (95 in vww, 139 in kws), for whole tensors.
-_OF_A_BAND, _OF_A_CALL = 128, 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +270,7 @@ def beside_kernels(found: Lowered) -> int:
 
 
 def _of_calls(found: Lowered) -> int:
-    return sum(_OF_A_BAND if choice.count else _OF_A_CALL for choice in found.choices)
+    return sum(OF_A_BAND if choice.count else OF_A_CALL for choice in found.choices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
-from midge.limits import check_limits
+from midge.limits import check_limits, is_hopeless
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.candidates import Option
@@ -117,7 +117,9 @@ def compile_graph(
     model = prepared.graph
     plain, dropped = spell_out(model)
     check_constants(plain, graph)
-    searches = options.search and reason_against(target) is None
+    searches = options.search and (
+        reason_against(target) is None and not is_hopeless(plain, target, options)
+    )
     price = partial(_price, target, goal, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(
@@ -185,6 +187,10 @@ def _pools(options: CompileOptions, target: Target) -> Planner | None:
         if memory.kind != "ram" and memory.name in dict(options.pools):
             hint = "name one that can be written"
             raise UsageError(f"{memory.name} is {memory.kind}", where="--pool", hint=hint)
+        asked = dict(options.pools).get(memory.name, 0)
+        if asked > memory.size and not memory.typical and not options.oversize:
+            what = f"{asked} bytes of {memory.name}, which has {memory.size}"
+            raise UsageError(what, where="--pool", hint=f"--pool {memory.name}={memory.size}")
     return pooled(
         [
             Pool(name, size, known.get(name, 1.0 + number))

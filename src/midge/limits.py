@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,14 @@ from midge.codegen.picture import CALLER
 from midge.core.errors import PlanError
 from midge.core.options import CompileOptions
 from midge.core.package import Package
-from midge.core.target import Memory
+from midge.core.target import Memory, Target
+from midge.graph.ir import Graph
 
 # What may be left at best: of constants and of code by other kernels, of floats as int8.
 _CONSTANTS_LEFT, _CODE_LEFT, _INT8_LEFT = 0.75, 0.5, 0.25
+
+
+OF_A_BAND, OF_A_CALL = 128, 28  # bytes of flash of the calls of a kernel: for bands, for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,18 @@ class _Excess:
 
     def __str__(self) -> str:
         return f"{self.need} bytes of {self.what}, {self.whose}"
+
+
+def is_hopeless(graph: Graph, target: Target, options: CompileOptions) -> bool:
+    """Whether the inputs alone, which are all there before anything is computed, take more RAM than
+    there is: no search finds less."""
+    if options.check_memory or options.stream_input or options.stream_time is not None:
+        return False
+    memory = target.memory("ram")
+    own = memory is not None and not (memory.typical or options.oversize or options.pools)
+    limits = (options.max_ram, memory.size if memory is not None and own else None)
+    size = sum(graph.types[name].size for name in graph.inputs)
+    return any(limit is not None and size > limit for limit in limits)
 
 
 def check_limits(package: Package, options: CompileOptions) -> None:
@@ -90,6 +107,13 @@ def kernels_of(package: Package) -> int | None:
     """Bytes of flash of its kernels; None where they were not measured."""
     measured = package.metadata["kernels"]
     return None if measured is None else int(measured["code"])
+
+
+def calls_of(package: Package) -> int:
+    """About the bytes of flash of what calls the kernels (95 an operator by bands in vww, 139 in
+    kws)."""
+    count = Counter(call.operator for call in package.calls)
+    return sum(OF_A_BAND if count[i] > 1 else OF_A_CALL for i in range(len(package.operators)))
 
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:
@@ -157,11 +181,15 @@ def _for_less_ram(package: Package, options: CompileOptions, limit: int) -> str:
 
 
 def _waits(package: Package) -> bool:
-    """Whether the input is still there at the peak."""
+    """Whether the input is still there at the peak: what follows its last reader band by band is
+    computed in between."""
     names = [row["name"] for row in package.metadata["operators"]]
     tensors: list[dict[str, Any]] = package.metadata["tensors"]
     dies = [t["dies"] for t in tensors if t["born"] == CALLER]
     last = max((names.index(d) for d in dies if d in names), default=len(names))
+    banded = {t["born"] for t in tensors if t["alive"] < t["size"]}
+    while last < len(names) and names[last] in banded:
+        last += 1
     return names.index(_most(package, "live")["name"]) <= last
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from midge.core.errors import ModelError, RunError
 from midge.core.types import Array
 from midge.driver import Compiled
+from midge.frontends import usual_name
 from midge.graph.evaluate import evaluate_all
 from midge.graph.ir import OPS, Graph
 from midge.oracle import ORACLES, oracle_for
@@ -167,7 +168,7 @@ def verify(
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
     framework_says, largest = dict[int, Values](), list[float]()
-    loose, units = bounded(compiled.graph, path), Units.of(compiled.model)
+    loose, units = bounded(compiled.graph, usual_name(path)), Units.of(compiled.model)
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
@@ -215,7 +216,7 @@ def _judged(
 ) -> tuple[Stage, dict[int, Values]]:
     """The framework's stage, and what it computes for each of the inputs: nothing if it is not
     asked, or refuses the model or one of the inputs."""
-    oracle = oracle_for(path)
+    oracle = oracle_for(usual_name(path))
     if oracle is None:
         return Stage(FRAMEWORK, "framework", _nobody(path)), {}
     stage, found = Stage(FRAMEWORK, oracle.title), dict[int, Values]()

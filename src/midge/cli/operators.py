@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from midge.core.errors import UsageError
+from midge.core.texts import words_of
 
 
 class Named(Protocol):
@@ -21,16 +22,16 @@ class Named(Protocol):
 
 def find_operator(operators: Sequence[Named], text: str, where: str) -> int:
     """Which of `operators` is called `text`: by name, by number from 0, or as "@4" by its number in
-    the model file. UsageError, with the names, if none is; `where` is the option or argument."""
+    the model file, or by its name there. UsageError, with the names, if none is; `where` is the
+    option or argument."""
     wanted = text.strip()
     names = [op.name for op in operators]
     if wanted in names:
         return names.index(wanted)
     if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
-    src = wanted.replace("@", "operator ", 1)
     for i, op in enumerate(operators):
-        if src in op.src.split(", "):
+        if wanted in words_of(op.src):
             return i
     raise UsageError(f"there is no operator {text!r}", where=where, hint=_hint(wanted, names))
 

@@ -158,7 +158,7 @@ class Package:
         inputs, outputs = ([(t.name, t.type) for t in own] for own in (self.inputs, self.outputs))
         return (
             f"<Package {shorten(self.name)} for {shorten(self.target.name)}\n"
-            f"  arena {self.arena_size} bytes, constants {self.weights_size} bytes, "
+            f"  arena {self.ram} bytes, constants {self.weights_size} bytes, "
             f"{len(self.operators)} operators, {len(self.files)} files\n"
             f"{listed('inputs', inputs)}\n{listed('outputs', outputs)}{self._traded()}>"
         )
@@ -166,6 +166,11 @@ class Package:
     def _traded(self) -> str:
         lines = self.trade_off.told() if self.trade_off is not None else []
         return "".join(f"\n  {line}" for line in lines)
+
+    @property
+    def ram(self) -> int:
+        """Bytes of all its arenas; of several memories `arena_size` counts what is between, too."""
+        return sum(size for _, _, size in self.pools) or self.arena_size
 
     @property
     def first_size(self) -> int:

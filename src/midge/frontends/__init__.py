@@ -62,6 +62,14 @@ def model_files(path: Path) -> Sequence[Path]:
     return [path] if frontend is None else [path, *frontend.parts(data, path)]
 
 
+def usual_name(path: Path) -> Path:
+    """The path with a suffix of the format that the file has, if it has another or none."""
+    frontend = _frontend(_read_bytes(path), path) if path.is_file() else None
+    if frontend is None or path.suffix.lower() in frontend.suffixes:
+        return path
+    return path.with_suffix(frontend.suffixes[0])
+
+
 def _read_bytes(path: Path) -> bytes:
     check_regular(path)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from midge.core.errors import MidgeWarning, ModelError, UsageError
 from midge.core.progress import Progress, silent
+from midge.core.texts import words_of
 from midge.core.types import Array, DType
 from midge.graph.ir import Graph, Node, expand
 from midge.graph.quantizing import QUANTIZING
@@ -162,10 +163,11 @@ def layers(graph: Graph) -> list[Node]:
 
 
 def _layers(graph: Graph, names: frozenset[str]) -> frozenset[str]:
-    """Layers by their outputs' names; "@4" is what operator 4 of the model file became."""
+    """Layers by their outputs' names; "@4" is what operator 4 of the model file became, and so is
+    the name that it has there."""
     known: dict[str, set[str]] = {}
     for node in layers(graph):
-        for word in (*node.outputs, f"@{node.src.rpartition(' ')[2]}"):
+        for word in (*node.outputs, *words_of(node.src)):
             known.setdefault(word, set()).update(node.outputs)
     for name in sorted(names):
         if name not in known:

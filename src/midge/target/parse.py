@@ -56,7 +56,8 @@ def parse_target(table: Mapping[str, Any], where: str) -> Target:
     _check_keys(table, _KEYS, where)
     for key in _REQUIRED:
         if key not in table:
-            raise TargetError(f'misses "{key}"', where=where, hint=f"required: {_REQUIRED}")
+            hint = f'{", ".join(_REQUIRED)} are required; base = "cortex-m4" gives all but the name'
+            raise TargetError(f'misses "{key}"', where=where, hint=hint)
     texts = {key: _text(table[key], f"{where}: {key}") for key in _REQUIRED}
     if not _NAME.fullmatch(texts["name"]):
         raise TargetError(
@@ -155,7 +156,8 @@ def _memory(value: object, where: str) -> Memory:
     _check_keys(table, (*_MEMORY_KEYS, "cost", "typical"), where)
     for key in _MEMORY_KEYS:
         if key not in table:
-            raise TargetError(f'misses "{key}"', where=where)
+            hint = 'e.g. name = "sram", kind = "ram", start = 0x20000000, size = "20K"'
+            raise TargetError(f'misses "{key}"', where=where, hint=hint)
     start = _number(table["start"], f"{where}.start")
     size = _number(table["size"], f"{where}.size")
     if size == 0 or start + size > _ADDRESS_SPACE:

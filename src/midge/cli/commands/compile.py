@@ -23,7 +23,7 @@ from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
-from midge.limits import exceeded, flash_of, kernels_of
+from midge.limits import calls_of, exceeded, flash_of, kernels_of
 
 
 @command("compile")
@@ -153,4 +153,10 @@ def misfits(package: Package) -> list[str]:
         advice += "choose a larger target or describe your board in a .toml"
         told = f"{what} {number(size)} bytes, {whose} {number(memory.size)}"
         found.append(f"{told}; {advice}" if memory.typical else told)
+    flash, need = package.target.memory("flash"), flash_of(package)[0]
+    if kernels_of(package) is not None and flash is not None and need <= flash.size:
+        need += calls_of(package)
+        if need > flash.size:
+            told = f"constants, kernels and calls need about {number(need)} bytes"
+            found.append(f"{told}, {flash.name} has {number(flash.size)}; midge run measures them")
     return found

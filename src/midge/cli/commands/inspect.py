@@ -222,8 +222,10 @@ def _memory(compiled: Compiled) -> str:
     pushes = compiled.program.pushes
     if pushes is not None:
         how = f"for {pushes.hop} of {pushes.frames} frames at a time; the rows of before are kept"
+    pools, size = compiled.package.pools, number(compiled.package.ram)
+    where = f" in {len(pools)} memories; in one," if pools else ";"
     return (
-        f"Arena: {number(arena.size)} bytes; no plan for the same calls is {bound}.\n"
+        f"Arena: {size} bytes{where} no plan for the same calls is {bound}.\n"
         f"Operators run {how}.\n"
         "Bytes alive over time (most: at once, at most; size: of the whole tensor):"
     )

@@ -146,7 +146,8 @@ def _show(package: Package, on: str, run: Run, rows: list[Row]) -> None:
     out.print()
     out.print(f"{number(run.instructions)} instructions, exact; ", end="")
     if run.cycles is None:
-        out.print("there is no model of this CPU's cycles.")
+        why = "QEMU counts no cycles" if on == "qemu" else "there is no model of this CPU's cycles"
+        out.print(f"{why}.")
     else:
         out.print("cycles are estimated, without flash wait states.")
     if on == "emulator":

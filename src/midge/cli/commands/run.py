@@ -23,7 +23,7 @@ from midge.cli.arguments import (
 )
 from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
-from midge.cli.output import console, note, number, print_json, shorten, table
+from midge.cli.output import console, error_console, note, number, print_json, shorten, table
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
@@ -115,7 +115,7 @@ def _as_json(package: Package, on: str, runs: list[Run], sizes: Sizes | None) ->
         "instructions": first.instructions,
         "cycles": first.cycles,
         "stack": first.stack,
-        "arena": package.arena_size,
+        "arena": package.ram,
         "constants": package.weights_size,
         "code": sizes.code if sizes else None,
         "flash": sizes.flash if sizes else None,
@@ -141,7 +141,8 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
         rows.append(("instructions", number(first.instructions), f"exact, {of}"))
     if first.cycles is not None:
         rows.append(("cycles", number(first.cycles), "estimated, without flash wait states"))
-    rows.append(("arena", number(package.arena_size), "bytes of RAM"))
+    for name, _, size in package.pools or (("", 0, package.ram),):
+        rows.append((f"arena in {name}" if name else "arena", number(size), "bytes of RAM"))
     if first.stack is not None:
         rows.append(("stack", number(first.stack), "bytes of RAM, the deepest seen"))
     rows.append(("constants", number(package.weights_size), "bytes of flash"))
@@ -150,11 +151,23 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     title = f"{package.name} on {package.target.name if on != 'host' else 'this host'} ({on})"
     out.print(table(("", "", ""), rows, title=title, right=" r "))
     out.print()
+    _warn(package, sizes)
     for i, run in enumerate(runs[:8]):
         for name, values in run.outputs.items():
             out.print(f"{name}[{i}] = {preview(values)}", soft_wrap=True)
     if len(runs) > 8:
         out.print(f"... and {len(runs) - 8} more; --output FILE.npz writes them all")
+
+
+def _warn(package: Package, sizes: Sizes | None) -> None:
+    """Of a flash that is too small for all that was built."""
+    flash = package.target.memory("flash")
+    if sizes is None or flash is None or sizes.flash <= flash.size:
+        return
+    whose = f"{flash.name} has" if not flash.typical else "chips with this CPU typically have"
+    what = f"constants and code need {number(sizes.flash)} bytes of flash"
+    error_console().print("warning: ", style="bold yellow", end="")
+    error_console().print(f"{what}, {whose} {number(flash.size)}")
 
 
 def _operators(package: Package, run: Run) -> Any:
