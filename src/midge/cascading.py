@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from midge.codegen.arrange import calls_of, layout_of
+from midge.codegen.calls import OF_A_BAND, OF_A_CALL
 from midge.codegen.rings import Moving, pushed
 from midge.core.errors import PlanError, UsageError
 from midge.core.progress import Progress, silent
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
-from midge.limits import OF_A_BAND, OF_A_CALL
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.bands import Form, Forms, how_banded, split_sums

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from midge.codegen.calls import OF_A_BAND, OF_A_CALL
 from midge.codegen.picture import CALLER
 from midge.core.errors import PlanError
 from midge.core.options import CompileOptions
@@ -16,9 +17,6 @@ from midge.graph.ir import Graph
 
 # What may be left at best: of constants and of code by other kernels, of floats as int8.
 _CONSTANTS_LEFT, _CODE_LEFT, _INT8_LEFT = 0.75, 0.5, 0.25
-
-
-OF_A_BAND, OF_A_CALL = 128, 28  # bytes of flash of the calls of a kernel: for bands, for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +108,7 @@ def kernels_of(package: Package) -> int | None:
 
 
 def calls_of(package: Package) -> int:
-    """About the bytes of flash of what calls the kernels (95 an operator by bands in vww, 139 in
-    kws)."""
+    """About the bytes of flash of what calls the kernels."""
     count = Counter(call.operator for call in package.calls)
     return sum(OF_A_BAND if count[i] > 1 else OF_A_CALL for i in range(len(package.operators)))
 

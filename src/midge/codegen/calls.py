@@ -13,6 +13,8 @@ from midge.loop import ir
 from midge.loop.program import BandCall, BandRows, Kernel, Operation, Program
 from midge.plan.arena import Arena, Stream
 
+# About the bytes of flash of the calls of a kernel: for bands (95 in vww, 139 in kws), for all.
+OF_A_BAND, OF_A_CALL = 128, 28
 _WIDTH = 92
 _WORDS = re.compile(r"\w+")
 
