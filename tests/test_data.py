@@ -97,6 +97,15 @@ def test_values_that_are_cut_are_told_with_the_range() -> None:
         assert found.max() == 127
 
 
+@pytest.mark.parametrize("dtype", [DType.F32, DType.I8, DType.BOOL, DType.I64])
+@pytest.mark.parametrize("limits", [None, (np.int64(0), np.int64(2))])
+def test_one_number_at_random_is_an_array(dtype: DType, limits: Any) -> None:
+    """ONNX Runtime takes no scalars of NumPy."""
+    made = data._random(TensorType((), dtype), limits, np.random.default_rng(0))
+    assert isinstance(made, np.ndarray)
+    assert (made.shape, made.dtype) == ((), dtype.numpy)
+
+
 def test_the_command_line_says_it_on_the_error_stream(midge: Cli, tmp_path: Path) -> None:
     from small_models import cnn_float
 

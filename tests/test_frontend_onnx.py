@@ -274,7 +274,12 @@ def test_constants_do_not_grow_without_bound() -> None:
     m = OnnxModel()
     y = m.op("ConstantOfShape", m.ints(1 << 20, 1 << 20))
     m.op("Add", "x", y, output="y")
-    refused(m.build([("x", [4])], ["y"]))
+    assert "at most 4194304" in refused(m.build([("x", [4])], ["y"])).what
+    for limits, what in (((0, 1 << 30, 1), "1073741824 elements"), ((0, 9, 0), "its step is 0")):
+        m = OnnxModel()
+        ends = [m.op("Squeeze", m.ints(n)) for n in limits]
+        m.op("Add", "x", m.op("Cast", m.op("Range", *ends), to=1), output="y")
+        assert what in refused(m.build([("x", [1])], ["y"])).what
     m = OnnxModel()
     y = m.const(np.ones((1 << 18, 1)))
     m.op("Add", "x", m.op("Mul", y, m.op("Transpose", y, perm=[1, 0])), output="y")
