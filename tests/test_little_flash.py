@@ -100,3 +100,13 @@ def test_a_boards_own_flash_is_a_limit_beside_max_flash(typical: bool) -> None:
     with pytest.raises(PlanError, match="flash for constants and kernels, flash has 9000"):
         driver.compile_file(DIGITS, small, PLAIN)
     assert driver.compile_file(DIGITS, small, replace(PLAIN, oversize=True)).package.files
+
+
+def test_where_constants_alone_are_more_than_chips_have_kernels_are_fast() -> None:
+    fast = driver.compile_file(DIGITS, M4, PLAIN).chosen
+    ram = next(m for m in M4.memories if m.kind == "ram")
+    for typical in (True, False):
+        flash = Memory("flash", "flash", 0, 2_000, typical=typical)
+        board = replace(M4, memories=(ram, flash))
+        found = driver.compile_file(DIGITS, board, replace(PLAIN, oversize=True)).chosen
+        assert (found.cycles == fast.cycles) == typical

@@ -123,7 +123,8 @@ def compile_graph(
     price = partial(_price, target, goal, progress) if searches else price_first
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(
-        options.max_ram, arriving, options.bands, options.stream_time, _flash(target, options),
+        options.max_ram, arriving, options.bands, options.stream_time,
+        _flash(target, options, plain),
         small=goal == "size",
     )  # fmt: skip
     types = narrowed_types(model, plain)
@@ -199,9 +200,13 @@ def _pools(options: CompileOptions, target: Target) -> Planner | None:
     )
 
 
-def _flash(target: Target, options: CompileOptions) -> int | None:
-    """Bytes of flash that kernels and constants may take."""
+def _flash(target: Target, options: CompileOptions, plain: Graph) -> int | None:
+    """Bytes of flash that kernels and constants may take. Where constants alone are more than chips
+    typically have, small kernels save nothing."""
     memory = target.memory("flash")
+    if memory is not None and memory.typical:
+        least = sum(array.nbytes for array in plain.consts.values())
+        memory = memory if least <= memory.size else None
     sizes = [options.max_flash, None if memory is None else memory.size]
     return min((size for size in sizes if size is not None), default=None)
 
