@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from midge.codegen.arrange import calls_of, layout_of
-from midge.codegen.calls import OF_A_BAND, OF_A_CALL
+from midge.codegen.calls import flash_of_calls
 from midge.codegen.rings import Moving, pushed
 from midge.core.errors import PlanError, UsageError
 from midge.core.progress import Progress, silent
@@ -270,7 +270,7 @@ def beside_kernels(found: Lowered) -> int:
 
 
 def _of_calls(found: Lowered) -> int:
-    return sum(OF_A_BAND if choice.count else OF_A_CALL for choice in found.choices)
+    return flash_of_calls(choice.count > 0 for choice in found.choices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from midge.codegen.calls import OF_A_BAND, OF_A_CALL
+from midge.codegen.calls import flash_of_calls
 from midge.codegen.picture import CALLER
 from midge.core.errors import PlanError
 from midge.core.options import CompileOptions
@@ -110,7 +110,7 @@ def kernels_of(package: Package) -> int | None:
 def calls_of(package: Package) -> int:
     """About the bytes of flash of what calls the kernels."""
     count = Counter(call.operator for call in package.calls)
-    return sum(OF_A_BAND if count[i] > 1 else OF_A_CALL for i in range(len(package.operators)))
+    return flash_of_calls(count[i] > 1 for i in range(len(package.operators)))
 
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:
@@ -125,6 +125,13 @@ def exceeded(package: Package) -> list[tuple[Memory, int]]:
         (target.memory("flash"), flash_of(package)[0]),
     ]
     return [(memory, size) for memory, size in needs if memory is not None and size > memory.size]
+
+
+def whose(memory: Memory, package: Package) -> str:
+    """Who has so much of the memory, for people, e.g. "sram has"."""
+    if memory.typical:
+        return f"chips with a {package.target.name} typically have"
+    return f"{memory.name} has"
 
 
 def _peak(package: Package) -> str:

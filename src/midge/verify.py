@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -164,11 +163,12 @@ def verify(
     progress: Callable[[str, int], None] = lambda stage, done: None,
 ) -> Verdict:
     """Run `inputs` through every stage; `progress` is told the stage and how many are done."""
-    framework, expected = _judged(compiled, path, inputs, progress)
+    file = usual_name(path)
+    framework, expected = _judged(compiled, path, file, inputs, progress)
     reference = Stage(REFERENCE, "NumPy reference")
     stages = [framework, reference]
     framework_says, largest = dict[int, Values](), list[float]()
-    loose, units = bounded(compiled.graph, usual_name(path)), Units.of(compiled.model)
+    loose, units = bounded(compiled.graph, file), Units.of(compiled.model)
     for i, given in enumerate(inputs):
         values = _reference(compiled, given)
         reference.answers.append(_answer(compiled, values))
@@ -188,8 +188,7 @@ def verify(
         with ExitStack() as sessions:
             stage, run = _runner(compiled, name, toolchain, optimize, layers, sessions)
             stages.append(stage)
-            for i, given in enumerate(inputs if run is not None else ()):
-                found = cast(Computation, run)(given)
+            for i, found in enumerate(map(run, inputs) if run is not None else ()):
                 stage.answers.append(_answer(compiled, found))
                 kept = compiled.dropped.kept
                 _compare(compiled, stage, expected[i], found, largest[i], layers, kept)
@@ -211,12 +210,13 @@ def _nobody(path: Path) -> str:
 def _judged(
     compiled: Compiled,
     path: Path,
+    file: Path,
     inputs: Sequence[Values],
     progress: Callable[[str, int], None],
 ) -> tuple[Stage, dict[int, Values]]:
     """The framework's stage, and what it computes for each of the inputs: nothing if it is not
-    asked, or refuses the model or one of the inputs."""
-    oracle = oracle_for(usual_name(path))
+    asked, or refuses the model or one of the inputs. file: as its format is usually called."""
+    oracle = oracle_for(file)
     if oracle is None:
         return Stage(FRAMEWORK, "framework", _nobody(path)), {}
     stage, found = Stage(FRAMEWORK, oracle.title), dict[int, Values]()

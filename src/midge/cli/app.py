@@ -14,7 +14,7 @@ import typer
 
 from midge.cli import INTERRUPTED, commands
 from midge.cli.arguments import check_words, with_optional_values
-from midge.cli.output import error_console, plain_streams
+from midge.cli.output import error_console, plain_streams, warn
 from midge.core.errors import MidgeError, MidgeWarning, RunError, UsageError
 from midge.core.version import version as midge_version
 
@@ -120,9 +120,7 @@ def show_warnings() -> None:
         if not issubclass(category, MidgeWarning):
             usual(message, category, filename, lineno, file, line)
             return
-        console = error_console()
-        console.print("warning: ", style="bold yellow", end="")
-        console.print(str(message), markup=False, highlight=False)
+        warn(str(message))
 
     warnings.showwarning = show
 

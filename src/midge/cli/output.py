@@ -96,6 +96,13 @@ def note(text: str) -> None:
     error_console().print(f"note: {text}")
 
 
+def warn(text: str) -> None:
+    """Something that the user should know of; on the error stream."""
+    console = error_console()
+    console.print("warning: ", end="", style="bold yellow")
+    console.print(text)
+
+
 def print_json(value: Any) -> None:
     """The whole answer of a `--json` run, on standard output."""
     print(json.dumps(value, indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from midge.core.package import Call as PackageCall
@@ -14,9 +14,14 @@ from midge.loop.program import BandCall, BandRows, Kernel, Operation, Program
 from midge.plan.arena import Arena, Stream
 
 # About the bytes of flash of the calls of a kernel: for bands (95 in vww, 139 in kws), for all.
-OF_A_BAND, OF_A_CALL = 128, 28
+_OF_A_BAND, _OF_A_CALL = 128, 28
 _WIDTH = 92
 _WORDS = re.compile(r"\w+")
+
+
+def flash_of_calls(banded: Iterable[bool]) -> int:
+    """About the bytes of flash of what calls kernels, each of them band by band or not."""
+    return sum(_OF_A_BAND if bands else _OF_A_CALL for bands in banded)
 
 
 @dataclass(frozen=True, slots=True)

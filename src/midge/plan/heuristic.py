@@ -25,7 +25,8 @@ STEPS_AT_LEAST = 200
 STEPS_PER_BUFFER = 6
 # Of the way from the peak down to the goal, what a packing near the peak tries.
 NEAR = 16
-TURNS = ("goal", "near", "half", "half again")
+# The ceiling of each turn, and whether it begins with the best offsets yet.
+TURNS = (("goal", False), ("near", True), ("half", False), ("half", True))
 
 
 def improve(buffers: Sequence[Buffer], problem: Problem, goal: int, effort: float) -> Ints:
@@ -140,11 +141,11 @@ def _pack(
         if peak <= goal or steps <= 0:
             return best
         floor = floor if floor < peak else goal
-        kind = TURNS[seed % len(TURNS)]
+        which, warm = TURNS[seed % len(TURNS)]
         half = (floor + peak) // 2
         near = peak - max(problem.unit, (peak - goal) // NEAR)
-        ceiling = {"goal": goal, "near": max(near, goal)}.get(kind, half)
-        start = best if kind in ("near", "half again") else None
+        ceiling = {"goal": goal, "near": max(near, goal), "half": half}[which]
+        start = best if warm else None
         packing = Packing(problem, ceiling, next(styles), Random(seed), start)
         steps -= max(1, packing.run(min(each, steps)))
         if packing.complete:

@@ -23,7 +23,7 @@ from midge.core.folder import Changes, changes_of
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.driver import Compiled
-from midge.limits import calls_of, exceeded, flash_of, kernels_of
+from midge.limits import calls_of, exceeded, flash_of, kernels_of, whose
 
 
 @command("compile")
@@ -142,16 +142,13 @@ def misfits(package: Package) -> list[str]:
     """What does not fit the target's memories, before stack and code are counted."""
     found = []
     for memory, size in exceeded(package):
-        whose = f"{memory.name} has"
-        if memory.typical:
-            whose = f"chips with a {package.target.name} typically have"
         what, advice = f"the {flash_of(package)[1].removeprefix('flash for ')} need", ""
         if memory.kind == "ram" and "pools" in package.metadata["arena"]:
             what = f"what is placed in {memory.name} needs"
         elif memory.kind == "ram":
             what, advice = "the arena needs", "try --max-ram, which looks for slower plans, "
         advice += "choose a larger target or describe your board in a .toml"
-        told = f"{what} {number(size)} bytes, {whose} {number(memory.size)}"
+        told = f"{what} {number(size)} bytes, {whose(memory, package)} {number(memory.size)}"
         found.append(f"{told}; {advice}" if memory.typical else told)
     flash, need = package.target.memory("flash"), flash_of(package)[0]
     if kernels_of(package) is not None and flash is not None and need <= flash.size:

@@ -12,7 +12,7 @@ import typer
 
 from midge.cli.arguments import InputShapes, Json, Model
 from midge.cli.commands import command, files_of
-from midge.cli.output import console, error_console, note, number, print_json, shorten
+from midge.cli.output import console, note, number, print_json, shorten, warn
 from midge.cli.quality import check_picture, decibels, draw, layers_table, type_name
 from midge.core.errors import UsageError
 from midge.core.files import check_apart
@@ -305,9 +305,9 @@ def _show(outcome: Outcome, graph: Graph, report: bool, budget: float | None) ->
         _show_mixed(outcome.mixed, out)
     out.print(f"Wrote {outcome.path}: {number(outcome.size)} bytes", soft_wrap=True)
     for left in quantized.left:
-        _warn(f"{left.where} stays float: {left.reason}")
+        warn(f"{left.where} stays float: {left.reason}")
     if outcome.mixed is not None and not outcome.mixed.within:
-        _warn(f"the budget of {budget:g} is not reached with every layer on int16")
+        warn(f"the budget of {budget:g} is not reached with every layer on int16")
 
 
 def _show_mixed(mixed: Mixed, out: Any) -> None:
@@ -316,9 +316,3 @@ def _show_mixed(mixed: Mixed, out: Any) -> None:
         out.print("Mixed: within the budget with no layer on int16")
     for name, gain in chosen:
         out.print(f"On int16: {shorten(name, 52)} (alone {gain:+.1f} dB)")
-
-
-def _warn(text: str) -> None:
-    console = error_console()
-    console.print("warning: ", end="", style="bold yellow")
-    console.print(text)

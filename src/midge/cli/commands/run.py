@@ -23,11 +23,12 @@ from midge.cli.arguments import (
 )
 from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
-from midge.cli.output import console, error_console, note, number, print_json, shorten, table
+from midge.cli.output import console, note, number, print_json, shorten, table, warn
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
 from midge.core.types import Array
+from midge.limits import whose
 
 
 @command("run", writes=("output",))
@@ -164,10 +165,8 @@ def _warn(package: Package, sizes: Sizes | None) -> None:
     flash = package.target.memory("flash")
     if sizes is None or flash is None or sizes.flash <= flash.size:
         return
-    whose = f"{flash.name} has" if not flash.typical else "chips with this CPU typically have"
     what = f"constants and code need {number(sizes.flash)} bytes of flash"
-    error_console().print("warning: ", style="bold yellow", end="")
-    error_console().print(f"{what}, {whose} {number(flash.size)}")
+    warn(f"{what}, {whose(flash, package)} {number(flash.size)}")
 
 
 def _operators(package: Package, run: Run) -> Any:
