@@ -327,17 +327,21 @@ def _move(
         return None
     choice = own[min(state.kind, len(own) - 1)]
     options = found.choices[choice].options
-    now = _scratch(found.choices[choice], picks[choice])
-    less = [i for i in range(len(options)) if _scratch(found.choices[choice], i) < now]
-    if not less:
+    now = _scratch(options[picks[choice]])
+    if now == 0:
         return None
-    cycles = priced.cycles[choice] if priced.cycles else range(len(options))
-    return choice, min(less, key=lambda i: (cycles[i], _scratch(found.choices[choice], i)))
+    less = ((i, size) for i, size in enumerate(map(_scratch, options)) if size < now)
+    if not priced.cycles:  # the first is the best
+        return next(((choice, i) for i, _ in less), None)
+    cycles = priced.cycles[choice]
+    best = min(less, key=lambda found: (cycles[found[0]], found[1]), default=None)
+    return None if best is None else (choice, best[0])
 
 
-def _scratch(choice: Choice, option: int) -> int:
-    func = choice.options[option].kernel.func
-    return sum(p.elements * p.dtype.size for p in func.params if p.mode == "scratch")
+def _scratch(option: Option) -> int:
+    """Bytes."""
+    params = option.kernel.func.params
+    return sum(p.elements * p.dtype.size for p in params if p.mode == "scratch")
 
 
 def _check_arriving(graph: Graph, wish: Wish) -> None:

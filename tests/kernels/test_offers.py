@@ -11,11 +11,11 @@ import pytest
 
 from conftest import Golden
 from extreme_layers import LAYERS, graph_of, ways
+from midge import lower
 from midge.core.target import Target
 from midge.core.types import TensorType
 from midge.graph.ir import Graph
 from midge.loop.schedule import Tensorize
-from midge.lower import lower
 from midge.lower.bands import Forms
 from midge.lower.candidates import Candidate, Option, Request, candidates
 from midge.lower.lower import find_options
@@ -77,8 +77,9 @@ def offered(
         yield from ()
 
     with monkeypatch.context() as patch:
-        patch.setattr(lower, "options", recorded)
-        find_options(graph, target, types, goal, forms)
+        patch.setattr(lower.candidates, "options", recorded)
+        for choice in find_options(graph, target, types, goal, forms).choices:
+            assert len(choice.options) == 1  # what there is without a candidate
     return found
 
 

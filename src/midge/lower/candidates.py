@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import islice
+from typing import overload
 from weakref import WeakValueDictionary
 
 from midge.core.errors import ScheduleError
@@ -192,6 +194,47 @@ def plain_option(request: Request, name: str) -> Option:
     )  # fmt: skip
     candidate = Candidate(PLAIN, built.func, built.args)
     return Option(candidate, candidate.kernel(name), *candidate.constants(request.graph))
+
+
+class Options(Sequence[Option]):
+    """At most so many options of a kernel, called `name`, of which there is one at least. Each is
+    made when it is asked for: without a search most never are.
+
+    without: kernels that are no option.
+    """
+
+    def __init__(self, request: Request, name: str, most: int, without: Collection[ir.Func]):
+        able = (o for o in options(request, name) if o.kernel.func not in without)
+        self._coming = islice(able, most)
+        self._made: list[Option] = []
+        self._plain = partial(plain_option, request, name)
+
+    @cached_property
+    def plain(self) -> Option:
+        """The loops as they are written, which all options have to agree with."""
+        return self._plain()
+
+    @overload
+    def __getitem__(self, index: int) -> Option: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Option]: ...
+    def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+        if isinstance(index, slice) or index < 0:
+            self._make(None)
+        else:
+            self._make(index + 1)
+        return self._made[index]
+
+    def __len__(self) -> int:
+        self._make(None)
+        return len(self._made)
+
+    def _make(self, count: int | None) -> None:
+        """Up to `count` of them, None: all."""
+        missing = None if count is None else max(count - len(self._made), 0)
+        self._made += islice(self._coming, missing)
+        if not self._made:
+            self._made.append(self.plain)
 
 
 def options(request: Request, name: str) -> Iterator[Option]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
@@ -26,14 +25,14 @@ from midge.loop.program import (
 )
 from midge.loop.rewrite import expr_loads, own_exprs
 from midge.lower.bands import Banded, Cascade, Forms, band_request, cascade, pointers
-from midge.lower.candidates import Option, Request, options, plain_option
+from midge.lower.candidates import Option, Options, Request
 from midge.lower.fuse import Group, fuse
 from midge.plan.order import Task, best_order
 
 _MOST_OPTIONS = 20
 
-# What is computed how -> its options and its plain loops.
-Known = dict[object, tuple[tuple[Option, ...], Option]]
+# What is computed how -> its options.
+Known = dict[object, Options]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +40,20 @@ class Choice:
     """A kernel to choose: the options for all calls of a kind of an operation.
 
     value: the output of the operation.  count: rows of the band, 0 for a call that computes the
-    operation at once.  calls: how many there are in one inference.  plain: the loops as they are
-    written, which all options have to agree with.
+    operation at once.  calls: how many there are in one inference.
     """
 
     value: str
     count: int
     calls: int
-    options: tuple[Option, ...]
-    plain: Option
+    options: Options
     first: bool = False  # of an accumulating operation: the band that begins
     so_far: str = ""
+
+    @property
+    def plain(self) -> Option:
+        """The loops as they are written, which all options have to agree with."""
+        return self.options.plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def find_options(
         )
         own = found.banded.get(group.output)
         if own is None:
-            choices.append(Choice(group.output, 0, 1, *finder.options(whole, name, 0)))
+            choices.append(Choice(group.output, 0, 1, finder.options(whole, name, 0)))
             continue
         choices += _band_choices(whole, found, own, name, finder)
     return Lowered(graph, found, names, tuple(choices), types, arriving, bool(decisive))
@@ -120,10 +122,7 @@ class _Finder:
     known: Known
     without: frozenset[ir.Func]
 
-    def options(
-        self, request: Request, name: str, count: int, first: bool = False
-    ) -> tuple[tuple[Option, ...], Option]:
-        """The options, of which there is one at least, and the plain loops."""
+    def options(self, request: Request, name: str, count: int, first: bool = False) -> Options:
         values = {v for n in request.group.nodes for v in (*n.inputs, *n.outputs)}
         lies = sorted(
             (v, request.layouts[v], request.planes.get(v, 0))
@@ -133,9 +132,7 @@ class _Finder:
         lies.append(("", (), request.pitches.get(request.group.output, 0)))
         key = (request.group.output, name, self.most, count, first, request.rows, tuple(lies))
         if key not in self.known:
-            able = (o for o in options(request, name) if o.kernel.func not in self.without)
-            plain = plain_option(request, name)
-            self.known[key] = (tuple(islice(able, self.most)) or (plain,), plain)
+            self.known[key] = Options(request, name, self.most, self.without)
         return self.known[key]
 
 
@@ -154,7 +151,7 @@ def _band_choices(
         calls = 1 if first else calls - (own.how.accumulates and (own.bands[0][1] == count))
         if calls:
             made = finder.options(request, name, count, first)
-            choices.append(Choice(whole.group.output, count, calls, *made, first, so_far))
+            choices.append(Choice(whole.group.output, count, calls, made, first, so_far))
     return choices
 
 
