@@ -12,6 +12,7 @@ from midge import driver
 from midge.cli.commands.compile import misfits
 from midge.core.errors import PlanError
 from midge.core.target import Memory
+from midge.toolchain import build_image
 from midge.trade_off import offered, trade_off
 from onnx_builder import OnnxModel
 from test_trade_off import M4, PLAIN, all_of, digits
@@ -44,6 +45,17 @@ def test_with_little_flash_every_offer_is_what_its_limit_gives(flash: int) -> No
         made = driver.compile_file(DIGITS, M4, replace(options, max_ram=offer.max_ram))
         assert (made.package.arena_size, made.chosen.cycles) == (offer.arena, offer.cycles)
         assert made.chosen.trial.flash <= flash
+
+
+def test_where_calls_decide_a_plan_that_fits_with_them_is_taken() -> None:
+    """Kernels are chosen once more for as much less as all that was linked is too much."""
+    free = driver.compile_file(DIGITS, M4, PLAIN).package
+    whole = build_image(free).sizes.flash
+    assert driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=whole)).package.flash == whole
+    short = driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=whole - 1)).package
+    assert short.files != free.files
+    assert build_image(short).sizes.flash < whole
+    assert short.flash is None or short.flash < whole
 
 
 def test_within_ram_the_plan_that_fits_flash_is_taken() -> None:
@@ -79,8 +91,12 @@ def test_what_exceeds_flash_is_refused_with_kernels_counted() -> None:
     counted = least.weights_size + least.metadata["kernels"]["code"]
     with pytest.raises(PlanError, match=f"needs {counted} bytes of flash for constants and kern"):
         driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=counted - 1))
-    made = driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=counted))
-    assert made.package.weights_size == least.weights_size
+    with pytest.raises(PlanError, match="bytes of flash for constants and code, ") as caught:
+        driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=counted))
+    linked = int(caught.value.what.split()[1])
+    made = driver.compile_file(DIGITS, M4, replace(PLAIN, max_flash=linked)).package
+    assert made.weights_size == least.weights_size
+    assert made.flash == linked == build_image(made).sizes.flash
     with pytest.raises(PlanError, match="flash for constants alone") as caught:
         driver.compile_file(DIGITS, M4, replace(PLAIN, search=False, max_flash=5000))
     assert "a search (no --no-search) or --optimize size may help" in caught.value.hint

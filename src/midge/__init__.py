@@ -88,7 +88,8 @@ class _Midge(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__, "__version__"})
+        own = (name for name in super().__dir__() if name.startswith("__"))
+        return sorted({*own, *__all__, "__version__"})
 
 
 sys.modules[__name__].__class__ = _Midge

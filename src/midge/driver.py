@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from midge.codegen.metadata import Measured, Origin
 from midge.codegen.names import check_prefix, prefix_from
 from midge.codegen.package import make_package
 from midge.codegen.pools import check_pool_names
-from midge.core.errors import KernelWarning, PlanError, UsageError
+from midge.core.errors import KernelWarning, PlanError, ToolchainError, UsageError
 from midge.core.options import CompileOptions, Shapes
 from midge.core.package import Package
 from midge.core.progress import Progress, silent
@@ -26,19 +27,19 @@ from midge.frontends import parse, read_file
 from midge.frontends.shapes import resolved
 from midge.graph.ir import Graph
 from midge.graph.rows import seen_rows
-from midge.limits import check_limits, is_hopeless
+from midge.limits import check_limits, flash_limit, is_hopeless, is_near
 from midge.loop import ir
 from midge.loop.program import Program
 from midge.lower.candidates import Option
 from midge.lower.lower import Choice, Lowered
 from midge.passes.drop_channels import Dropped
-from midge.pipeline import check_constants, narrowed_types, prepare, spell_out
+from midge.pipeline import Prepared, check_constants, narrowed_types, prepare, spell_out
 from midge.plan.arena import Arena, Planner, place
 from midge.plan.guards import guarded
 from midge.plan.pooled import pooled
 from midge.plan.pools import Pool
 from midge.ranking import Wish
-from midge.toolchain.build import compiler_of
+from midge.toolchain.build import build_image, compiler_of
 from midge.trade_off import offered
 from midge.tune.rank import (
     Ranked,
@@ -51,6 +52,7 @@ from midge.tune.rank import (
 from midge.tune.trials import Match, Trial
 
 USUAL = CompileOptions()
+_LINKED = 4  # times that plans are linked to see whether they fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,34 +126,90 @@ def compile_graph(
     arriving = _arriving(plain) if options.stream_input else frozenset()
     wish = Wish(
         options.max_ram, arriving, options.bands, options.stream_time,
-        _flash(target, options, plain),
+        flash_limit(target, options, plain),
         small=goal == "size",
     )  # fmt: skip
     types = narrowed_types(model, plain)
     check_pool_names((n for n, _ in options.pools), len(plain.inputs), len(plain.outputs))
     planner = _pools(options, target)
     proves = options.prove and _can_prove(target)
+    done = replace(options, search=searches, prove=proves, name=graph.name)
+    origin = Origin(version(), model_hash or hash_graph(graph), classes=graph.classes)
+    source = _Source(graph, prepared, plain, dropped, target, done, origin)
 
     def made(without: frozenset[ir.Func]) -> Compiled:
         def pick(wish: Wish) -> Chosen:
             return choose(plain, target, types, goal, price, wish, planner, without, progress)
 
-        chosen = _fitting(pick, wish, target, options)
-        program = chosen.program
-        arena = _apart(program, chosen.arena) if options.check_memory else chosen.arena
-        hop = None if program.pushes is None else program.pushes.hop
-        done = replace(options, search=searches, prove=proves, stream_time=hop, name=graph.name)
-        progress("writing C", 0, 0)
-        measured = _measured(chosen, target, goal) if searches else None
-        origin = Origin(version(), model_hash or hash_graph(graph), measured, graph.classes)
-        package = make_package(program, arena, target, done, origin, dropped.totals)
-        check_limits(package, done)  # before the proof: what is too large is soon said
+        def within(flash: int | None) -> Compiled:
+            return source.compiled(_fitting(pick, replace(wish, max_flash=flash), target, options))
+
+        compiled = _in_flash(within, wish.max_flash)
+        check_limits(compiled.package, done)  # before the proof: what is too large is soon said
         if proves:
-            _check_taken(chosen, target, goal, progress)
-        turned = prepared.turned
-        return Compiled(graph, model, plain, dropped, program, arena, package, chosen, turned)
+            _check_taken(compiled.chosen, target, goal, progress)
+        return compiled
 
     return _without_unfit(made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is compiled, before anything is chosen."""
+
+    model: Graph
+    prepared: Prepared
+    plain: Graph
+    dropped: Dropped
+    target: Target
+    options: CompileOptions
+    origin: Origin
+
+    def compiled(self, chosen: Chosen) -> Compiled:
+        """Its package, as chosen."""
+        program, options = chosen.program, self.options
+        arena = _apart(program, chosen.arena) if options.check_memory else chosen.arena
+        hop = None if program.pushes is None else program.pushes.hop
+        origin = self.origin
+        if options.search:
+            origin = replace(origin, measured=_measured(chosen, self.target, options.goal))
+        package = make_package(
+            program, arena, self.target, replace(options, stream_time=hop), origin,
+            self.dropped.totals,
+        )  # fmt: skip
+        return Compiled(
+            self.model, self.prepared.graph, self.plain, self.dropped, program, arena, package,
+            chosen, self.prepared.turned,
+        )  # fmt: skip
+
+
+def _in_flash(made: Callable[[int | None], Compiled], limit: int | None) -> Compiled:
+    """What is made for so many bytes of flash. Kernels and constants are chosen by what they are
+    known to take, and what calls them is estimated; where that decides, all is linked, and chosen
+    once more by what was estimated too low; at last the smallest there is."""
+    compiled = made(limit)
+    if limit is None:
+        return compiled
+    missed = 0
+    for turn in range(_LINKED):
+        package = _linked(compiled.package, limit)
+        compiled = replace(compiled, package=package)
+        if package.flash is None or package.flash <= limit or turn + 1 == _LINKED:
+            break
+        missed = max(missed + 1, package.flash - (compiled.chosen.trial.flash or limit))
+        other = made(max(limit - missed, 0) if turn + 2 < _LINKED else 0)
+        if other.package.files == package.files:
+            break
+        compiled = other
+    return compiled
+
+
+def _linked(package: Package, limit: int) -> Package:
+    """With all its flash counted, where that decides whether it fits the limit."""
+    if is_near(package, limit):
+        with contextlib.suppress(ToolchainError):
+            return replace(package, flash=build_image(package).sizes.flash)
+    return package
 
 
 def beside_others(
@@ -198,17 +256,6 @@ def _pools(options: CompileOptions, target: Target) -> Planner | None:
             for number, (name, size) in enumerate(options.pools)
         ]
     )
-
-
-def _flash(target: Target, options: CompileOptions, plain: Graph) -> int | None:
-    """Bytes of flash that kernels and constants may take. Where constants alone are more than chips
-    typically have, small kernels save nothing."""
-    memory = target.memory("flash")
-    if memory is not None and memory.typical:
-        least = sum(array.nbytes for array in plain.consts.values())
-        memory = memory if least <= memory.size else None
-    sizes = [options.max_flash, None if memory is None else memory.size]
-    return min((size for size in sizes if size is not None), default=None)
 
 
 def _price(

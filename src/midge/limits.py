@@ -17,6 +17,7 @@ from midge.graph.ir import Graph
 
 # What may be left at best: of constants and of code by other kernels, of floats as int8.
 _CONSTANTS_LEFT, _CODE_LEFT, _INT8_LEFT = 0.75, 0.5, 0.25
+_UNSURE = 4  # times what calls are estimated at, what they may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,17 @@ def is_hopeless(graph: Graph, target: Target, options: CompileOptions) -> bool:
     limits = (options.max_ram, memory.size if memory is not None and own else None)
     size = sum(graph.types[name].size for name in graph.inputs)
     return any(limit is not None and size > limit for limit in limits)
+
+
+def flash_limit(target: Target, options: CompileOptions, plain: Graph) -> int | None:
+    """Bytes of flash that kernels and constants may take. Where constants alone are more than chips
+    typically have, small kernels save nothing."""
+    memory = target.memory("flash")
+    if memory is not None and memory.typical:
+        least = sum(array.nbytes for array in plain.consts.values())
+        memory = memory if least <= memory.size else None
+    sizes = [options.max_flash, None if memory is None else memory.size]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def check_limits(package: Package, options: CompileOptions) -> None:
@@ -94,7 +106,9 @@ def _excesses(package: Package, options: CompileOptions) -> Iterator[_Excess]:
 
 def flash_of(package: Package) -> tuple[int, str]:
     """The bytes of flash that are known to be needed, and what for: kernels count where they were
-    measured. What calls them comes on top."""
+    measured. What calls them comes on top, unless all was linked."""
+    if package.flash is not None:
+        return package.flash, "flash for constants and code"
     code = kernels_of(package)
     if code is None:
         return package.weights_size, "flash for constants alone"
@@ -111,6 +125,13 @@ def calls_of(package: Package) -> int:
     """About the bytes of flash of what calls the kernels."""
     count = Counter(call.operator for call in package.calls)
     return flash_of_calls(count[i] > 1 for i in range(len(package.operators)))
+
+
+def is_near(package: Package, limit: int) -> bool:
+    """Whether what calls the kernels decides if the package fits `limit` bytes of flash."""
+    need = flash_of(package)[0]
+    unsure = kernels_of(package) is not None and package.flash is None
+    return unsure and need <= limit < need + _UNSURE * calls_of(package)
 
 
 def exceeded(package: Package) -> list[tuple[Memory, int]]:

@@ -27,6 +27,13 @@ Toolchain = Annotated[
     str | None,
     typer.Option("--toolchain", help="zig, arm-none-eabi-gcc, clang, ...; default: the target's."),
 ]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--count", "-n", help="Number of random inputs; default: 1, of verify 5.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", help="Of the random inputs.")]
 Inputs = Annotated[
     Path | None,
@@ -91,6 +98,14 @@ def check_count(value: int, option: str = "--count") -> int:
     if value < 1:
         raise UsageError(f"{value} is not a count", where=option, hint="give 1 or more")
     return value
+
+
+def count_of(count: int | None, inputs: Path | None, usual: int) -> int:
+    """How many random inputs; UsageError for a count beside inputs of a file."""
+    if count is not None and inputs is not None:
+        what = "counts random inputs, and --inputs gives those of a file"
+        raise UsageError(what, where="--count", hint="leave one of them away")
+    return usual if count is None else check_count(count)
 
 
 def check_toolchain(name: str | None) -> None:

@@ -115,6 +115,11 @@ def number(value: float | None) -> str:
     return f"{value:,}".replace(",", " ")
 
 
+def counted(count: int, what: str) -> str:
+    """1, "sample" -> "1 sample"; 2 -> "2 samples"."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: str = ""
 ) -> Table:

@@ -132,6 +132,8 @@ class Package:
     pools: where the arena is in several memories, (name, first of the arena's addresses, bytes) of
     each; init takes the first, a function `use_NAME` each of the others.
     optimize: what its kernels were chosen for, and how it is built unless one asks otherwise.
+    flash: bytes of constants and all code, where a limit was so near that they were linked; None
+    where `weights_size` and the kernels' bytes are all that is known.
     trade_off: it beside the smallest and the fastest plan; None where these are not known.
     """
 
@@ -151,6 +153,7 @@ class Package:
     pushes: Pushes | None = None
     places: tuple[Place, ...] = ()
     pools: tuple[tuple[str, int, int], ...] = ()
+    flash: int | None = None
     trade_off: TradeOff | None = None
 
     def __repr__(self) -> str:

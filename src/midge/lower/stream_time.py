@@ -66,8 +66,11 @@ def flow(graph: Graph, target: Target, hop: int = 0) -> Flowing:
     if hop % least or not 0 <= hop < frames:
         known = [str(n) for n in range(least, frames, least)]
         more = ", ..." if len(known) > _MOST_NAMED else ""
+        what = f"{hop} frames at a time do not fit the strides in time"
+        if hop >= frames:
+            what = f"{hop} frames at a time are the whole window, which has {frames}"
         raise UsageError(
-            f"{hop} frames at a time do not fit the strides in time",
+            what,
             where=f"stream time of {graph.name}",
             hint=f"give {', '.join(known[:_MOST_NAMED])}{more}",
         )

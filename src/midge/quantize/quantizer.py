@@ -90,11 +90,11 @@ def _check_varied(samples: Sequence[Mapping[str, Array]]) -> None:
 
 
 def _only_value(samples: Sequence[Mapping[str, Array]], name: str) -> float | None:
-    """The number that all elements of an input are, if there are several."""
-    arrays = [s[name] for s in samples]
-    if sum(a.size for a in arrays) < 2:
+    """The number that all elements of an input are."""
+    arrays = [s[name] for s in samples if s[name].size]
+    if not arrays:
         return None
-    first = next(float(a.flat[0]) for a in arrays if a.size)
+    first = float(arrays[0].flat[0])
     return first if all((a == first).all() for a in arrays) else None
 
 

@@ -53,10 +53,11 @@ class EmulatorRunner:
         if reason is not None:
             raise RunError(reason, where="emulator")
         if "model" not in package.target.emulator:
+            others = "--on qemu, or --on host for the results alone"
             raise TargetError(
                 "the emulator has no model of this CPU",
                 where=f"target {package.target.name}",
-                hint="use --on qemu, or --on host for the results alone",
+                hint=f"use {others if package.target.qemu else '--on host'}",
             )
         image = build_image(package, toolchain=toolchain, optimize=optimize)
         return EmulatorSession(package, image)

@@ -185,7 +185,7 @@ def _program(target: Target) -> str:
         raise TargetError(
             "QEMU has no board for this target",
             where=f"target {target.name}",
-            hint="use --on host or --on emulator",
+            hint="use --on emulator or --on host" if target.emulator else "use --on host",
         )
     system = str(target.qemu["system"])
     program = shutil.which(f"qemu-system-{system}")

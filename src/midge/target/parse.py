@@ -129,6 +129,13 @@ def _number(value: object, where: str) -> int:
     return value
 
 
+def _address(value: object, where: str) -> int:
+    """A number, or text as data sheets have it, such as "0x20000000"."""
+    if isinstance(value, str) and re.fullmatch("0[xX][0-9a-fA-F]{1,8}", value):
+        return int(value, 16)
+    return _number(value, where)
+
+
 def _features(value: object, where: str) -> frozenset[str]:
     features = [_text(item, where) for item in _list(value, where)]
     for feature in features:
@@ -158,7 +165,7 @@ def _memory(value: object, where: str) -> Memory:
         if key not in table:
             hint = 'e.g. name = "sram", kind = "ram", start = 0x20000000, size = "20K"'
             raise TargetError(f'misses "{key}"', where=where, hint=hint)
-    start = _number(table["start"], f"{where}.start")
+    start = _address(table["start"], f"{where}.start")
     size = _number(table["size"], f"{where}.size")
     if size == 0 or start + size > _ADDRESS_SPACE:
         raise TargetError("is empty, or ends outside 32 bits", where=f"{where}.size")

@@ -51,13 +51,16 @@ def select(name: str | None, choices: Mapping[str, tuple[str, ...]], *, where: s
         TOOLCHAINS[name]  # an unknown name is told apart from one that does not fit
         known = ", ".join(choices) or "none"
         raise ToolchainError(f"has no flags for {name}", where=where, hint=f"it has: {known}")
+    if not choices:
+        hint = "name one with its flags in [toolchains]"
+        raise ToolchainError("no toolchain builds for it", where=where, hint=hint)
     wanted = [TOOLCHAINS[n] for n in ([name] if name is not None else choices)]
     for toolchain in wanted:
         found = toolchain.find()
         if found is not None:
             return Selected(toolchain, found, tuple(choices[toolchain.name]))
     hint = "; or ".join(toolchain.install for toolchain in wanted)
-    missing = ", ".join(toolchain.name for toolchain in wanted) or "no toolchain"
+    missing = ", ".join(toolchain.name for toolchain in wanted)
     raise ToolchainError(f"not found: {missing}", where=where, hint=hint)
 
 

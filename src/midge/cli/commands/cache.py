@@ -17,6 +17,7 @@ from midge.core.errors import UsageError
 _KINDS = {
     "build": "images and libraries",
     "trials": "costs of kernels",
+    "proofs": "kernels that agree with their plain loops",
     "zig": "runtime libraries of zig",
 }
 

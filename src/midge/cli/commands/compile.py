@@ -138,6 +138,9 @@ def share(package: Package, kind: Literal["ram", "flash"], size: int) -> str:
     return f", {100 * size / memory.size:.0f} % of {package.target.name}'s" if memory else ""
 
 
+_FEW = 256  # bytes of RAM with which hardly a program does
+
+
 def misfits(package: Package) -> list[str]:
     """What does not fit the target's memories, before stack and code are counted."""
     found = []
@@ -150,6 +153,10 @@ def misfits(package: Package) -> list[str]:
         advice += "choose a larger target or describe your board in a .toml"
         told = f"{what} {number(size)} bytes, {whose(memory, package)} {number(memory.size)}"
         found.append(f"{told}; {advice}" if memory.typical else told)
+    ram = package.target.memory("ram")
+    if ram is not None and not package.pools and 0 <= ram.size - package.ram < _FEW:
+        left = number(ram.size - package.ram)
+        found.append(f"the arena leaves {left} bytes of {ram.name} for the stack and all else")
     flash, need = package.target.memory("flash"), flash_of(package)[0]
     if kernels_of(package) is not None and flash is not None and need <= flash.size:
         need += calls_of(package)

@@ -12,7 +12,7 @@ import typer
 
 from midge.cli.arguments import InputShapes, Json, Model
 from midge.cli.commands import command, files_of
-from midge.cli.output import console, note, number, print_json, shorten, warn
+from midge.cli.output import console, counted, note, number, print_json, shorten, warn
 from midge.cli.quality import check_picture, decibels, draw, layers_table, type_name
 from midge.core.errors import UsageError
 from midge.core.files import check_apart
@@ -296,8 +296,8 @@ def _show(outcome: Outcome, graph: Graph, report: bool, budget: float | None) ->
     counts = [
         (type_name(d), sum(1 for x in quantized.dtypes if x is d)) for d in (DType.I8, DType.I16)
     ]
-    operators = ", ".join(f"{n} operators on {name}" for name, n in counts if n)
-    out.print(f"{graph.name}: {operators}; calibrated on {outcome.samples} samples")
+    operators = ", ".join(f"{counted(n, 'operator')} on {name}" for name, n in counts if n)
+    out.print(f"{graph.name}: {operators}; calibrated on {counted(outcome.samples, 'sample')}")
     out.print(f"Outputs: {decibels(outcome.noise)} dB of signal to noise against the float model")
     if outcome.before is not None and outcome.after is not None:
         out.print(f"Top-1: {outcome.before:.2f} % in float, {outcome.after:.2f} % quantised")

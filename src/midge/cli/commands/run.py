@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -11,6 +11,7 @@ import typer
 from midge.cli.arguments import (
     DEFAULT_TARGET,
     Accuracy,
+    Count,
     Inputs,
     Json,
     Model,
@@ -18,12 +19,12 @@ from midge.cli.arguments import (
     Seed,
     TargetName,
     Toolchain,
-    check_count,
     check_toolchain,
+    count_of,
 )
 from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
-from midge.cli.output import console, note, number, print_json, shorten, table, warn
+from midge.cli.output import console, counted, note, number, print_json, shorten, table, warn
 from midge.core.options import CompileOptions
 from midge.core.package import Package
 from midge.core.runner import Run, Sizes
@@ -44,7 +45,7 @@ def run_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 1,
+    count: Count = None,
     seed: Seed = 0,
     toolchain: Toolchain = None,
     operators: Annotated[
@@ -57,11 +58,11 @@ def run_command(
 
     runner = RUNNERS[on]
     check_toolchain(toolchain)
-    check_count(count)
+    many = count_of(count, inputs, 1)
     check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
     sets, labels = sets_and_labels(
-        compiled.graph, inputs, accuracy, count, seed, quantize=quantize_inputs, note=note
+        compiled.graph, inputs, accuracy, many, seed, quantize=quantize_inputs, note=note
     )
     out = console()
     with out.status("building and running"):
@@ -136,7 +137,7 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
         out.print()
     of = "of the first inference"
     if package.pushes is not None:
-        of = f"of a push of {package.pushes.hop} frames, the last of the first input"
+        of = f"of a push of {counted(package.pushes.hop, 'frame')}, the last of the first input"
     rows = []
     if first.instructions is not None:
         rows.append(("instructions", number(first.instructions), f"exact, {of}"))
@@ -152,7 +153,7 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
     title = f"{package.name} on {package.target.name if on != 'host' else 'this host'} ({on})"
     out.print(table(("", "", ""), rows, title=title, right=" r "))
     out.print()
-    _warn(package, sizes)
+    _warn(package, sizes, first.stack)
     for i, run in enumerate(runs[:8]):
         for name, values in run.outputs.items():
             out.print(f"{name}[{i}] = {preview(values)}", soft_wrap=True)
@@ -160,13 +161,17 @@ def _show(package: Package, on: str, runs: list[Run], sizes: Sizes | None, opera
         out.print(f"... and {len(runs) - 8} more; --output FILE.npz writes them all")
 
 
-def _warn(package: Package, sizes: Sizes | None) -> None:
-    """Of a flash that is too small for all that was built."""
-    flash = package.target.memory("flash")
-    if sizes is None or flash is None or sizes.flash <= flash.size:
-        return
-    what = f"constants and code need {number(sizes.flash)} bytes of flash"
-    warn(f"{what}, {whose(flash, package)} {number(flash.size)}")
+def _warn(package: Package, sizes: Sizes | None, stack: int | None) -> None:
+    """Of memories that are too small for all that was built."""
+    needs: list[tuple[Literal["ram", "flash"], int, str]] = []
+    if sizes is not None:
+        needs.append(("flash", sizes.flash, "constants and code need {} bytes of flash"))
+    if stack is not None and not package.pools:
+        needs.append(("ram", package.ram + stack, "arena and stack need {} bytes of RAM"))
+    for kind, need, what in needs:
+        memory = package.target.memory(kind)
+        if memory is not None and need > memory.size:
+            warn(f"{what.format(number(need))}, {whose(memory, package)} {number(memory.size)}")
 
 
 def _operators(package: Package, run: Run) -> Any:

@@ -10,6 +10,7 @@ import typer
 from midge.cli.arguments import (
     DEFAULT_TARGET,
     Accuracy,
+    Count,
     Inputs,
     Json,
     Model,
@@ -17,7 +18,7 @@ from midge.cli.arguments import (
     Seed,
     TargetName,
     Toolchain,
-    check_count,
+    count_of,
 )
 from midge.cli.building import check_given, compile_model, sets_and_labels, with_options
 from midge.cli.commands import command
@@ -43,7 +44,7 @@ def verify_command(
     inputs: Inputs = None,
     quantize_inputs: QuantizeInputs = False,
     accuracy: Accuracy = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="Number of random inputs.")] = 5,
+    count: Count = None,
     seed: Seed = 0,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare every operator's output as well.")
@@ -61,11 +62,11 @@ def verify_command(
     from midge.verify import verify
 
     runners = _runners(on, toolchain)
-    check_count(count)
+    many = count_of(count, inputs, 5)
     check_given(model, options, inputs, accuracy, quantize=quantize_inputs)
     compiled = compile_model(model, target, options)
     sets, labels = sets_and_labels(
-        compiled.model, inputs, accuracy, count, seed, quantize=quantize_inputs, note=note
+        compiled.model, inputs, accuracy, many, seed, quantize=quantize_inputs, note=note
     )
     out = console()
     with Progress(console=out, transient=True, disable=as_json) as bar:
