@@ -142,7 +142,9 @@ def compile_graph(
             return choose(plain, target, types, goal, price, wish, planner, without, progress)
 
         def within(flash: int | None) -> Compiled:
-            return source.compiled(_fitting(pick, replace(wish, max_flash=flash), target, options))
+            chosen = _fitting(pick, replace(wish, max_flash=flash), target, options)
+            progress("writing C", 0, 0)
+            return source.compiled(chosen)
 
         compiled = _in_flash(within, wish.max_flash)
         check_limits(compiled.package, done)  # before the proof: what is too large is soon said

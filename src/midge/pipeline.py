@@ -8,7 +8,7 @@ import numpy as np
 
 from midge.core.errors import ModelError
 from midge.core.types import TensorType
-from midge.graph.ir import Graph
+from midge.graph.ir import OPS, Graph
 from midge.passes import run
 from midge.passes.channels_last_io import last_io
 from midge.passes.copy_outputs import copy_outputs
@@ -102,6 +102,7 @@ def check_constants(graph: Graph, model: Graph) -> None:
     """ModelError if a constant has become infinite, or no number, on its way through the passes
     from `model`. Infinities that the model itself has (in masks) may stay, and those of a mask that
     was quantised, whose least number is just beyond binary32."""
+    _check_weights(model)
     masks = any(
         t.dtype.is_float and np.isinf(model.consts[n]).any()
         for n, t in model.types.items()
@@ -116,4 +117,18 @@ def check_constants(graph: Graph, model: Graph) -> None:
                 "is not finite once computed",
                 where=f"constant {name!r}",
                 hint="weights or scales of the model are too large for binary32",
+            )
+
+
+def _check_weights(model: Graph) -> None:
+    """ModelError for infinite weights of sums of products: of what is 0 they make no number."""
+    for node in model.nodes:
+        weights = [n for n in node.inputs[1:2] if n in model.consts]
+        if OPS[node.op].channel_axis is None or not weights:
+            continue
+        if model.types[weights[0]].dtype.is_float and np.isinf(model.consts[weights[0]]).any():
+            raise ModelError(
+                "multiplies by infinite weights",
+                where=f"{node.where}, constant {weights[0]!r}",
+                hint="the training has diverged: train again",
             )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from midge.cli.output import note
 from midge.core.errors import UsageError
 from midge.core.options import flags
 
@@ -101,10 +102,9 @@ def check_count(value: int, option: str = "--count") -> int:
 
 
 def count_of(count: int | None, inputs: Path | None, usual: int) -> int:
-    """How many random inputs; UsageError for a count beside inputs of a file."""
+    """How many random inputs; the user is told where those of a file are taken instead."""
     if count is not None and inputs is not None:
-        what = "counts random inputs, and --inputs gives those of a file"
-        raise UsageError(what, where="--count", hint="leave one of them away")
+        note(f"--count is of random inputs: those of {inputs} are taken, all of them")
     return usual if count is None else check_count(count)
 
 

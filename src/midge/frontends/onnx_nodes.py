@@ -75,7 +75,7 @@ class Reader:
         scope = Scope({}, versions(self.model.opset_import, self.name), {}, "", 0)
         self.initializers(proto, scope)
         declared = self.open_inputs(proto, scope)
-        shapes = resolved({v.name: self.declared(v) for v in declared}, self.shapes)
+        shapes = resolved(_open_batches({v.name: self.declared(v) for v in declared}), self.shapes)
         inputs = [self.input(v, shapes[v.name]) for v in declared]
         for name in inputs:
             scope.names[name] = name
@@ -137,10 +137,7 @@ class Reader:
                 return self.shapes[value.name]
             hint = f"say it: --shape {value.name}=1,..."
             raise ModelError("has no shape", where=where, hint=hint)
-        dims = [_dimension(d) for d in tensor.shape.dim]
-        if dims and dims[0] == 0:  # a batch that old exporters leave open
-            dims[0] = None
-        return dims
+        return [_dimension(d) for d in tensor.shape.dim]
 
     def input(self, value: Any, shape: tuple[int, ...]) -> str:
         """Declares an input of the graph."""
@@ -370,6 +367,12 @@ def versions(imports: Any, where: str, outer: Mapping[str, int] | None = None) -
     if "" in result and not 1 <= result[""] <= 1000:
         raise ModelError(f"operator set {result['']} does not exist", where=where, hint=AGAIN)
     return result
+
+
+def _open_batches(declared: Mapping[str, Declared]) -> dict[str, Declared]:
+    """Old exporters leave a batch open by a 0, of all inputs: beside another number it is one."""
+    stated = any(isinstance(d[0], int) and d[0] > 0 for d in declared.values() if d)
+    return {n: [None, *d[1:]] if d and d[0] == 0 and not stated else d for n, d in declared.items()}
 
 
 def _dimension(dim: Any) -> int | str | None:

@@ -32,7 +32,11 @@ def pool_axes(op: Foreign) -> list[Axis]:
         axes = [_ceiled(a) for a in axes]
     for a in axes:
         if a.count < 1 or not all(_has_tap(a, i) for i in (0, a.count - 1)):
-            raise op.error(f"a window of {a.kernel} over {a.size} elements sees padding only")
+            padded = f"{a.size} elements padded by {a.before} and {a.after}"
+            raise op.error(
+                f"a window over {a.reach} of {padded} sees padding only",
+                "pad less, or pool over a smaller window",
+            )
     return axes
 
 

@@ -55,7 +55,10 @@ def window(op: Foreign, spatial: Sequence[int], kernel: Sequence[int]) -> list[A
     ):
         raise op.error(f"kernel {stated}, strides, dilations or pads do not fit {rank} dimensions")
     if not all(1 <= v <= MAX_EXTENT for v in (*kernel, *strides, *dilations)):
-        raise op.error(f"kernel {kernel}, strides {strides} or dilations {dilations} out of range")
+        raise op.error(
+            f"kernel {kernel}, strides {strides} or dilations {dilations} out of range",
+            f"each of them is 1 to {MAX_EXTENT}",
+        )
     if not all(0 <= v <= MAX_EXTENT for v in pads):
         raise op.error(f"pads {pads} are out of range", "use Pad and Slice")
     axes = [

@@ -78,10 +78,13 @@ def check(name: str, result: subprocess.CompletedProcess[str]) -> None:
     errors = [line for line in lines if "error:" in line or _UNDEFINED.search(line)]
     first = (errors or lines or [f"exit code {result.returncode}"])[:_ERROR_LINES]
     place = re.match(r"([\w./-]+\.[chS])\b", first[0])
+    hint = "generated C is meant to compile everywhere: if it is unchanged, report this"
+    if re.search("unknown (target )?CPU|unsupported argument|unknown argument", first[0], re.I):
+        hint = "see the flags in the target's [toolchains]"
     raise ToolchainError(
         "\n".join(first),
         where=f"{name} {place[1]}" if place else name,
-        hint="generated C is meant to compile everywhere: if it is unchanged, report this",
+        hint=hint,
     )
 
 
