@@ -19,8 +19,8 @@ from midge.data import random_inputs
 from midge.graph.evaluate import evaluate
 from midge.graph.text import parse_graph
 from midge.loop import ir
-from midge.lower.build import build
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import FAMILIES, TEMPLATES, Candidate, Family, Request, Template
+from midge.lower.space import Goal, Point
 from midge.run import RUNNERS
 from midge.target import load_target
 from midge.toolchain import TOOLCHAINS
@@ -84,15 +84,31 @@ def test_an_unknown_goal_is_refused() -> None:
         CompileOptions(optimize="fast")
 
 
-def wrong_rule(request: Request) -> Iterator[Candidate]:
+class Wrong(Template):
     """Convolutions whose results have one bit wrong."""
-    built = build(request.graph, request.group, "k", request.layouts)
-    (store,) = (
-        s for s in statements(built.func.body) if isinstance(s, ir.Store) and s.buffer == "y"
-    )
-    more = ir.Cast(DType.I8, ir.Bin("^", ir.cast(DType.I32, store.value, DType.I8), ir.i32(1)))
-    body = replaced(built.func.body, store, ir.Store("y", store.index, more))
-    yield Candidate("wrong", replace(built.func, body=body), built.args)
+
+    name = "made_up.wrong"
+    ops = ("conv2d",)
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(self.name, {})
+        self.request = request
+
+    @classmethod
+    def of(cls, request: Request) -> Wrong:
+        return cls(request)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        yield self.point()
+
+    def build(self, point: Point) -> Candidate:
+        built = self.request.plain
+        (store,) = (
+            s for s in statements(built.func.body) if isinstance(s, ir.Store) and s.buffer == "y"
+        )
+        more = ir.Cast(DType.I8, ir.Bin("^", ir.cast(DType.I32, store.value, DType.I8), ir.i32(1)))
+        body = replaced(built.func.body, store, ir.Store("y", store.index, more))
+        return Candidate("wrong", replace(built.func, body=body), built.args)
 
 
 def statements(block: ir.Block) -> Iterator[ir.Stmt]:
@@ -117,7 +133,8 @@ def test_a_rule_that_computes_something_else_is_not_taken(
 ) -> None:
     driver.load_operators()
     monkeypatch.setenv("MIDGE_CACHE_DIR", str(tmp_path))
-    monkeypatch.setitem(LOWERINGS._items, "conv2d/a_wrong_one", wrong_rule)
+    monkeypatch.setitem(FAMILIES._items, "made_up", Family(frozenset(), 0))
+    monkeypatch.setitem(TEMPLATES._items, Wrong.name, Wrong)
     options = CompileOptions(search=search, bands=False)
     with pytest.warns(KernelWarning, match=r"wrong for conv2d_\d is not taken: differs from its"):
         made = driver.compile_file(DIGITS, load_target(target), options)

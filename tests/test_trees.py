@@ -22,6 +22,7 @@ from midge.loop.evaluate import evaluate
 from midge.loop.text import parse_func
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
+from midge.lower.space import Goal
 from midge.target import load_target
 
 driver.load_operators()
@@ -111,8 +112,8 @@ def test_other_sums_fit_63_bits(values: list[float], most: int) -> None:
 
 def ways(graph: Graph, target: str = "cortex-m4") -> list[Option]:
     (group,) = fuse(graph)
-    request = Request(graph, group, load_target(target), {})
-    return list(islice(options(request, "trees"), 8))
+    request = Request(graph, group, load_target(target), {}, name="trees")
+    return list(islice(options(request, Goal()), 8))
 
 
 def samples(graph: Graph, count: int) -> list[Array]:

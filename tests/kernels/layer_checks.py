@@ -15,6 +15,7 @@ from midge.loop.evaluate import evaluate
 from midge.loop.verify import verify
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
+from midge.lower.space import Goal
 from midge.target import load_target
 
 
@@ -68,7 +69,7 @@ def options_of(
 ) -> list[Option]:
     (group,) = fuse(graph)
     own = load_target(target).unrolling(unroll)
-    return list(options(Request(graph, group, own, {}, optimize), "kernel"))
+    return list(options(Request(graph, group, own, {}), Goal(optimize)))
 
 
 def result(option: Option, graph: Graph, inputs: dict[str, Array]) -> Array:

@@ -19,6 +19,7 @@ from midge.graph.ir import OPS, Attrs, Graph, Node, verify
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST, Layouts
+from midge.lower.space import Goal
 from midge.passes.fit_requantize import fit_requantize
 from midge.run import RUNNERS
 from midge.target import load_target
@@ -121,8 +122,8 @@ def made(case: Case, graph: Graph, goal: str, name: str) -> list[Option]:
     if case.first:
         layouts = {"y": CHANNELS_FIRST}
         layouts = {**layouts, "x": CHANNELS_FIRST} if case.op != "conv2d" else layouts
-    request = Request(graph, group, load_target("cortex-m4"), layouts, goal)
-    found = [o for o in options(request, name) if o.candidate.name != "loops"]
+    request = Request(graph, group, load_target("cortex-m4"), layouts, name=name)
+    found = [o for o in options(request, Goal(goal)) if o.candidate.name != "loops"]
     return [renamed(o, f"{name}_{i}") for i, o in enumerate(found)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from layer_checks import layer, options_of, result
 from test_int16 import node_of, requantization, request_of, typed
 
+import templates
 from forests import forest
 from midge import driver
 from midge.core.types import DType, TensorType
@@ -19,8 +20,9 @@ from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.int16 import sums_of
 from midge.kernels.arm_dsp.pooling import pool_of
 from midge.kernels.generic.spans import pool_spans
-from midge.lower.candidates import LOWERINGS, Request, options
+from midge.lower.candidates import Request, options
 from midge.lower.fuse import Group, fuse
+from midge.lower.space import Goal
 from midge.target import load_target
 
 # taps, strides, padding: of an image of 3 x 3 pixels.
@@ -47,7 +49,7 @@ def test_windows_beside_the_image(
     (want,) = evaluate(graph, inputs).values()
     for small in (False, True):
         request = Request(graph, group, load_target("cortex-m4"), {}, small=small)
-        found = [*options(request, "kernel")]
+        found = [*options(request, Goal())]
         assert {o.candidate.name for o in found} - {"loops"}
         for option in found:
             got = result(option, graph, inputs)
@@ -66,7 +68,7 @@ def test_nothing_is_copied_for_them(family: str) -> None:
         (group,) = fuse(graph)
         for small in (False, True):
             request = Request(graph, group, load_target("cortex-m4"), {}, small=small)
-            for made in LOWERINGS[f"conv2d/{family}"](request):
+            for made in templates.made(f"conv2d/{family}", request):
                 used = made.instructions.values()
                 assert all(p.elements > 0 for i in used for p in i.meaning.params), made.name
 

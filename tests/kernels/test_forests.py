@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+import templates
 from forests import forest
 from midge.core.types import DType
 from midge.graph.ir import Graph, Node
 from midge.graph.trees import EQUAL
 from midge.kernels.generic import trees
 from midge.kernels.generic.trees import Forest, counts_votes, fits, forest_of
-from midge.lower.candidates import LOWERINGS, Request
+from midge.lower.candidates import Request
 from midge.lower.fuse import Group, fuse
 from midge.target import load_target
 
 
-def request_of(graph: Graph, target: str = "cortex-m4", optimize: str = "speed") -> Request:
+def request_of(graph: Graph, target: str = "cortex-m4") -> Request:
     (group,) = fuse(graph)
-    return Request(graph, group, load_target(target), {}, optimize)
+    return Request(graph, group, load_target(target), {})
 
 
 def known(**changes: Any) -> Forest:
@@ -108,9 +109,9 @@ def counted(graph: Graph, target: str = "cortex-m4") -> bool:
 def test_votes_that_assembler_counts(changes: dict[str, Any], counts: bool) -> None:
     graph = forest(**{**VOTES, **changes})
     assert counted(graph) == counts
-    names = [c.name for c in LOWERINGS["tree_ensemble/generic"](request_of(graph))]
+    names = [c.name for c in templates.made("tree_ensemble/generic", request_of(graph))]
     assert ("branches" in names) == (not counts)
-    assert bool([*LOWERINGS["tree_ensemble/arm_dsp"](request_of(graph))]) == counts
+    assert bool(templates.made("tree_ensemble/arm_dsp", request_of(graph))) == counts
 
 
 def test_votes_of_several_rows_or_another_cpu_or_with_something_behind() -> None:
@@ -147,7 +148,7 @@ def test_trees_of_each_run_have_no_special_way() -> None:
         request = request_of(replace(graph, consts=consts))
         assert forest_of(request) is None
         for family in ("arm_dsp", "generic"):
-            assert not [*LOWERINGS[f"tree_ensemble/{family}"](request)]
+            assert not templates.made(f"tree_ensemble/{family}", request)
 
 
 def test_the_narrowest_tables() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from instruction_checks import Bench, Memory, contents, extremes
 
+import templates
 from midge import driver
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate
@@ -17,7 +18,6 @@ from midge.graph.ir import OPS, Attrs, Graph, Node
 from midge.graph.real_product import split_real
 from midge.kernels.arm_dsp.copy16 import Copy16
 from midge.kernels.arm_dsp.gemm16 import Gemm16, pack
-from midge.kernels.arm_dsp.int16 import layer as int16_layer
 from midge.kernels.arm_dsp.int16 import layer16, sums_of
 from midge.kernels.arm_dsp.scaling16 import Real, Scaling16, Wide, scaling16
 from midge.loop.program import Kernel
@@ -188,10 +188,10 @@ def typed(x: tuple[int, ...], consts: dict[str, Array], steps: tuple[Node, ...])
     return Graph("layer", inputs, steps[-1].outputs, types, consts, steps)
 
 
-def request_of(graph: Graph, optimize: str = "speed") -> Request:
+def request_of(graph: Graph) -> Request:
     (group,) = (g for g in fuse(graph) if g.anchor is not None)
     assert group.output == graph.outputs[0], "the layer is one group"
-    return Request(graph, group, load_target("cortex-m4"), {}, optimize)
+    return Request(graph, group, load_target("cortex-m4"), {})
 
 
 def memory_of(kernel: Kernel, made: Candidate, graph: Graph, inputs: dict[str, Array]) -> Memory:
@@ -223,7 +223,7 @@ def test_layers(anchor: str, ends: str, target: str) -> None:
     for seed in range(8 if target == "cortex-m4" else 2):
         graph = graph_of(anchor, ends, seed)
         goal = ("speed", "balanced", "size")[seed % 3]
-        made = next(iter(int16_layer(request_of(graph, goal))), None)
+        made = next(iter(templates.made("conv2d/arm_dsp_int16", request_of(graph), goal)), None)
         if made is None:
             assert graph.nodes[0].op == "cast", "only layers behind another node have none"
             continue
@@ -262,7 +262,8 @@ def test_other_layers_are_left_alone() -> None:
     driver.load_operators()
     graph = graph_of("conv2d", "wide", 1)
     assert layer16(request_of(graph)) is not None
-    assert layer16(replace(request_of(graph), target=load_target("cortex-m3"))) is None
+    other = replace(request_of(graph), target=load_target("cortex-m3"))
+    assert not templates.made("conv2d/arm_dsp_int16", other)
     assert layer16(request_of(replace(graph, consts={}))) is None
     # The layer's own input is added to its output.
     graph = graph_of("dense", "residual", 0)

@@ -13,13 +13,13 @@ from midge.graph.attrs import Attr
 from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp.column import Column
 from midge.kernels.arm_dsp.column import fits as column_fits
-from midge.kernels.arm_dsp.conv2d import Convolution
 from midge.kernels.arm_dsp.depthwise import column_of
 from midge.kernels.arm_dsp.gemm import most_pixels, packable
 from midge.kernels.arm_dsp.geometry import int8_layer
 from midge.kernels.arm_dsp.kernel import Part
 from midge.kernels.arm_dsp.plane import Plane, direct_fits
 from midge.kernels.arm_dsp.plane import fits as plane_fits
+from midge.kernels.arm_dsp.rows import Convolution
 from midge.kernels.arm_dsp.scaling import Line, Twice, constants_fit, scaling_of
 from midge.kernels.arm_dsp.scaling16 import Wide, _no_ties, scaling16
 from midge.kernels.arm_dsp.strips import blocks_of

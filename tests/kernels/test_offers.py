@@ -19,6 +19,7 @@ from midge.loop.schedule import Tensorize
 from midge.lower.bands import Forms
 from midge.lower.candidates import Candidate, Option, Request, candidates
 from midge.lower.lower import find_options
+from midge.lower.space import Goal
 from midge.target import load_target
 from random_layers import drawn
 
@@ -72,8 +73,8 @@ def offered(
     """What all kernels of a plain graph are offered, as it is described."""
     found: list[Candidate] = []
 
-    def recorded(request: Request, name: str) -> Iterator[Option]:
-        found.extend(candidates(request, name))
+    def recorded(request: Request, goal: Goal) -> Iterator[Option]:
+        found.extend(candidates(request, goal))
         yield from ()
 
     with monkeypatch.context() as patch:

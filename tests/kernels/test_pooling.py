@@ -24,6 +24,7 @@ from midge.lower.averages import average
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST, Layouts
+from midge.lower.space import Goal
 from midge.target import load_target
 
 TARGETS = ("cortex-m4", "cortex-m3", "cortex-m0plus")
@@ -48,8 +49,8 @@ def check(
 ) -> list[str]:
     """All options against the reference; their names."""
     (group,) = fuse(graph)
-    request = Request(graph, group, load_target(target), layouts or {}, optimize)
-    every = list(options(request, "kernel"))
+    request = Request(graph, group, load_target(target), layouts or {})
+    every = list(options(request, Goal(optimize)))
     x = graph.types["x"]
     values = [*random_inputs(graph, 1, 0)]
     if x.dtype.is_integer:

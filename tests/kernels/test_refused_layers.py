@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import templates
 from cascade_nets import Net
 from extreme_layers import Layer, graph_of
 from midge.core.types import DType
@@ -15,7 +16,7 @@ from midge.graph.attrs import Attr
 from midge.graph.ir import Graph, Node
 from midge.kernels.arm_dsp import depthwise
 from midge.loop.schedule import Tensorize
-from midge.lower.candidates import LOWERINGS, Request
+from midge.lower.candidates import Request
 from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST, WANTED
 from midge.target import load_target
@@ -48,8 +49,7 @@ def offered(key: str, request: Request) -> int:
     anchor = request.group.anchor
     assert anchor is not None
     family = key.partition("/")[2]
-    rule = LOWERINGS[f"{anchor.op}/{family}"]
-    return len([*rule(request)])
+    return len(templates.made(f"{anchor.op}/{family}", request))
 
 
 Change = Callable[[Request], Request]
@@ -174,10 +174,6 @@ def on(target: str) -> Change:
     return lambda request: replace(request, target=load_target(target))
 
 
-def for_size(request: Request) -> Request:
-    return replace(request, optimize="size")
-
-
 CONVS = [k for k in TAKEN if "conv2d" in k]
 DENSES = [k for k in TAKEN if "dense" in k]
 DSP = [k for k in TAKEN if "arm_dsp" in k]
@@ -206,7 +202,6 @@ REFUSED: list[tuple[str, Change, list[str]]] = [
     ("a CPU without FPU", on("cortex-m3"), FPU),
     ("another image", of_type(0, DType.I32), WEIGHTED + [k for k in POOLS if "dsp" in k]),
     ("other weights", of_type(1, DType.I32), [k for k in WEIGHTED if "int16" in k or "fpu" in k]),
-    ("small code", for_size, POOLS),
     ("padding that is no zero", of_node(pad_value=1.0), ["conv2d/arm_fpu"]),
     ("another stride", of_node(strides=(2, 1)), ["conv2d/arm_dsp_winograd"]),
     ("another window", with_shape(1, 1, 2), ["conv2d/arm_dsp_winograd"]),
@@ -252,10 +247,15 @@ def test_what_is_taken_too(key: str, change: Change) -> None:
     assert offered(key, change(request_of(key)))
 
 
+@pytest.mark.parametrize("key", POOLS)
+def test_where_code_is_to_be_small_windows_are_tested(key: str) -> None:
+    assert not templates.made(key, request_of(key), "size")
+
+
 def names(key: str, request: Request) -> list[str]:
     anchor = request.group.anchor
     assert anchor is not None
-    return [c.name for c in LOWERINGS[key](request)]
+    return [c.name for c in templates.made(key, request)]
 
 
 def test_rows_of_maxima_only_where_pixels_follow_each_other() -> None:
@@ -273,7 +273,7 @@ def test_sums_that_16_bits_hold() -> None:
             net = Net.of(graph_of(Layer(op, (*window, 4), window)))
             (group,) = fuse(net.plain)
             request = Request(net.plain, group, load_target("cortex-m4"), {})
-            assert len([*LOWERINGS[f"{op}/arm_dsp"](request)]) == own, window
+            assert len(templates.made(f"{op}/arm_dsp", request)) == own, window
 
 
 def test_where_floats_become_integers_no_sum_is_fused() -> None:
@@ -305,16 +305,15 @@ def test_rows_are_read_where_they_lie_if_that_is_little_code(
         planes={x: 40}, small=True,
     )  # fmt: skip
     for optimize in ("speed", "balanced", "size"):
-        own = replace(request, optimize=optimize)
         monkeypatch.setitem(depthwise._MOST_LINES, optimize, 9999)
-        direct, copied, *_ = LOWERINGS[PLANES](own)
+        direct, copied, *_ = templates.made(PLANES, request, optimize)
         (made,) = direct.instructions.values()
         assert "" not in direct.args  # no scratch memory
         assert "" in copied.args
         lines = len(made.asm)
         for most, ways in ((lines, 2), (lines + 1, 2), (lines - 1, 1)):
             monkeypatch.setitem(depthwise._MOST_LINES, optimize, most)
-            assert len([*LOWERINGS[PLANES](own)]) == ways
+            assert len(templates.made(PLANES, request, optimize)) == ways
 
 
 @pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 8])
@@ -324,7 +323,7 @@ def test_winograds_tiles_of_a_band(width: int) -> None:
     (group,) = fuse(net.plain)
     request = Request(net.plain, group, load_target("cortex-m4"), {}, small=True)
     tiles = (width + 1) // 2
-    found = [*LOWERINGS["conv2d/arm_dsp_winograd"](request)]
+    found = templates.made("conv2d/arm_dsp_winograd", request)
     assert len(found) == sum(n < 2 * tiles for n in (1, 2, 4))
 
 
@@ -334,7 +333,7 @@ def test_winograds_sums_are_words() -> None:
         net = Net.of(graph_of(layer))
         (group,) = fuse(net.plain)
         request = Request(net.plain, group, load_target("cortex-m4"), {})
-        assert len([*LOWERINGS["conv2d/arm_dsp_winograd"](request)]) == count
+        assert len(templates.made("conv2d/arm_dsp_winograd", request)) == count
 
 
 @pytest.mark.parametrize(
@@ -357,6 +356,6 @@ def test_winograds_margins(
     (group,) = fuse(net.plain)
     for small, fills in ((False, whole), (True, band)):
         request = Request(net.plain, group, load_target("cortex-m4"), {}, small=small)
-        *_, last = LOWERINGS["conv2d/arm_dsp_winograd"](request)
+        *_, last = templates.made("conv2d/arm_dsp_winograd", request)
         used = [s.instruction for s in last.steps if isinstance(s, Tensorize)]
         assert sum(name.startswith("fill") for name in used) == fills, small

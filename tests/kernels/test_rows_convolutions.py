@@ -12,19 +12,19 @@ from instruction_checks import Bench
 from layer_checks import layer
 from test_arm_dsp_layers import Case, graph_of, renamed
 
+import templates
 from midge.core.types import Array, DType, TensorType
 from midge.data import random_inputs
 from midge.graph.evaluate import evaluate as evaluate_graph
 from midge.graph.ir import OPS, Graph, Node, verify
-from midge.kernels.arm_dsp.conv2d import convolution
 from midge.kernels.arm_dsp.geometry import Layer
 from midge.kernels.arm_dsp.strips import blocks_of, order, strips, twos_of
-from midge.kernels.arm_dsp.winograd import winograd
 from midge.loop.evaluate import evaluate
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST
 from midge.lower.lower import can_overwrite
+from midge.lower.space import Goal
 from midge.target import load_target
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def requests(band: Band, graph: Graph) -> list[Request]:
     (y,) = graph.outputs
     first = {y: CHANNELS_FIRST} if band.planes else {}
     rows = frozenset({"x"}) if band.pieces and not pointwise(band) else frozenset()
-    request = Request(graph, group, M4, first, "speed", rows, {y: band.planes} if first else {})
+    request = Request(graph, group, M4, first, rows, {y: band.planes} if first else {})
     return [request, replace(request, small=True)]
 
 
@@ -112,7 +112,7 @@ def pointwise(band: Band) -> bool:
 
 
 def special(request: Request, name: str) -> list[Option]:
-    found = [o for o in options(request, name) if o.candidate.name != "loops"]
+    found = [o for o in options(replace(request, name=name), Goal()) if o.candidate.name != "loops"]
     return [renamed(o, f"{name}_{i}") for i, o in enumerate(found)]
 
 
@@ -216,7 +216,8 @@ def test_order(number: int) -> None:
     inputs = {n: rng.integers(-9, 9, graph.types[n].shape).astype(np.int8) for n in graph.inputs}
     y = graph.types[graph.outputs[0]]
     lengths = set()
-    for candidate in (*convolution(request), *winograd(request)):
+    ways = ("conv2d/arm_dsp", "conv2d/arm_dsp_winograd")
+    for candidate in (c for key in ways for c in templates.made(key, request)):
         args, consts = candidate.constants(request.graph)
         option = Option(candidate, candidate.kernel("k"), args, consts)
         log: list[tuple[str, int]] = []
@@ -368,7 +369,7 @@ def test_other_types(dtype: DType, target: str, small: bool) -> None:
                 planes={"y": planes} if planes else {}, small=small,
             )  # fmt: skip
             (inputs,) = random_inputs(graph, 1, 0)
-            every = list(options(request, "kernel"))
+            every = list(options(request, Goal()))
             assert len(every) > 1
             found = [result(o, inputs) for o in every]
             for option, have in zip(every, found, strict=True):

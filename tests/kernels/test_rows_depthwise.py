@@ -22,6 +22,7 @@ from midge.kernels.arm_dsp.scaling import Line, Twice
 from midge.lower.candidates import Option, Request, options
 from midge.lower.fuse import fuse
 from midge.lower.layouts import CHANNELS_FIRST
+from midge.lower.space import Goal
 from midge.target import load_target
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,7 @@ def request_of(graph: Graph, planes: bool, pitch: int, first: bool, goal: str) -
     pitches = {"x": pitch} if planes else {}
     if first:
         layouts["y"], pitches["y"] = CHANNELS_FIRST, graph.types["y"].elements
-    return Request(graph, group, M4, layouts, goal, frozenset("x"), pitches, True)
+    return Request(graph, group, M4, layouts, frozenset("x"), pitches, True, name="k")
 
 
 def rows_of(x: Array, planes: bool, pitch: int) -> Array:
@@ -205,7 +206,7 @@ def test_layers(goal: str) -> None:
         graph = graph_of(case, number % 2)
         for planes in (False, True):
             request = request_of(graph, planes, PITCH, number % 3 == 0, goal)
-            found = list(options(request, "k"))
+            found = list(options(request, Goal(goal)))
             special = [o for o in found if o.candidate.name != "loops"]
             assert special, case
             for i, option in enumerate(special):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from instruction_checks import Bench, Memory, contents, extremes, scaling_constants
 
+import templates
 from midge import driver
 from midge.core.types import Array, DType, TensorType
 from midge.graph.evaluate import evaluate as evaluate_graph
 from midge.graph.ir import OPS, Attrs, Graph, Node
 from midge.kernels.arm_dsp import halves
 from midge.kernels.arm_dsp.scaling import Line, Twice
-from midge.kernels.arm_dsp.winograd import sums_fit, transformed, winograd
+from midge.kernels.arm_dsp.winograd import sums_fit, transformed
 from midge.kernels.arm_dsp.winograd_sums import TileSums, factors
 from midge.kernels.arm_dsp.winograd_tiles import POSITIONS, Tiles
 from midge.loop.evaluate import evaluate
@@ -161,9 +162,8 @@ def candidate(graph: Graph, layouts: Layouts | None = None, straight: int = 0) -
     """Winograd's form of a layer; None if it has none. straight: which of them."""
     group = next(g for g in fuse(graph) if g.anchor is not None)
     assert group.output == graph.outputs[0], "the layer is one group"
-    found = list(
-        winograd(Request(graph, group, load_target("cortex-m4").unrolling(True), layouts or {}))
-    )
+    request = Request(graph, group, load_target("cortex-m4").unrolling(True), layouts or {})
+    found = templates.made("conv2d/arm_dsp_winograd", request)
     return found[straight] if found else None
 
 

@@ -1,13 +1,17 @@
-"""The ways to compute a group: its loops under one schedule or another, or other loops."""
+"""The ways to compute a group: its loops under one schedule or another, or other loops.
+
+Each is a point of a template's space; a family's folder has the templates for its instructions.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from itertools import islice
-from typing import overload
+from typing import ClassVar, TypeAlias, overload
 from weakref import WeakValueDictionary
 
 from midge.core.errors import ScheduleError
@@ -19,12 +23,14 @@ from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.loop.program import Kernel
 from midge.loop.registers import without
-from midge.loop.schedule import apply, pack_consts
+from midge.loop.schedule import Step, apply, pack_consts
 from midge.loop.schedule.pack import Pack
-from midge.lower.build import build
+from midge.lower.build import Built, build
 from midge.lower.fuse import Group
 from midge.lower.layouts import Layouts
-from midge.lower.schedules import SCHEDULES, Schedule
+from midge.lower.space import Goal, Point, Space, Value
+
+Schedule: TypeAlias = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Candidate:
 
     args: what each parameter stands for: a value of the graph, a key of `consts`, or "" for
     scratch memory.  consts: constants of its own, e.g. weights in the order in which they are read.
-    name: for a reader of measurements.
+    name: for a reader of measurements.  point: which of a template's it is, if it is one.
     order: (columns of the input's rows that are no more read, columns of the output's row that
     are written) after each part of the work, for a band of one row; () if nothing is known.
     """
@@ -45,6 +51,7 @@ class Candidate:
     consts: Mapping[str, Array] = field(default_factory=dict)
     instructions: Mapping[str, Instruction] = field(default_factory=dict)
     order: tuple[tuple[int, int], ...] = ()
+    point: Point | None = None
 
     def kernel(self, name: str) -> Kernel:
         """The kernel, called `name`; ScheduleError if a step cannot be applied."""
@@ -92,37 +99,42 @@ def _applied(func: ir.Func, steps: Schedule, instructions: _Table) -> ir.Func:
     return apply(func, steps, instructions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
-    """A group to compute. layouts: how values lie in memory.  optimize: "speed", "balanced" or
-    "size": which candidates are worth a try, and which of them comes first.
+    """A group to compute. layouts: how values lie in memory.
 
     rows: images of several rows (axis 1) that come as arrays of pointers, one for each row.
     planes: of values that lie channels first, elements from channel to channel where these are
     more than a plane.  pitches: of values that lie inside others with more channels, elements from
     pixel to pixel.  small: scratch memory is dear: a few hundred bytes where that is possible.
     exact: the group's floats become integers: they must be rounded as its plain loops round them.
+    name: of the kernel.
     """
 
     graph: Graph
     group: Group
     target: Target
     layouts: Layouts
-    optimize: str = "speed"
     rows: frozenset[str] = frozenset()
     planes: Mapping[str, int] = field(default_factory=dict)
     small: bool = False
     pitches: Mapping[str, int] = field(default_factory=dict)
     exact: bool = False
+    name: str = "kernel"
 
-    def straight(
-        self, speed: Sequence[int], balanced: Sequence[int], size: Sequence[int], long: int = 1
-    ) -> tuple[int, ...]:
-        """How many steps of its inner loop a micro-kernel may write out, by the goal, the best
-        first; no more than the target takes, where one of these is as `long` as so many."""
-        found = {"speed": speed, "balanced": balanced}.get(self.optimize, size)
+    def straight(self, steps: Iterable[Value], long: int = 1) -> tuple[int, ...]:
+        """How many steps of its inner loop a micro-kernel may write out: `steps`, but no more than
+        the target takes, where one of these is as `long` as so many."""
         most = self.target.straight // long
-        return tuple(dict.fromkeys(min(n, most) for n in found))
+        return tuple(dict.fromkeys(min(int(n), most) for n in steps))
+
+    @cached_property
+    def plain(self) -> Built:
+        """The loops of the group as they are written."""
+        return build(
+            self.graph, self.group, self.name, self.layouts, rows=self.rows, planes=self.planes,
+            pitches=self.pitches,
+        )  # fmt: skip
 
     @property
     def in_sequence(self) -> bool:
@@ -138,31 +150,60 @@ class Request:
         return node if node is self.group.anchor and alone else None
 
 
-Lowering = Callable[[Request], Iterable[Candidate]]
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An instruction family. features: what a target must have for its templates.  priority: its
+    templates come before those of families with a higher number."""
 
-# "operator/family" -> other forms of the loops of a group with that anchor, the preferred one
-# first; none where the rule does not know how, or the target lacks what it takes.
-LOWERINGS: Registry[Lowering] = Registry("lowering")
+    features: frozenset[str]
+    priority: int
 
+
+class Template(Space):
+    """How a family computes operators of some kinds; an instance is the space of one request.
+
+    name: "family.template".  ops: of the anchors.  priority: among those of its family, as of
+    `Family`.
+    """
+
+    name: ClassVar[str]
+    ops: ClassVar[tuple[str, ...]]
+    priority: ClassVar[int] = 50
+
+    @classmethod
+    @abstractmethod
+    def of(cls, request: Request) -> Space | None:
+        """The space for a request; None where the template does not know how."""
+
+
+FAMILIES: Registry[Family] = Registry("family")
+TEMPLATES: Registry[type[Template]] = Registry("template")
 
 PLAIN = "loops"  # the name of candidates that are the operator's own loops
 
 
-def candidates(request: Request, name: str) -> Iterator[Candidate]:
-    """Every way to compute the group, the preferred one first, the plain loops last."""
-    group = request.group
-    op = group.anchor.op if group.anchor is not None else "elementwise"
-    for key in LOWERINGS:
-        if key.partition("/")[0] == op:
-            yield from LOWERINGS[key](request)
-    built = build(
-        request.graph, group, name, request.layouts, rows=request.rows, planes=request.planes,
-        pitches=request.pitches,
-    )  # fmt: skip
-    rule = SCHEDULES.get(op)
-    schedules = rule(built.func, request) if rule is not None else ()
-    for steps in (*schedules, ()):
-        yield Candidate(PLAIN, built.func, built.args, steps)
+def spaces(request: Request) -> Iterator[Space]:
+    """Of every template for the request, by priority."""
+    anchor = request.group.anchor
+    op = anchor.op if anchor is not None else "elementwise"
+    able: list[tuple[int, int, str]] = []
+    for name in TEMPLATES:
+        family, template = FAMILIES[name.partition(".")[0]], TEMPLATES[name]
+        if op in template.ops and family.features <= request.target.features:
+            able.append((family.priority, template.priority, name))
+    for _, _, name in sorted(able):
+        space = TEMPLATES[name].of(request)
+        if space is not None:
+            yield space
+
+
+def candidates(request: Request, goal: Goal) -> Iterator[Candidate]:
+    """What is worth a try for a goal, the preferred one first, the loops as they are written
+    last."""
+    for space in spaces(request):
+        for point in space.usual(goal):
+            yield replace(space.build(point), point=point)
+    yield Candidate(PLAIN, request.plain.func, request.plain.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +227,25 @@ def _allowed(candidate: Candidate, target: Target) -> Candidate | None:
     return candidate
 
 
-def plain_option(request: Request, name: str) -> Option:
+def plain_option(request: Request) -> Option:
     """The loops of the group as they are written: what every other option has to agree with."""
-    built = build(
-        request.graph, request.group, name, request.layouts, rows=request.rows,
-        planes=request.planes, pitches=request.pitches,
-    )  # fmt: skip
-    candidate = Candidate(PLAIN, built.func, built.args)
-    return Option(candidate, candidate.kernel(name), *candidate.constants(request.graph))
+    candidate = Candidate(PLAIN, request.plain.func, request.plain.args)
+    return Option(candidate, candidate.kernel(request.name), *candidate.constants(request.graph))
 
 
 class Options(Sequence[Option]):
-    """At most so many options of a kernel, called `name`, of which there is one at least. Each is
-    made when it is asked for: without a search most never are.
+    """At most so many options of a kernel, of which there is one at least. Each is made when it is
+    asked for: without a search most never are.
 
     without: kernels that are no option.
     """
 
-    def __init__(self, request: Request, name: str, most: int, without: Collection[ir.Func]):
-        able = (o for o in options(request, name) if o.kernel.func not in without)
+    def __init__(self, request: Request, goal: Goal, most: int, without: Collection[ir.Func]):
+        self.request, self.goal = request, goal
+        able = (o for o in options(request, goal) if o.kernel.func not in without)
         self._coming = islice(able, most)
         self._made: list[Option] = []
-        self._plain = partial(plain_option, request, name)
+        self._plain = partial(plain_option, request)
 
     @cached_property
     def plain(self) -> Option:
@@ -237,19 +275,19 @@ class Options(Sequence[Option]):
             self._made.append(self.plain)
 
 
-def options(request: Request, name: str) -> Iterator[Option]:
+def options(request: Request, goal: Goal) -> Iterator[Option]:
     """The candidates whose steps can be applied, and whose assembler leaves the target's reserved
     registers alone. Beside loops of other forms, which are written for the target, the first
     schedule of the plain ones is enough, and none for a band."""
     special = False
-    for given in candidates(request, name):
+    for given in candidates(request, goal):
         candidate = _allowed(given, request.target)
         if candidate is None:
             continue
         if special and request.small and candidate.name == PLAIN:
             return
         try:
-            kernel = candidate.kernel(name)
+            kernel = candidate.kernel(request.name)
         except ScheduleError:
             continue
         args, consts = candidate.constants(request.graph)

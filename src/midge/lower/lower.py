@@ -27,6 +27,7 @@ from midge.loop.rewrite import expr_loads, own_exprs
 from midge.lower.bands import Banded, Cascade, Forms, band_request, cascade, pointers
 from midge.lower.candidates import Option, Options, Request
 from midge.lower.fuse import Group, fuse
+from midge.lower.space import Goal
 from midge.plan.order import Task, best_order
 
 _MOST_OPTIONS = 20
@@ -91,12 +92,12 @@ def find_options(
 ) -> Lowered:
     """The plain `graph` as loops for `target`; `types` are the model's, with quantisation.
 
-    optimize: as in `Request`.  forms: which groups are computed by bands.  most: options of each
+    optimize: as of `Goal`.  forms: which groups are computed by bands.  most: options of each
     kernel.  arriving: inputs that come row by row.  known: options that were found for this
     graph, target and goal before; grows.  bands: the groups with their bands, instead of those that
     `forms` makes.  without: kernels that are no option.
     """
-    finder = _Finder(most, known if known is not None else {}, without)
+    finder = _Finder(Goal(optimize), most, known if known is not None else {}, without)
     found = bands or cascade(graph, fuse(graph), target, forms or {}, arriving)
     names = tuple(f"{_kind(group)}_{number}" for number, group in enumerate(found.groups))
     choices: list[Choice] = []
@@ -104,13 +105,13 @@ def find_options(
     for group, name in zip(found.groups, names, strict=True):
         exact = any(o in decisive for n in group.nodes for o in n.outputs)
         whole = Request(
-            graph, group, target, found.layouts, optimize, pitches=found.pitches, exact=exact
+            graph, group, target, found.layouts, pitches=found.pitches, exact=exact, name=name
         )
         own = found.banded.get(group.output)
         if own is None:
-            choices.append(Choice(group.output, 0, 1, finder.options(whole, name, 0)))
+            choices.append(Choice(group.output, 0, 1, finder.options(whole, 0)))
             continue
-        choices += _band_choices(whole, found, own, name, finder)
+        choices += _band_choices(whole, found, own, finder)
     return Lowered(graph, found, names, tuple(choices), types, arriving, bool(decisive))
 
 
@@ -118,11 +119,12 @@ def find_options(
 class _Finder:
     """Looks for at most so many options of each kernel, for equal ones once."""
 
+    goal: Goal
     most: int
     known: Known
     without: frozenset[ir.Func]
 
-    def options(self, request: Request, name: str, count: int, first: bool = False) -> Options:
+    def options(self, request: Request, count: int, first: bool = False) -> Options:
         values = {v for n in request.group.nodes for v in (*n.inputs, *n.outputs)}
         lies = sorted(
             (v, request.layouts[v], request.planes.get(v, 0))
@@ -130,15 +132,21 @@ class _Finder:
             if v in request.layouts
         )
         lies.append(("", (), request.pitches.get(request.group.output, 0)))
-        key = (request.group.output, name, self.most, count, first, request.rows, tuple(lies))
+        key = (
+            request.group.output,
+            request.name,
+            self.most,
+            count,
+            first,
+            request.rows,
+            tuple(lies),
+        )
         if key not in self.known:
-            self.known[key] = Options(request, name, self.most, self.without)
+            self.known[key] = Options(request, self.goal, self.most, self.without)
         return self.known[key]
 
 
-def _band_choices(
-    whole: Request, found: Cascade, own: Banded, name: str, finder: _Finder
-) -> list[Choice]:
+def _band_choices(whole: Request, found: Cascade, own: Banded, finder: _Finder) -> list[Choice]:
     """One for each size of a band; one more for the band with which an accumulation begins."""
     kinds = [(count, False) for count in own.sizes]
     if own.how.accumulates:
@@ -150,7 +158,7 @@ def _band_choices(
         calls = sum(b - a == count for a, b in own.bands)
         calls = 1 if first else calls - (own.how.accumulates and (own.bands[0][1] == count))
         if calls:
-            made = finder.options(request, name, count, first)
+            made = finder.options(request, count, first)
             choices.append(Choice(whole.group.output, count, calls, made, first, so_far))
     return choices
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from midge.cascading import Chosen
 from midge.cli.arguments import (
     DEFAULT_TARGET,
     Json,
@@ -18,13 +19,16 @@ from midge.cli.arguments import (
 from midge.cli.building import compile_model, with_options
 from midge.cli.commands import command
 from midge.cli.operators import find_operator
-from midge.cli.output import console, print_json, shorten, table
+from midge.cli.output import console, counted, print_json, shorten, table
 from midge.codegen.c import emit
+from midge.core.errors import UsageError
 from midge.core.options import CompileOptions
 from midge.loop.program import Kernel, Operation, Program
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import apply
+from midge.lower.candidates import spaces
 
+AS_WRITTEN = "its loops as they are written"
 _ONCE = "Steps may name loops that run once, which are shown here only."
 _STYLES = {"+": "green", "-": "red", "@": "dim"}
 
@@ -54,18 +58,30 @@ def schedule_command(
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what each step after the first changes.")
     ] = False,
+    space: Annotated[
+        bool, typer.Option("--space", help="Show what OP's kernel was chosen from instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the loops of MODEL's operator OP before and after each step of its schedule, and its C.
 
     Without OP: every operator's schedule.
     """
-    program = compile_model(model, target, options).program
+    if space and operator is None:
+        raise UsageError(
+            "needs an operator", where="--space", hint="midge schedule MODEL OP --space"
+        )
+    compiled = compile_model(model, target, options)
+    program = compiled.program
     if operator is None:
         print_json(list(map(_entry, _pairs(program)))) if as_json else _list(program)
         return
     op = program.operations[find_operator(program.operations, operator, "OP")]
     kernel = program.kernel(op.kernel)
+    if space:
+        found = spaces_of(compiled.chosen, op)
+        print_json({**_entry((op, kernel)), "calls": found}) if as_json else _show_spaces(op, found)
+        return
     if as_json:
         made = [{"step": s.step or None, "func": s.func} for s in stages(kernel)]
         print_json({**_entry((op, kernel)), "stages": made, "c": _c(program, kernel)})
@@ -81,6 +97,48 @@ def stages(kernel: Kernel) -> list[Stage]:
         func = apply(plain, kernel.steps[:i], kernel.instructions)
         made.append(Stage(str(step), str(func)))
     return made
+
+
+def spaces_of(chosen: Chosen, op: Operation) -> list[dict[str, Any]]:
+    """Of each sort of call of an operator (whole, or bands of so many rows): what is taken, and the
+    spaces that it was taken from."""
+    found = []
+    for choice, option in chosen.taken:
+        if choice.value != op.output:
+            continue
+        request, goal = choice.options.request, choice.options.goal
+        point = option.candidate.point
+        rows = [
+            {
+                "template": own.template,
+                "knobs": {name: list(values) for name, values in own.knobs.items()},
+                "rules": [c.what for c in own.constraints],
+                "points": sum(1 for _ in own),
+                "usual": list(map(str, own.usual(goal))),
+            }
+            for own in spaces(request)
+        ]
+        taken = AS_WRITTEN if point is None else str(point)
+        found.append({"rows": choice.count or None, "taken": taken, "spaces": rows})
+    return found
+
+
+def _show_spaces(op: Operation, found: list[dict[str, Any]]) -> None:
+    out = console()
+    for own in found:
+        rows = f", {counted(own['rows'], 'row')} at a time" if own["rows"] else ""
+        out.print(f"{op.name}{rows}: {own['taken']} is taken", style="bold", soft_wrap=True)
+        for made in own["spaces"]:
+            out.print(f"\n{made['template']}: {counted(made['points'], 'point')}")
+            lines = [(name, " ".join(map(str, v))) for name, v in made["knobs"].items()]
+            if lines:
+                out.print(table(("knob", "values"), lines))
+            for rule in made["rules"]:
+                out.print(f"  {rule}")
+            for text in made["usual"]:
+                sign = "*" if text == own["taken"] else " "
+                out.print(f"{sign} {text}", soft_wrap=True)
+        out.print(f"\n{AS_WRITTEN}, too, and these say what is right.\n")
 
 
 def changes(before: str, after: str) -> Iterator[str]:

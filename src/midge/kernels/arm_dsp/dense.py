@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from midge.core.types import DType
 from midge.graph.attrs import integer
@@ -11,7 +11,8 @@ from midge.kernels.arm_dsp.matvec import MatVec
 from midge.kernels.arm_dsp.scaling import Scaling
 from midge.kernels.arm_dsp.widen import order
 from midge.loop import ir
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.writer import Place, in_pieces
 
 _PAIRS = 4
@@ -19,33 +20,50 @@ _PAIRS = 4
 _STEPS_OF_A_WORD = 4
 
 
-def dense(request: Request) -> Iterable[Candidate]:
-    """int8 layers with constant weights, followed by nothing but what makes their sums int8."""
-    graph, group = request.graph, request.group
-    node = group.anchor
-    assert node is not None
-    x, w = (graph.types[v] for v in node.inputs[:2])
-    plain = integer(node.attrs, "x_zero", 0) == 0 and 0 not in (*x.shape, *w.shape)
-    if "dsp" not in request.target.features or x.dtype is not DType.I8 or not plain:
-        return ()
-    if len(group.nodes) != 2 or in_pieces(request):
-        return ()
-    scale = usable_scaling(graph, group)
-    if scale is None:
-        return ()
-    straight = request.straight((4, 8, 2), (2, 4, 1), (1, 2), _STEPS_OF_A_WORD)
-    return (_candidate(request, scale, n) for n in straight)
+class Dense(Template):
+    """int8 layers with constant weights, followed by nothing but what makes their sums int8.
+
+    pairs: of rows of a block.  straight: words of activations that are written out.
+    """
+
+    name = "arm_dsp.dense"
+    ops = ("dense",)
+    priority = 10
+
+    def __init__(self, request: Request, scale: Scaling) -> None:
+        most = _PAIRS - 1 if request.target.reserved else _PAIRS  # all of them take every register
+        straight = request.straight((4, 8, 2, 1), _STEPS_OF_A_WORD)
+        super().__init__(self.name, {"pairs": range(most, 0, -1), "straight": straight})
+        self.request, self.scale, self.most = request, scale, most
+
+    @classmethod
+    def of(cls, request: Request) -> Dense | None:
+        graph, group = request.graph, request.group
+        node = group.anchor
+        assert node is not None
+        x, w = (graph.types[v] for v in node.inputs[:2])
+        plain = integer(node.attrs, "x_zero", 0) == 0 and 0 not in (*x.shape, *w.shape)
+        if x.dtype is not DType.I8 or not plain or len(group.nodes) != 2 or in_pieces(request):
+            return None
+        scale = usable_scaling(graph, group)
+        return None if scale is None else cls(request, scale)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        for n in self.request.straight(goal.pick((4, 8, 2), (2, 4, 1), (1, 2)), _STEPS_OF_A_WORD):
+            yield self.point(pairs=self.most, straight=n)
+
+    def build(self, point: Point) -> Candidate:
+        pairs, straight = point.number("pairs"), point.number("straight")
+        return _candidate(self.request, self.scale, pairs, straight)
 
 
-def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
-    """straight: words of activations that are written out."""
+def _candidate(request: Request, scale: Scaling, pairs: int, straight: int) -> Candidate:
     graph, group = request.graph, request.group
     node = group.nodes[0]
     x, w = (graph.types[v] for v in node.inputs[:2])
     rows, depth = w.shape
     kernel = Int8Writer(request, scale)
-    most = _PAIRS - 1 if request.target.reserved else _PAIRS  # all of them take every register
-    parts = parts_of(rows, most if paired(graph, group, scale) else 0)
+    parts = parts_of(rows, pairs if paired(graph, group, scale) else 0)
     kernel.weights(order(depth, True), rows, parts)
     m = ir.Var("m")
     body: list[ir.Stmt] = []
@@ -63,4 +81,4 @@ def _candidate(request: Request, scale: Scaling, straight: int) -> Candidate:
     return kernel.finish("rows", (ir.Loop("m", count, tuple(body)),))
 
 
-LOWERINGS.add("dense/arm_dsp", dense)
+TEMPLATES.add(Dense.name, Dense)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -20,14 +20,14 @@ from midge.kernels.arm_dsp.kernel import Int8Writer
 from midge.kernels.arm_dsp.plane import Plane, borders, direct_fits, fits, pack
 from midge.kernels.arm_dsp.scaling import constants_fit, constants_of, scaling_of
 from midge.loop import ir
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
 from midge.lower.fuse import Group
 from midge.lower.layouts import CHANNELS_FIRST, WANTED
+from midge.lower.space import Constraint, Goal, Point, Value
 from midge.lower.writer import Place
 
 # Of assembler, for kernels that are straight code.
-_MOST_LINES = {"speed": 800, "balanced": 320}
-_LEAST_LINES = 150
+_MOST_LINES = {"speed": 800, "balanced": 320, "size": 150}
 _LINES_OF_A_STEP = 32
 
 
@@ -71,28 +71,80 @@ def plane_of(request: Request) -> Plane | None:
     return plane if fits(plane) else None
 
 
-def depthwise(request: Request) -> Iterable[Candidate]:
+class Columns(Template):
+    """Bands of a column of pixels, channels side by side."""
+
+    name = "arm_dsp.column"
+    ops = ("depthwise_conv2d",)
+    priority = 10
+
+    def __init__(self, request: Request, column: Column) -> None:
+        super().__init__(self.name, {})
+        self.request, self.column = request, column
+
+    @classmethod
+    def of(cls, request: Request) -> Columns | None:
+        plane = plane_of(request)
+        if plane is None or not plane.pointers or plane.x_strides[2] != 1:
+            return None
+        column = column_of(plane)
+        return None if column is None else cls(request, column)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        yield self.point()
+
+    def build(self, point: Point) -> Candidate:
+        return _column_candidate(self.request, self.column)
+
+
+class Planes(Template):
     """int8 layers with constant weights and one output channel per input channel, followed by
-    nothing but what makes their sums int8."""
-    if "dsp" not in request.target.features:
-        return ()
-    plane = plane_of(request)
-    if plane is None:
-        return ()
-    straight = request.straight((8, 16, 4), (4, 8), (2, 4), 2)
-    straight = straight[:1] if request.small else straight
-    forms = [replace(plane, straight=n) for n in straight]
-    if direct_fits(plane):
-        direct = replace(plane, direct=True)
-        most = _MOST_LINES.get(request.optimize, _LEAST_LINES)
-        most = min(most, _LINES_OF_A_STEP * request.target.straight)
-        short = len(direct.instruction().asm) <= most
-        forms[:0] = [direct] if short else []
-    column = column_of(plane)
-    first = []
-    if column is not None and plane.pointers and plane.x_strides[2] == 1:
-        first.append(_column_candidate(request, column))
-    return (*first, *(_candidate(request, p) for p in forms))
+    nothing but what makes their sums int8.
+
+    form: whether rows are read from a padded copy of a channel's plane, or where they are, as
+    straight code.  straight: outputs of a row that are written out, of copies.  rows: of outputs
+    at a time, of 2 where the window allows it.
+    """
+
+    name = "arm_dsp.planes"
+    ops = ("depthwise_conv2d",)
+    priority = 20
+
+    def __init__(self, request: Request, plane: Plane) -> None:
+        self.lines = 0
+        forms = ["copied"]
+        if direct_fits(plane):
+            self.lines = len(replace(plane, direct=True).instruction().asm)
+            if self.lines <= _LINES_OF_A_STEP * request.target.straight:
+                forms.append("direct")
+        straight = request.straight((8, 16, 4, 2), 2)
+        whole = Constraint(
+            ("form", "straight"),
+            lambda form, n: form == "copied" or n == straight[0],
+            "rows that are read where they are are written out whole",
+        )
+        knobs: dict[str, Sequence[Value]]
+        knobs = {"form": forms, "straight": straight, "rows": (2, 1)}
+        super().__init__(self.name, knobs, [whole])
+        self.request, self.plane = request, plane
+
+    @classmethod
+    def of(cls, request: Request) -> Planes | None:
+        plane = plane_of(request)
+        return None if plane is None else cls(request, plane)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        if "direct" in self.knobs["form"] and self.lines <= _MOST_LINES[goal.optimize]:
+            yield self.point(form="direct", straight=self.knobs["straight"][0], rows=2)
+        straight = self.request.straight(goal.pick((8, 16, 4), (4, 8), (2, 4)), 2)
+        for n in straight[:1] if self.request.small else straight:
+            yield self.point(form="copied", straight=n, rows=2)
+
+    def build(self, point: Point) -> Candidate:
+        plane = replace(self.plane, twins=point["rows"] == 2)
+        if point["form"] == "direct":
+            return _candidate(self.request, replace(plane, direct=True))
+        return _candidate(self.request, replace(plane, straight=point.number("straight")))
 
 
 def column_of(plane: Plane) -> Column | None:
@@ -150,5 +202,6 @@ def wanted(graph: Graph, group: Group, target: Target) -> tuple[int, ...] | None
     return CHANNELS_FIRST if plane is not None and column_of(plane) is None else None
 
 
-LOWERINGS.add("depthwise_conv2d/arm_dsp", depthwise)
+TEMPLATES.add(Columns.name, Columns)
+TEMPLATES.add(Planes.name, Planes)
 WANTED.add("depthwise_conv2d", wanted)

@@ -14,6 +14,6 @@ def int8_layer(request: Request) -> Layer | None:
     if node is None or node.inputs[0] in request.layouts:
         return None
     constant = all(v in graph.consts for v in node.inputs[1:])
-    if "dsp" not in request.target.features or not constant:
+    if not constant:
         return None
     return layer_of(graph, node) if graph.types[node.inputs[0]].dtype is DType.I8 else None

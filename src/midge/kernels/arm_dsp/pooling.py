@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -13,7 +14,8 @@ from midge.kernels.generic.spans import Span, pool_spans
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.averages import average
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.writer import KernelWriter, Place, in_pieces
 
 _FEW = 64  # channels that are pooled at a time where scratch memory is dear
@@ -50,22 +52,39 @@ def pool_of(graph: Graph, node: Node) -> Pool | None:
     return Pool(width, channels, (sh, sw), *found, ow)
 
 
-def pooling(request: Request) -> tuple[Candidate, ...]:
+class Windows(Template):
     """int8 images with the channels last; whatever follows is fused."""
-    node = request.anchor
-    if node is None or "dsp" not in request.target.features or request.optimize == "size":
-        return ()
-    pool = pool_of(request.graph, node)
-    if pool is None or node.inputs[0] in request.layouts:
-        return ()
-    whole = len(request.group.nodes) == 1 and request.in_sequence
-    if in_pieces(request) and (node.op != "max_pool2d" or not whole):
-        return ()
-    if node.op == "max_pool2d":
-        return (_Maxima(request, pool).candidate(),)
-    if any(r.taps * c.taps > MOST_TAPS for r in pool.rows for c in pool.columns):
-        return ()
-    return (_Sums(request, pool).candidate(),)
+
+    name = "arm_dsp.windows"
+    ops = ("avg_pool2d", "max_pool2d", "sum")
+
+    def __init__(self, request: Request, pool: Pool) -> None:
+        super().__init__(self.name, {})
+        self.request, self.pool = request, pool
+
+    @classmethod
+    def of(cls, request: Request) -> Windows | None:
+        node = request.anchor
+        pool = pool_of(request.graph, node) if node is not None else None
+        if node is None or pool is None or node.inputs[0] in request.layouts:
+            return None
+        whole = len(request.group.nodes) == 1 and request.in_sequence
+        if in_pieces(request) and (node.op != "max_pool2d" or not whole):
+            return None
+        taps = [r.taps * c.taps for r in pool.rows for c in pool.columns]
+        if node.op != "max_pool2d" and max(taps) > MOST_TAPS:
+            return None
+        return cls(request, pool)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        if goal.optimize != "size":
+            yield self.point()
+
+    def build(self, point: Point) -> Candidate:
+        anchor = self.request.anchor
+        assert anchor is not None
+        writer = _Maxima if anchor.op == "max_pool2d" else _Sums
+        return writer(self.request, self.pool).candidate()
 
 
 class _Pooling(KernelWriter):
@@ -174,5 +193,4 @@ class _Sums(_Pooling):
         return ir.cast(DType.I8, average(loaded, taps, DType.I8), DType.I32)
 
 
-for _op in ("avg_pool2d", "max_pool2d", "sum"):
-    LOWERINGS.add(f"{_op}/arm_dsp", pooling)
+TEMPLATES.add(Windows.name, Windows)

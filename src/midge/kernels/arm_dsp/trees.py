@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from midge.core.types import DType, TensorType
 from midge.kernels.arm import assembler as asm
@@ -11,17 +11,37 @@ from midge.kernels.generic.trees import Forest, conditions, counts_votes, forest
 from midge.loop import ir
 from midge.loop.instruction import Instruction
 from midge.lower import Local, Operand, nest
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.writer import KernelWriter
 
 _LOADS = {DType.U8: "ldrb", DType.I8: "ldrsb", DType.I16: "ldrsh"}
 
 
-def votes(request: Request) -> Iterable[Candidate]:
+class Assembler(Template):
     """One row of features; votes that are bytes and are stored as they are."""
-    forest = forest_of(request)
-    if forest is None or not counts_votes(request, forest):
-        return ()
+
+    name = "arm_dsp.votes"
+    ops = ("tree_ensemble",)
+
+    def __init__(self, request: Request, forest: Forest) -> None:
+        super().__init__(self.name, {})
+        self.request, self.forest = request, forest
+
+    @classmethod
+    def of(cls, request: Request) -> Assembler | None:
+        forest = forest_of(request)
+        able = forest is not None and counts_votes(request, forest)
+        return cls(request, forest) if forest is not None and able else None
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        yield self.point()
+
+    def build(self, point: Point) -> Candidate:
+        return _candidate(self.request, self.forest)
+
+
+def _candidate(request: Request, forest: Forest) -> Candidate:
     kernel = KernelWriter(request)
     types, node = request.graph.types, kernel.anchor
     x, y = types[node.inputs[0]], types[node.outputs[0]]
@@ -30,7 +50,7 @@ def votes(request: Request) -> Iterable[Candidate]:
     kernel.instructions[made.name] = made
     first = (ir.i32(0),)
     body = (ir.Instr(made.name, (("x", first), ("y", first))),)
-    return (kernel.finish("votes", body),)
+    return kernel.finish("votes", body)
 
 
 def instruction(forest: Forest, dtype: DType, features: int, classes: int) -> Instruction:
@@ -73,4 +93,4 @@ def _meaning(name: str, forest: Forest, dtype: DType, features: int, classes: in
     return ir.Func(name, params, tuple(body))
 
 
-LOWERINGS.add("tree_ensemble/arm_dsp", votes)
+TEMPLATES.add(Assembler.name, Assembler)

@@ -15,7 +15,7 @@ that border and interior are the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -25,9 +25,9 @@ from midge.core.sums import magnitudes
 from midge.core.types import Array, DType
 from midge.kernels.arm.geometry import Layer
 from midge.kernels.arm_dsp import halves
-from midge.kernels.arm_dsp.conv2d import Convolution
 from midge.kernels.arm_dsp.geometry import int8_layer
 from midge.kernels.arm_dsp.kernel import Part, parts_of
+from midge.kernels.arm_dsp.rows import Convolution
 from midge.kernels.arm_dsp.scaling import Scaling, constants_fit, constants_of, scaling_of
 from midge.kernels.arm_dsp.strips import blocks_of
 from midge.kernels.arm_dsp.widen import Widen, order
@@ -35,7 +35,8 @@ from midge.kernels.arm_dsp.winograd_sums import TileSums
 from midge.kernels.arm_dsp.winograd_tiles import POSITIONS, Tiles
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.writer import Place
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
@@ -44,29 +45,50 @@ _MOST_V = 512
 _MOST_SCRATCH = 6 << 10
 
 
-def winograd(request: Request) -> Iterable[Candidate]:
+class Winograd(Template):
     """int8 convolutions with constant 3x3 windows of stride 1, whatever follows them; outputs of at
-    least 2 x 2."""
-    straight = request.straight((32, 16), (), ())
-    straight = straight[:1] if request.small else straight
-    layer = int8_layer(request)
-    if layer is None or (layer.taps, layer.strides) != ((3, 3), (1, 1)):
-        return ()
-    if min(layer.out_height, layer.out_width) < 2:
-        return ()
-    graph, group = request.graph, request.group
-    w = graph.consts[group.nodes[0].inputs[1]]
-    if not sums_fit(transformed(w)):
-        return ()
-    scaling = scaling_of(graph, group)
-    sums = 128 * magnitudes(w, tuple(range(1, w.ndim)))
-    if scaling is not None and not constants_fit(graph, group, scaling, sums):
-        scaling = None
-    tiles = (layer.out_width + 1) // 2
-    sizes = tuple(n for n in (1, 2, 4) if n // 2 < tiles) if request.small else (0,)
-    return (
-        _Winograd(request, layer, scaling, n, size).candidate() for size in sizes for n in straight
-    )
+    least 2 x 2.
+
+    tiles: at a time, 0: as many as are worth it.  straight: steps written out.
+    """
+
+    name = "arm_dsp.winograd"
+    ops = ("conv2d",)
+    priority = 30
+
+    def __init__(self, request: Request, layer: Layer, scaling: Scaling | None) -> None:
+        self.sizes = [n for n in (1, 2, 4) if n // 2 < (layer.out_width + 1) // 2]
+        knobs = {"tiles": (0, *self.sizes), "straight": request.straight((32, 16, 8))}
+        super().__init__(self.name, knobs)
+        self.request, self.layer, self.scaling = request, layer, scaling
+
+    @classmethod
+    def of(cls, request: Request) -> Winograd | None:
+        layer = int8_layer(request)
+        if layer is None or (layer.taps, layer.strides) != ((3, 3), (1, 1)):
+            return None
+        if min(layer.out_height, layer.out_width) < 2:
+            return None
+        graph, group = request.graph, request.group
+        w = graph.consts[group.nodes[0].inputs[1]]
+        if not sums_fit(transformed(w)):
+            return None
+        scaling = scaling_of(graph, group)
+        sums = 128 * magnitudes(w, tuple(range(1, w.ndim)))
+        if scaling is not None and not constants_fit(graph, group, scaling, sums):
+            scaling = None
+        return cls(request, layer, scaling)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        small = self.request.small
+        straight = self.request.straight(goal.pick((32, 16), (), ()))
+        for tiles in self.sizes if small else (0,):
+            for n in straight[:1] if small else straight:
+                yield self.point(tiles=tiles, straight=n)
+
+    def build(self, point: Point) -> Candidate:
+        straight, tiles = point.number("straight"), point.number("tiles")
+        return _Winograd(self.request, self.layer, self.scaling, straight, tiles).candidate()
 
 
 def transformed(w: Array) -> Array:
@@ -330,4 +352,4 @@ def _key(s: _Strip) -> tuple[int, int, int, bool]:
     return s.tiles, s.lead, s.inside, s.cut
 
 
-LOWERINGS.add("conv2d/arm_dsp_winograd", winograd)
+TEMPLATES.add(Winograd.name, Winograd)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from midge.core.target import Target
 from midge.core.types import DType
 from midge.graph.ir import Node
 from midge.kernels.arm.geometry import Layer, layer_of
 from midge.kernels.arm_fpu.products import Products
 from midge.loop import ir
 from midge.lower import Site, nest
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.writer import KernelWriter, Place, in_pieces
 
 _PIXELS, _CHANNELS, _ROWS = 4, 4, 8
@@ -63,26 +63,54 @@ def _parts(channels: int, size: int) -> list[_Part]:
     return [p for p in parts if p.size and p.blocks]
 
 
-def convolution(request: Request) -> tuple[Candidate, ...]:
-    """Of one image, with constant weights, without dilation or groups."""
-    node = request.group.anchor
-    assert node is not None
-    layer = _layer(request, node)
-    if layer is None or not _usable(request):
-        return ()
-    return _candidates(request, layer, _CHANNELS)
+class Sums(Template):
+    """Convolutions of one image, with constant weights, without dilation or groups; fully connected
+    layers, rows of the first operand as pixels.
 
+    channels: of a block.  products: whether they are rounded before they are added.  straight:
+    steps written out.
+    """
 
-def dense(request: Request) -> tuple[Candidate, ...]:
-    """Rows of the first operand as pixels; with one of them, more channels at a time."""
-    node = request.group.anchor
-    assert node is not None
-    x, w = (request.graph.types[v] for v in node.inputs[:2])
-    if not _usable(request) or in_pieces(request):
-        return ()
-    (m, depth), n = x.shape, w.shape[0]
-    layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0, 0)
-    return _candidates(request, layer, _ROWS if m == 1 else _CHANNELS)
+    name = "arm_fpu.sums"
+    ops = ("conv2d", "dense")
+
+    def __init__(self, request: Request, layer: Layer, most: int) -> None:
+        kinds = ("rounded",) if request.exact else ("fused", "rounded")
+        channels = tuple(dict.fromkeys((most, _CHANNELS, 2, 1)))
+        straight = request.straight((8, 4, 2, 1), 2)
+        super().__init__(self.name, {"channels": channels, "products": kinds, "straight": straight})
+        self.request, self.layer, self.most = request, layer, most
+
+    @classmethod
+    def of(cls, request: Request) -> Sums | None:
+        node = request.group.anchor
+        assert node is not None
+        if not _usable(request):
+            return None
+        if node.op == "conv2d":
+            layer = _layer(request, node)
+            return None if layer is None else cls(request, layer, _CHANNELS)
+        if in_pieces(request):
+            return None
+        x, w = (request.graph.types[v] for v in node.inputs[:2])
+        (m, depth), n = x.shape, w.shape[0]
+        layer = Layer(1, m, depth, 1, m, n, (1, 1), (1, 1), 0, 0, 0)
+        return cls(request, layer, _ROWS if m == 1 else _CHANNELS)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        fused = self.request.target.cpu not in _UNFUSED and not self.request.exact
+        first, other = ("fused", "rounded") if fused else ("rounded", "fused")
+        straight = self.request.straight(goal.pick((8, 4), (4, 2), (2, 1)), 2)
+        for n in straight:
+            yield self.point(channels=self.most, products=first, straight=n)
+        if not self.request.exact:
+            yield self.point(channels=self.most, products=other, straight=straight[0])
+
+    def build(self, point: Point) -> Candidate:
+        fused, channels = point["products"] == "fused", point.number("channels")
+        return _Writer(
+            self.request, self.layer, channels, fused, point.number("straight")
+        ).candidate()
 
 
 def _usable(request: Request) -> bool:
@@ -91,7 +119,7 @@ def _usable(request: Request) -> bool:
         return False
     x, w = (graph.types[v] for v in node.inputs[:2])
     floats = x.dtype is DType.F32 and w.dtype is DType.F32
-    if "fpu" not in request.target.features or not floats:
+    if not floats:
         return False
     constant = node.inputs[1] in graph.consts and node.inputs[0] not in graph.consts
     return constant and 0 not in (*x.shape, *w.shape) and node.inputs[0] not in request.layouts
@@ -106,19 +134,6 @@ def _layer(request: Request, node: Node) -> Layer | None:
         layer = replace(layer, height=1, width=pixels, out_height=1, out_width=pixels)
     border = sum(len(_inside(layer, c)) < layer.taps[1] for c in range(layer.out_width))
     return layer if border <= _MOST_BORDER else None
-
-
-def _candidates(request: Request, layer: Layer, channels: int) -> tuple[Candidate, ...]:
-    fused = _fused_first(request.target) and not request.exact
-    straight = request.straight((8, 4), (4, 2), (2, 1), 2)
-    kinds = [(fused, n) for n in straight]
-    if not request.exact:
-        kinds.append((not fused, straight[0]))
-    return tuple(_Writer(request, layer, channels, *kind).candidate() for kind in kinds)
-
-
-def _fused_first(target: Target) -> bool:
-    return target.cpu not in _UNFUSED
 
 
 class _Writer(KernelWriter):
@@ -223,5 +238,4 @@ def _at(p: ir.Expr, channels: int, oc: ir.Expr) -> ir.Expr:
     return ir.add(ir.mul(p, ir.i32(channels)), oc)
 
 
-LOWERINGS.add("conv2d/arm_fpu", convolution)
-LOWERINGS.add("dense/arm_fpu", dense)
+TEMPLATES.add(Sums.name, Sums)

@@ -7,6 +7,7 @@ below are what was measured on the layers of the MLPerf Tiny models, Zig's clang
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from midge.core.target import Target
@@ -15,8 +16,8 @@ from midge.kernels.generic.windows import border
 from midge.loop import ir
 from midge.loop.rewrite import loops_in
 from midge.loop.schedule import Pack, Reorder, Split, Step, Unroll
-from midge.lower.candidates import Request
-from midge.lower.schedules import SCHEDULES, Schedule
+from midge.lower.candidates import PLAIN, TEMPLATES, Candidate, Request, Schedule, Template
+from midge.lower.space import Goal, Point
 
 FEW_REGISTERS = "few-registers"
 _SHORT = 8  # input channels: below, the innermost loop is soon over
@@ -60,40 +61,62 @@ _DENSE = (Block(4), Block(4, packed=True), Block(2))
 _SMALL = (Block(4, packed=True, peel=False), Block(2, peel=False), Block(1, peel=False))
 
 
-def convolution(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
-    """Sums over a window and its channels."""
-    target = request.target
-    blocks: tuple[Block, ...] = _CONVOLUTION_RISCV if target.arch == "riscv" else _CONVOLUTION
-    if FEW_REGISTERS in target.features:
-        few = _CONVOLUTION_FEW
-        depth = next(s.extent for s in loops_in(func.body) if s.var == "ic")
-        blocks = (*few[1:], few[0]) if depth < _SHORT else few
-    elif _is_float(func, target):
-        blocks = _CONVOLUTION_FLOAT
-    return _schedules(func, request, blocks)
+class Blocks(Template):
+    """The operator's own loops, cut into blocks."""
 
+    name = "generic.blocks"
+    ops = ("conv2d", "depthwise_conv2d", "dense", "matmul")
 
-def depthwise(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
-    """Sums over a window."""
-    blocks = _DEPTHWISE_FLOAT if _is_float(func, request.target) else _DEPTHWISE
-    return _schedules(func, request, blocks)
+    def __init__(self, request: Request) -> None:
+        numbers = {"channels": (1, 2, 3, 4, 6, 8), "pixels": (1, 2, 3, 4, 8)}
+        flags = dict.fromkeys(("packed", "taps", "peel"), (0, 1))
+        super().__init__(self.name, {**numbers, **flags})
+        self.request = request
+        self.nest = _Nest(request.plain.func, request)
 
+    @classmethod
+    def of(cls, request: Request) -> Blocks:
+        return cls(request)
 
-def dense(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
-    """Sums over a row."""
-    few = FEW_REGISTERS in request.target.features
-    return _schedules(func, request, (_ONE, _DENSE[1]) if few else _DENSE)
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        """Of points whose loops are the same the first."""
+        first = _SMALL if goal.optimize == "size" else ()
+        seen = set()
+        for block in (*first, *self.preferred()):
+            if (steps := self.nest.steps(block)) not in seen:
+                seen.add(steps)
+                yield self.point(
+                    channels=block.channels, pixels=block.pixels, packed=int(block.packed),
+                    taps=int(block.taps), peel=int(block.peel),
+                )  # fmt: skip
 
+    def preferred(self) -> tuple[Block, ...]:
+        """Sums over a window and its channels, over a window, over a row."""
+        request, func = self.request, self.request.plain.func
+        assert request.group.anchor is not None
+        few = FEW_REGISTERS in request.target.features
+        match request.group.anchor.op:
+            case "matmul":
+                return (Block(4), Block(2), _ONE)
+            case "dense":
+                return (_ONE, _DENSE[1]) if few else _DENSE
+            case "depthwise_conv2d":
+                return _DEPTHWISE_FLOAT if _is_float(func, request.target) else _DEPTHWISE
+        if few:
+            depth = next(s.extent for s in loops_in(func.body) if s.var == "ic")
+            return (*_CONVOLUTION_FEW[1:], _ONE) if depth < _SHORT else _CONVOLUTION_FEW
+        if _is_float(func, request.target):
+            return _CONVOLUTION_FLOAT
+        return _CONVOLUTION_RISCV if request.target.arch == "riscv" else _CONVOLUTION
 
-def matmul(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
-    """Sums over a row and a column."""
-    return _schedules(func, request, (Block(4), Block(2), _ONE))
-
-
-def _schedules(func: ir.Func, request: Request, blocks: tuple[Block, ...]) -> tuple[Schedule, ...]:
-    first = _SMALL if request.optimize == "size" else ()
-    made = (_Nest(func, request).steps(block) for block in (*first, *blocks))
-    return tuple(dict.fromkeys(made))
+    def build(self, point: Point) -> Candidate:
+        number = point.number
+        block = Block(
+            number("channels"), number("pixels"), bool(number("packed")), bool(number("taps")),
+            bool(number("peel")),
+        )  # fmt: skip
+        plain = self.request.plain
+        return Candidate(PLAIN, plain.func, plain.args, self.nest.steps(block))
 
 
 def _is_float(func: ir.Func, target: Target) -> bool:
@@ -156,7 +179,4 @@ class _Nest:
         return steps, parts
 
 
-SCHEDULES.add("conv2d", convolution)
-SCHEDULES.add("depthwise_conv2d", depthwise)
-SCHEDULES.add("dense", dense)
-SCHEDULES.add("matmul", matmul)
+TEMPLATES.add(Blocks.name, Blocks)

@@ -8,62 +8,100 @@ Cortex-M3. Windows without padding gain nothing from either.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
 
 from midge.graph.attrs import integers
 from midge.kernels.generic.blocks import FEW_REGISTERS
 from midge.kernels.generic.spans import Span, pool_spans
 from midge.kernels.generic.windows import border
 from midge.loop import ir
-from midge.loop.schedule import Reorder, Split, Step, Unroll
+from midge.loop.schedule import Peel, Reorder, Split, Step, Unroll
 from midge.lower import Local, Site, arithmetic, nest
 from midge.lower.averages import average
 from midge.lower.build import build
-from midge.lower.candidates import LOWERINGS, Candidate, Request
-from midge.lower.schedules import SCHEDULES, Schedule
+from midge.lower.candidates import PLAIN, TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 
 _CHANNELS = 4
 
 
-def peel_border(func: ir.Func, request: Request) -> tuple[Schedule, ...]:
-    """Peel the output columns whose windows reach outside the image."""
-    peel = border(func, request)
-    return ((peel,),) if peel is not None else ()
-
-
-def _block(channel: str, taps: tuple[str, str]) -> tuple[Step, ...]:
+def _block(channel: str, taps: tuple[str, str], count: int) -> tuple[Step, ...]:
     """The loop over channels in blocks inside the loops over taps."""
     inner = f"{channel}_i"
-    return (Split(channel, _CHANNELS), Reorder((*taps, inner)), Unroll(inner))
+    return (Split(channel, count), Reorder((*taps, inner)), Unroll(inner))
 
 
-def unguarded(request: Request) -> tuple[Candidate, ...]:
+class Spans(Template):
     """A pool with padding, span by span."""
-    node = request.group.anchor
-    assert node is not None
-    found = pool_spans(request.graph, node)
-    if found is None or all(len(s) == 1 for s in found) or request.optimize == "size":
-        return ()
-    loops: list[tuple[str, tuple[str, str]]] = []  # of each span: channels, and taps
 
-    def body(site: Site) -> ir.Block:
-        return tuple(
-            s
-            for rows in found[0]
-            for columns in found[1]
-            for s in _span(node.op, site, rows, columns, loops)
-        )
+    name = "generic.spans"
+    ops = ("avg_pool2d", "max_pool2d")
+    priority = 10
 
-    made = build(
-        request.graph, request.group, "kernel", request.layouts, body, rows=request.rows,
-        planes=request.planes, pitches=request.pitches,
-    )  # fmt: skip
-    channels = request.graph.types[node.outputs[0]].shape[3]
-    plain = Candidate("spans", made.func, made.args)
-    if FEW_REGISTERS in request.target.features or channels % _CHANNELS:
-        return (plain,)
-    steps = tuple(step for name, taps in loops for step in _block(name, taps))
-    return replace(plain, steps=steps), plain
+    def __init__(self, request: Request, found: tuple[tuple[Span, ...], tuple[Span, ...]]) -> None:
+        node = request.group.anchor
+        assert node is not None
+        channels = request.graph.types[node.outputs[0]].shape[3]
+        few = FEW_REGISTERS in request.target.features
+        able = [n for n in (2, 4, 8) if not few and channels % n == 0]
+        super().__init__(self.name, {"channels": (1, *able)})
+        self.request, self.node, self.found = request, node, found
+
+    @classmethod
+    def of(cls, request: Request) -> Spans | None:
+        assert request.group.anchor is not None
+        found = pool_spans(request.graph, request.group.anchor)
+        if found is None or all(len(s) == 1 for s in found):
+            return None
+        return cls(request, found)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        if goal.optimize != "size":
+            yield from (
+                self.point(channels=n) for n in (_CHANNELS, 1) if n in self.knobs["channels"]
+            )
+
+    def build(self, point: Point) -> Candidate:
+        loops: list[tuple[str, tuple[str, str]]] = []  # of each span: channels, and taps
+        request, count = self.request, point.number("channels")
+
+        def body(site: Site) -> ir.Block:
+            return tuple(
+                s
+                for rows in self.found[0]
+                for columns in self.found[1]
+                for s in _span(self.node.op, site, rows, columns, loops)
+            )
+
+        made = build(
+            request.graph, request.group, "kernel", request.layouts, body, rows=request.rows,
+            planes=request.planes, pitches=request.pitches,
+        )  # fmt: skip
+        steps = (step for name, taps in loops if count > 1 for step in _block(name, taps, count))
+        return Candidate("spans", made.func, made.args, tuple(steps))
+
+
+class Peeled(Template):
+    """The operator's own loops, the output columns whose windows reach outside the image apart."""
+
+    name = "generic.peeled"
+    ops = ("avg_pool2d", "max_pool2d")
+
+    def __init__(self, request: Request, peel: Peel) -> None:
+        super().__init__(self.name, {"peel": (0, 1)})
+        self.request, self.peel = request, peel
+
+    @classmethod
+    def of(cls, request: Request) -> Peeled | None:
+        peel = border(request.plain.func, request)
+        return None if peel is None else cls(request, peel)
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        yield self.point(peel=1)
+
+    def build(self, point: Point) -> Candidate:
+        plain = self.request.plain
+        return Candidate(PLAIN, plain.func, plain.args, (self.peel,) if point["peel"] else ())
 
 
 def _span(
@@ -104,6 +142,5 @@ def _result(op: str, site: Site, acc: Local, count: int) -> ir.Expr:
     return ir.cast(dtype, average(acc(), count, dtype), acc.dtype)
 
 
-for _op in ("avg_pool2d", "max_pool2d"):
-    SCHEDULES.add(_op, peel_border)
-    LOWERINGS.add(f"{_op}/generic", unguarded)
+TEMPLATES.add(Spans.name, Spans)
+TEMPLATES.add(Peeled.name, Peeled)

@@ -6,7 +6,7 @@ split, whatever its code would take. Both compare and add as the operator's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from midge.graph.attrs import integer
 from midge.graph.trees import EQUAL, MISSING
 from midge.loop import ir
 from midge.lower import Local, Site, nest
-from midge.lower.candidates import LOWERINGS, Candidate, Request
+from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
+from midge.lower.space import Goal, Point
 from midge.lower.trees import added, begin, end, passes
 from midge.lower.writer import KernelWriter
 
@@ -107,17 +108,33 @@ def counts_votes(request: Request, forest: Forest) -> bool:
     return fits(forest) and len(ways) == len({*ways}) == len(forest.splits)
 
 
-def lowering(request: Request) -> Iterable[Candidate]:
-    forest = forest_of(request)
-    if forest is None:
-        return
-    small = forest.preorder
-    if small and request.optimize == "size":
-        yield tables(request, forest)
-    if fits(forest) and not counts_votes(request, forest):
-        yield branches(request, forest)
-    if small and request.optimize != "size":
-        yield tables(request, forest)
+class Trees(Template):
+    """Conditions in C or tables."""
+
+    name = "generic.trees"
+    ops = ("tree_ensemble",)
+
+    def __init__(self, request: Request, forest: Forest, forms: Sequence[str]) -> None:
+        super().__init__(self.name, {"form": forms})
+        self.request, self.forest = request, forest
+
+    @classmethod
+    def of(cls, request: Request) -> Trees | None:
+        forest = forest_of(request)
+        if forest is None:
+            return None
+        able = fits(forest) and not counts_votes(request, forest)
+        forms = [*["branches"] * able, *["tables"] * forest.preorder]
+        return cls(request, forest, forms) if forms else None
+
+    def usual(self, goal: Goal) -> Iterator[Point]:
+        forms = self.knobs["form"]
+        first = reversed(forms) if goal.optimize == "size" else forms
+        yield from (self.point(form=form) for form in first)
+
+    def build(self, point: Point) -> Candidate:
+        made = branches if point["form"] == "branches" else tables
+        return made(self.request, self.forest)
 
 
 # Conditions.
@@ -258,4 +275,4 @@ def _narrow(array: Array) -> Array:
     raise AssertionError("tables are small")
 
 
-LOWERINGS.add("tree_ensemble/generic", lowering)
+TEMPLATES.add(Trees.name, Trees)
