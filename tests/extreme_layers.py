@@ -21,7 +21,7 @@ from midge.core.target import Target
 from midge.core.types import Array, DType, Quant
 from midge.graph.ir import Graph, verify
 from midge.lower.bands import Form, Forms, how_banded, split_sums
-from midge.lower.candidates import Option
+from midge.lower.candidates import Option, option_of, spaces
 from midge.lower.fuse import fuse
 from midge.lower.lower import Choice, find_options
 from midge.tune.trials import Match, Trial
@@ -234,6 +234,29 @@ def ways(graph: Graph, target: Target) -> Ways:
     found = known or _ways(graph, target)
     _LAST[:] = [(graph, target, found)]
     return found
+
+
+def drawn_ways(graph: Graph, target: Target, count: int, seed: int) -> tuple[Ways, int]:
+    """What can be built of `count` points at random of each space of all kernels, whole and by
+    bands of a row, equal ones once; and how many points were drawn."""
+    net, rng = Net.of(graph), random.Random(seed)
+    able = [g.output for g in split_sums(fuse(net.plain)) if how_banded(net.plain, g) is not None]
+    matches, kept, drawn = [], [], 0
+    for form in ({}, {v: Form(1, False) for v in able}):
+        for choice in find_options(net.plain, target, net.types, "speed", form).choices:
+            request = choice.options.request
+            own: dict[Any, Option] = {}
+            for space in spaces(request):
+                for point in {space.draw(rng): None for _ in range(count)}:
+                    drawn += 1
+                    assert point in space
+                    option = option_of(request, space.build(point))
+                    if option is not None:
+                        own.setdefault(_key(option), option)
+            if own:
+                matches.append(Match(tuple(map(_trial, own.values())), _trial(choice.plain)))
+                kept.append(tuple(own.values()))
+    return Ways(net, tuple(matches), tuple(kept)), drawn
 
 
 def _ways(graph: Graph, target: Target) -> Ways:

@@ -11,6 +11,7 @@ import pytest
 from conftest import DIGITS, Cli
 from midge.cli.commands.schedule import changes, stages
 from midge.loop.schedule import Reorder, Split, Tensorize, Unroll, apply
+from midge.lower.space import parse_point
 from programs import dot_instruction, matmul
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
@@ -102,3 +103,31 @@ def test_an_unknown_operator(midge: Cli, name: str) -> None:
     assert (result.code, result.out) == (2, "")
     assert f"error: OP: there is no operator '{name}'" in result.err
     assert "it has conv2d_0, " in result.err
+
+
+def test_the_space_of_an_operator_is_shown(midge: Cli) -> None:
+    result = midge("schedule", DIGITS, "conv2d_2", "--space", "--no-search", "--whole-tensors")
+    assert result.code == 0, result.err
+    assert result.out.startswith("conv2d_2: arm_dsp.pixels(block=2, straight=8, room=512) is taken")
+    assert "\narm_dsp.pixels: 24 points\nknob      values" in result.out
+    assert "\n* arm_dsp.pixels(block=2, straight=8, room=512)\n" in result.out
+    assert "\n  generic.blocks(channels=2, pixels=2, packed=1, taps=0, peel=1)\n" in result.out
+
+
+def test_spaces_as_json_are_those_of_every_call(midge: Cli) -> None:
+    words = ("conv2d_2", "--space", "--no-search", "--max-ram", "1500", "-t", "cortex-m3")
+    found = midge("schedule", DIGITS, *words, "--json").json
+    assert found["operator"] == "conv2d_2"
+    for own in found["calls"]:
+        assert own["rows"]
+        assert own["taken"] in [text for space in own["spaces"] for text in space["usual"]]
+        for space in own["spaces"]:
+            points = [parse_point(text) for text in space["usual"]]
+            assert {p.template for p in points} <= {space["template"]}
+            assert all(v in space["knobs"][n] for p in points for n, v in p.values)
+
+
+def test_a_space_is_of_an_operator(midge: Cli) -> None:
+    result = midge("schedule", DIGITS, "--space")
+    assert result.code == 2
+    assert "--space: needs an operator" in result.err

@@ -275,24 +275,32 @@ class Options(Sequence[Option]):
             self._made.append(self.plain)
 
 
+def option_of(request: Request, given: Candidate) -> Option | None:
+    """The candidate as a kernel; None if a step cannot be applied, or its assembler cannot do
+    without the target's reserved registers."""
+    candidate = _allowed(given, request.target)
+    if candidate is None:
+        return None
+    try:
+        kernel = candidate.kernel(request.name)
+    except ScheduleError:
+        return None
+    return Option(candidate, kernel, *candidate.constants(request.graph))
+
+
 def options(request: Request, goal: Goal) -> Iterator[Option]:
     """The candidates whose steps can be applied, and whose assembler leaves the target's reserved
     registers alone. Beside loops of other forms, which are written for the target, the first
     schedule of the plain ones is enough, and none for a band."""
     special = False
     for given in candidates(request, goal):
-        candidate = _allowed(given, request.target)
-        if candidate is None:
-            continue
-        if special and request.small and candidate.name == PLAIN:
+        plain = given.name == PLAIN
+        if plain and special and request.small:
             return
-        try:
-            kernel = candidate.kernel(request.name)
-        except ScheduleError:
+        option = option_of(request, given)
+        if option is None:
             continue
-        args, consts = candidate.constants(request.graph)
-        yield Option(candidate, kernel, args, consts)
-        plain = candidate.name == PLAIN
+        yield option
         if plain and special:
             return
         special |= not plain
