@@ -7,7 +7,7 @@ they are; others stand in a scratch buffer with margins, as those of int8 layers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from midge.kernels.arm_dsp.strips import blocks_of
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
-from midge.lower.space import Goal, Point
+from midge.lower.space import Goal, Point, Value
 from midge.lower.writer import Place, in_pieces
 
 _WORD = 1 << 31
@@ -37,6 +37,7 @@ class Sums:
 
     long: in 64 bits.  scaling, constants: what makes int16 in registers, and its constants (i32
     [channels, words]), if anything does.  narrow: weights stay bytes.  straight: as in `Gemm16`.
+    pixels: of a block at most.
     """
 
     long: bool
@@ -44,6 +45,7 @@ class Sums:
     constants: Array | None
     narrow: bool
     straight: int
+    pixels: int = 2
 
     @property
     def result(self) -> DType:
@@ -101,7 +103,8 @@ def sums_of(request: Request) -> Sums:
 class Lines(Template):
     """int16 layers with constant weights; whatever follows is fused.
 
-    weights: stored as bytes or as halves of words.  straight: steps written out.
+    pixels: of a block of sums at most.  straight: steps written out.  weights: stored as bytes or
+    as halves of words.
     """
 
     name = "arm_dsp.lines16"
@@ -110,8 +113,11 @@ class Lines(Template):
 
     def __init__(self, request: Request, layer: Layer) -> None:
         straight = request.straight((16, 32, 8, 4))
-        super().__init__(self.name, {"straight": straight, "weights": ("halves", "bytes")})
         self.request, self.layer, self.sums = request, layer, sums_of(request)
+        pixels = (2, 1) if self.sums.long else (4, 2, 1)
+        knobs: dict[str, Sequence[Value]]
+        knobs = {"pixels": pixels, "straight": straight, "weights": ("halves", "bytes")}
+        super().__init__(self.name, knobs)
 
     @classmethod
     def of(cls, request: Request) -> Lines | None:
@@ -123,11 +129,12 @@ class Lines(Template):
         kinds = goal.pick(("halves", "bytes"), ("bytes",), ("bytes",))
         for n in self.request.straight(goal.pick((16, 32), (8, 16), (4, 8))):
             for weights in kinds:
-                yield self.point(straight=n, weights=weights)
+                yield self.point(pixels=self.knobs["pixels"][0], straight=n, weights=weights)
 
     def build(self, point: Point) -> Candidate:
         narrow = point["weights"] == "bytes"
-        how = replace(self.sums, narrow=narrow, straight=point.number("straight"))
+        pixels, straight = point.number("pixels"), point.number("straight")
+        how = replace(self.sums, narrow=narrow, straight=straight, pixels=pixels)
         return _Lines(self.request, self.layer, how).candidate()
 
 
@@ -194,7 +201,7 @@ class _Lines(Convolution):
 
     def blocks(self) -> tuple[tuple[int, int], ...]:
         """Pixels of a row as (pixels of a block, number of blocks)."""
-        most = min(most_pixels(self.layer.strides[1] * self.layer.depth), 2 if self.how.long else 4)
+        most = min(most_pixels(self.layer.strides[1] * self.layer.depth), self.how.pixels)
         return blocks_of(self.layer.out_width, most)
 
     def filled(self, oh: ir.Expr) -> ir.Block:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -15,7 +15,7 @@ from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.averages import average
 from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
-from midge.lower.space import Goal, Point
+from midge.lower.space import Constraint, Goal, Point, Value
 from midge.lower.writer import KernelWriter, Place, in_pieces
 
 _FEW = 64  # channels that are pooled at a time where scratch memory is dear
@@ -53,13 +53,27 @@ def pool_of(graph: Graph, node: Node) -> Pool | None:
 
 
 class Windows(Template):
-    """int8 images with the channels last; whatever follows is fused."""
+    """int8 images with the channels last; whatever follows is fused.
+
+    form: whether rows of windows go straight to the output, or each through scratch memory.
+    channels: at a time, of windows.
+    """
 
     name = "arm_dsp.windows"
     ops = ("avg_pool2d", "max_pool2d", "sum")
 
-    def __init__(self, request: Request, pool: Pool) -> None:
-        super().__init__(self.name, {})
+    def __init__(self, request: Request, pool: Pool, straight: bool) -> None:
+        channels = pool.channels
+        parts = [n for n in range(min(_FEW, channels - 1), 3, -1) if channels % n == 0]
+        forms = ("rows",) if in_pieces(request) else ("rows", "windows")
+        whole = Constraint(
+            ("form", "channels"),
+            lambda form, n: form == "windows" or n == channels,
+            "rows take all channels",
+        )
+        knobs: dict[str, Sequence[Value]]
+        knobs = {"form": forms if straight else ("windows",), "channels": (channels, *parts)}
+        super().__init__(self.name, knobs, [whole])
         self.request, self.pool = request, pool
 
     @classmethod
@@ -74,25 +88,29 @@ class Windows(Template):
         taps = [r.taps * c.taps for r in pool.rows for c in pool.columns]
         if node.op != "max_pool2d" and max(taps) > MOST_TAPS:
             return None
-        return cls(request, pool)
+        return cls(request, pool, node.op == "max_pool2d" and whole)
 
     def usual(self, goal: Goal) -> Iterator[Point]:
-        if goal.optimize != "size":
-            yield self.point()
+        if goal.optimize == "size":
+            return
+        form, channels = self.knobs["form"][0], self.knobs["channels"]
+        few = self.request.small and form == "windows" and self.pool.channels > _FEW
+        yield self.point(form=form, channels=channels[1 if few and len(channels) > 1 else 0])
 
     def build(self, point: Point) -> Candidate:
         anchor = self.request.anchor
         assert anchor is not None
         writer = _Maxima if anchor.op == "max_pool2d" else _Sums
-        return writer(self.request, self.pool).candidate()
+        return writer(self.request, self.pool, point.number("channels")).candidate(point["form"])
 
 
 class _Pooling(KernelWriter):
     """What sums and maxima share."""
 
-    def __init__(self, request: Request, pool: Pool) -> None:
+    def __init__(self, request: Request, pool: Pool, part: int) -> None:
         super().__init__(request)
         self.pool = pool
+        self.part = part  # channels at a time, window by window
 
     def window(self, kind: str, rows: Span, columns: Span, pixels: int) -> Window:
         pool = self.pool
@@ -138,13 +156,6 @@ class _Pooling(KernelWriter):
                 ))  # fmt: skip
         return body
 
-    @property
-    def part(self) -> int:
-        """Channels at a time."""
-        channels = self.pool.channels
-        some = (n for n in range(_FEW, 3, -1) if channels % n == 0)
-        return next(some, channels) if self.request.small else channels
-
     def index(self, at: tuple[ir.Expr, ir.Expr], c: ir.Expr) -> tuple[ir.Expr, ...]:
         """Of an element of the anchor's output."""
         return (ir.i32(0), *at, c)
@@ -155,8 +166,8 @@ class _Pooling(KernelWriter):
 
 
 class _Maxima(_Pooling):
-    def candidate(self) -> Candidate:
-        if len(self.group.nodes) > 1 or not self.request.in_sequence:
+    def candidate(self, form: Value) -> Candidate:
+        if form == "windows":
             return self.one_by_one("max", DType.I8)
         body: ir.Block = ()
         for rows in self.pool.rows:
@@ -177,7 +188,7 @@ class _Maxima(_Pooling):
 
 
 class _Sums(_Pooling):
-    def candidate(self) -> Candidate:
+    def candidate(self, form: Value) -> Candidate:
         return self.one_by_one("sum", DType.I32)
 
     def index(self, at: tuple[ir.Expr, ir.Expr], c: ir.Expr) -> tuple[ir.Expr, ...]:

@@ -36,11 +36,12 @@ from midge.kernels.arm_dsp.winograd_tiles import POSITIONS, Tiles
 from midge.loop import ir
 from midge.lower import Site, nest
 from midge.lower.candidates import TEMPLATES, Candidate, Request, Template
-from midge.lower.space import Goal, Point
+from midge.lower.space import Constraint, Goal, Point
 from midge.lower.writer import Place
 
 _G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])  # doubled
 _MOST_V = 512
+_MOST_SUMS = 8  # of tiles and channels
 # Bytes; two tiles at a time take little more than half of what four take, and hardly longer.
 _MOST_SCRATCH = 6 << 10
 
@@ -49,7 +50,7 @@ class Winograd(Template):
     """int8 convolutions with constant 3x3 windows of stride 1, whatever follows them; outputs of at
     least 2 x 2.
 
-    tiles: at a time, 0: as many as are worth it.  straight: steps written out.
+    tiles, channels: of a block of sums.  straight: steps written out.
     """
 
     name = "arm_dsp.winograd"
@@ -57,10 +58,16 @@ class Winograd(Template):
     priority = 30
 
     def __init__(self, request: Request, layer: Layer, scaling: Scaling | None) -> None:
-        self.sizes = [n for n in (1, 2, 4) if n // 2 < (layer.out_width + 1) // 2]
-        knobs = {"tiles": (0, *self.sizes), "straight": request.straight((32, 16, 8))}
-        super().__init__(self.name, knobs)
         self.request, self.layer, self.scaling = request, layer, scaling
+        most = {n: self.writer(n, 2, 8).widest for n in (1, 2, 4)}
+        fit = Constraint(
+            ("tiles", "channels"),
+            lambda tiles, channels: most[tiles] * channels <= _MOST_SUMS,
+            "the sums of a block fit the registers",
+        )
+        straight = request.straight((32, 16, 8))
+        knobs = {"tiles": (1, 2, 4), "channels": (4, 2), "straight": straight}
+        super().__init__(self.name, knobs, [fit])
 
     @classmethod
     def of(cls, request: Request) -> Winograd | None:
@@ -80,15 +87,27 @@ class Winograd(Template):
         return cls(request, layer, scaling)
 
     def usual(self, goal: Goal) -> Iterator[Point]:
-        small = self.request.small
         straight = self.request.straight(goal.pick((32, 16), (), ()))
-        for tiles in self.sizes if small else (0,):
-            for n in straight[:1] if small else straight:
-                yield self.point(tiles=tiles, straight=n)
+        sizes: tuple[int, ...] = (4 if self.scratch_of_four <= _MOST_SCRATCH else 2,)
+        if self.request.small:
+            count = (self.layer.out_width + 1) // 2
+            sizes, straight = tuple(n for n in (1, 2, 4) if n // 2 < count), straight[:1]
+        for tiles in sizes:
+            channels = 2 if self.writer(tiles, 2, 8).widest > 2 else 4
+            for n in straight:
+                yield self.point(tiles=tiles, channels=channels, straight=n)
+
+    @property
+    def scratch_of_four(self) -> int:
+        """Bytes that four tiles at a time take."""
+        depth = self.layer.depth + self.layer.depth % 2
+        return 2 * 4 * 10 * depth + 4 * 16 * 4 * depth // 2 + 4 * 16 * 8
+
+    def writer(self, tiles: int, channels: int, straight: int) -> _Winograd:
+        return _Winograd(self.request, self.layer, self.scaling, tiles, channels, straight)
 
     def build(self, point: Point) -> Candidate:
-        straight, tiles = point.number("straight"), point.number("tiles")
-        return _Winograd(self.request, self.layer, self.scaling, straight, tiles).candidate()
+        return self.writer(*(point.number(k) for k in self.knobs)).candidate()
 
 
 def transformed(w: Array) -> Array:
@@ -126,17 +145,23 @@ Outputs = Callable[[_Strip, ir.Expr, ir.Expr, int], ir.Block]
 
 
 class _Winograd(Convolution):
-    """Row by row of tiles, a few tiles at a time: `tiles`, as many as are worth it for 0."""
+    """Row by row of tiles, `tiles` at a time, sums of `block` channels."""
 
     def __init__(
-        self, request: Request, layer: Layer, scaling: Scaling | None, straight: int, tiles: int
+        self,
+        request: Request,
+        layer: Layer,
+        scaling: Scaling | None,
+        tiles: int,
+        block: int,
+        straight: int,
     ) -> None:
         super().__init__(request, layer, scaling, straight)
-        self.tiles = tiles
+        self.tiles, self.block = tiles, block
 
     def candidate(self) -> Candidate:
         self.pack()
-        most = max(s.tiles for s in self.strips)
+        most = self.widest
         words = self.depth // 2
         self.buffer("wide", DType.I16, 4 * (2 * most + 2) * self.depth)
         self.buffer("v", DType.I32, (words + self.block) * len(POSITIONS) * most)
@@ -156,17 +181,9 @@ class _Winograd(Convolution):
         return self.layer.depth + self.layer.depth % 2
 
     @property
-    def most_tiles(self) -> int:
-        """Tiles at a time."""
-        if self.tiles:
-            return self.tiles
-        patch, v, m = 2 * 4 * 10 * self.depth, 4 * 16 * 4 * self.depth // 2, 4 * 16 * 8
-        return 4 if patch + v + m <= _MOST_SCRATCH else 2
-
-    @property
-    def block(self) -> int:
-        """Channels at a time."""
-        return 2 if max(s.tiles for s in self.strips) > 2 else 4
+    def widest(self) -> int:
+        """Tiles of the largest block."""
+        return max(s.tiles for s in self.strips)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -183,7 +200,7 @@ class _Winograd(Convolution):
 
     def groups(self) -> Iterator[_Strip]:
         layer = self.layer
-        count, most = (layer.out_width + 1) // 2, self.most_tiles
+        count, most = (layer.out_width + 1) // 2, self.tiles
         sizes = blocks_of(count) if most == 4 else ((most, count // most), (1, count % most))
         start = 0
         for tiles, number in sizes:
