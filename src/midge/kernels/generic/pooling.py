@@ -32,7 +32,10 @@ def _block(channel: str, taps: tuple[str, str], count: int) -> tuple[Step, ...]:
 
 
 class Spans(Template):
-    """A pool with padding, span by span."""
+    """A pool with padding, span by span.
+
+    channels: that stay in registers.  taps: whether the loops over them are written out.
+    """
 
     name = "generic.spans"
     ops = ("avg_pool2d", "max_pool2d")
@@ -44,7 +47,7 @@ class Spans(Template):
         channels = request.graph.types[node.outputs[0]].shape[3]
         few = FEW_REGISTERS in request.target.features
         able = [n for n in (2, 4, 8) if not few and channels % n == 0]
-        super().__init__(self.name, {"channels": (1, *able)})
+        super().__init__(self.name, {"channels": (1, *able), "taps": (0, 1)})
         self.request, self.node, self.found = request, node, found
 
     @classmethod
@@ -58,7 +61,9 @@ class Spans(Template):
     def usual(self, goal: Goal) -> Iterator[Point]:
         if goal.optimize != "size":
             yield from (
-                self.point(channels=n) for n in (_CHANNELS, 1) if n in self.knobs["channels"]
+                self.point(channels=n, taps=0)
+                for n in (_CHANNELS, 1)
+                if n in self.knobs["channels"]
             )
 
     def build(self, point: Point) -> Candidate:
@@ -77,7 +82,10 @@ class Spans(Template):
             request.graph, request.group, "kernel", request.layouts, body, rows=request.rows,
             planes=request.planes, pitches=request.pitches,
         )  # fmt: skip
-        steps = (step for name, taps in loops if count > 1 for step in _block(name, taps, count))
+        steps: list[Step] = []
+        for name, taps in loops:
+            steps += _block(name, taps, count) if count > 1 else ()
+            steps += map(Unroll, taps) if point["taps"] else ()
         return Candidate("spans", made.func, made.args, tuple(steps))
 
 
