@@ -162,6 +162,16 @@ def test_reductions(kind: str, keep: bool, shape: Any, axes: Any) -> None:
         same(reduction(kind, shape, axes, keep, dtype), {"t0": x})
 
 
+@pytest.mark.parametrize("axes", [(1,), (0, 1)])
+def test_extremes_of_infinities(axes: Any) -> None:
+    """LiteRT begins with the least and the greatest number, but where all axes go: -inf is what
+    the logarithm of zeros is."""
+    x = np.float32([[-np.inf] * 3, [np.inf] * 3, [-np.inf, 1, np.inf], [-np.inf, -np.inf, -5]])
+    for kind in ("REDUCE_MAX", "REDUCE_MIN"):
+        for given in (x, x[:1], x[1:2]):
+            same(reduction(kind, given.shape, axes, True, "float32"), {"t0": given})
+
+
 @pytest.mark.parametrize(("shape", "axes"), REDUCTIONS)
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
 def test_quantised_reductions(dtype: str, shape: Any, axes: Any) -> None:

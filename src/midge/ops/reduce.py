@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from midge.core.types import Array, DType, TensorType
-from midge.graph.attrs import integers
+from midge.graph.attrs import Attr, integers, number
 from midge.graph.exporters import EXPORTERS, Exporting
 from midge.graph.importers import IMPORTERS, Foreign, Steps
 from midge.graph.ir import OPS, Attrs, Node, OpDef, Sample
@@ -37,7 +37,7 @@ def infer(inputs: Sequence[TensorType], attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(kept_shape(x.shape, axes), x.dtype),)
 
 
-# Of floats: NaN is passed over.
+# Of floats: NaN is passed over. Attribute start: another one, a number.
 _EXTREMES: Mapping[str, tuple[np.ufunc, float]] = {
     "max": (np.fmax, -np.inf), "min": (np.fmin, np.inf),
 }  # fmt: skip
@@ -64,6 +64,7 @@ class _Reduction:
         with np.errstate(all="ignore"):
             if x.dtype == np.float32 and self.op in _EXTREMES:
                 function, start = _EXTREMES[self.op]
+                start = number(attrs, "start", start)
                 return (function.reduce(x, axis=axes, keepdims=True, initial=start),)
             return (self.function(x, axis=axes, keepdims=True).astype(x.dtype),)
 
@@ -81,7 +82,7 @@ class _Reduction:
         acc = site.local("acc", wide)
         start = x.wide(*first) if self.start is None else ir.const(self.start, wide)
         if wide.is_float and self.op in _EXTREMES:
-            start = ir.const(_EXTREMES[self.op][1], wide)
+            start = ir.const(number(site.attrs, "start", _EXTREMES[self.op][1]), wide)
         body = (
             acc.alloc,
             acc.set(start),
@@ -228,6 +229,11 @@ def tflite_axes(op: Foreign) -> tuple[int, ...]:
     return axes
 
 
+# LiteRT's extremes begin with the least and the greatest number, those of all axes with infinities.
+_LARGEST = float(np.finfo(np.float32).max)
+_STARTS = {"reduce_max": -_LARGEST, "reduce_min": _LARGEST}
+
+
 def _tflite(name: str, *dtypes: DType) -> Callable[[Foreign], tuple[Node, ...]]:
     """Axes that are dropped are reshaped away."""
 
@@ -237,12 +243,15 @@ def _tflite(name: str, *dtypes: DType) -> Callable[[Foreign], tuple[Node, ...]]:
         if name != "sum":
             expect_same_scale(op, op.inputs[:1])
         axes = tflite_axes(op)
+        attrs: dict[str, Attr] = {"axes": axes}
+        if name in _STARTS and op.type(0).dtype.is_float and len(axes) < len(op.type(0).shape):
+            attrs["start"] = _STARTS[name]
         kept = f"{op.outputs[0]}/kept"
         if op.attrs.get("keep_dims"):
-            return (op.node(name, {"axes": axes}, inputs=op.inputs[:1]),)
+            return (op.node(name, attrs, inputs=op.inputs[:1]),)
         left = left_shape(op.type(0).shape, axes)
         return (
-            op.node(name, {"axes": axes}, inputs=op.inputs[:1], outputs=[kept]),
+            op.node(name, attrs, inputs=op.inputs[:1], outputs=[kept]),
             op.node("reshape", {"shape": left}, inputs=[kept]),
         )
 
