@@ -123,6 +123,9 @@ class _Fuser(Operands):
         axis = quant.axis if quant.axis is None else self.channel_axis(node, inputs[0], quant.axis)
         if quant.axis is not None and axis is None:
             return False
+        limits = ACTIVATIONS[text(node.attrs, "activation", "")]
+        if not all(_is_stored(limit, self.types[inputs[0]]) for limit in limits):
+            return False  # the integers would be limited to another number
         attrs = node.attrs
         if node.op == "pad":
             value = _stored(number(attrs, "value"), self.types[inputs[0]])
@@ -254,6 +257,19 @@ def _stored(x: float, t: TensorType) -> int | None:
     if not t.dtype.min - zero <= steps <= t.dtype.max - zero or f32(steps) * scale != f32(x):
         return None
     return int(steps) + zero
+
+
+def _is_stored(limit: float, t: TensorType) -> bool:
+    """Whether integers are limited as the numbers are that they stand for: to one that each scale
+    has, or to no purpose."""
+    assert t.quant is not None
+    if limit == 0.0:
+        return all(t.dtype.min <= zero <= t.dtype.max for zero in t.quant.zero_point)
+    if t.quant.axis is not None:
+        return not np.isfinite(limit)
+    scale, zero = f32(t.quant.scale[0]), t.quant.zero_point[0]
+    inside = (t.dtype.min - zero) * scale < f32(limit) < (t.dtype.max - zero) * scale
+    return not inside or _stored(limit, t) is not None
 
 
 def _limited(x: float, t: TensorType, end: int) -> int:
