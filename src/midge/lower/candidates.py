@@ -9,7 +9,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import ClassVar, TypeAlias, overload
 from weakref import WeakValueDictionary
@@ -245,12 +245,11 @@ class Options(Sequence[Option]):
         able = (o for o in options(request, goal) if o.kernel.func not in without)
         self._coming = islice(able, most)
         self._made: list[Option] = []
-        self._plain = partial(plain_option, request)
 
     @cached_property
     def plain(self) -> Option:
         """The loops as they are written, which all options have to agree with."""
-        return self._plain()
+        return plain_option(self.request)
 
     @overload
     def __getitem__(self, index: int) -> Option: ...
